@@ -1,0 +1,24 @@
+//! The words that every stage of Lockgate shares. No I/O, no clock, no environment.
+//!
+//! A reader starts here: a [`Source`] yields [`Event`]s; most are a [`ChangeBatch`], rows of one table with
+//! an [`Op`] and a [`Position`] each; a [`Checkpoint`] says how far a stream is durable.
+
+mod batch;
+mod checkpoint;
+mod clock;
+mod error;
+mod position;
+mod problem;
+mod raw;
+mod schema;
+mod source;
+
+pub use batch::{ChangeBatch, Op, Origin, RowMeta, RowMetaBuilder, Unsent};
+pub use checkpoint::{Checkpoint, ChunkSet, CopyProgress, TableCheckpoint};
+pub use clock::{Clock, Timestamp};
+pub use error::{Error, Kind, Result};
+pub use position::Position;
+pub use problem::{Problem, Severity};
+pub use raw::Raw;
+pub use schema::{Column, Identity, TableName, TableSchema};
+pub use source::{Event, Source, SourceStatus, StreamLag, Suspect, SuspectExtent, TableNotice};

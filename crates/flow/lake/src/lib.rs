@@ -1,0 +1,1 @@
+//! Cleared changes become Delta commits.

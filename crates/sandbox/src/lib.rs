@@ -1,0 +1,1 @@
+//! A private Postgres and a seeded claims workload.
