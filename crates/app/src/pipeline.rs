@@ -1,0 +1,291 @@
+//! The loop: a source's events through the gate into the lake, and back to the source only what is durable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use change::{ChangeBatch, Checkpoint, Clock, CopyProgress, Error, Event, Kind, Position, Result, TableName, TableNotice};
+use gate::{Gate, TableGate};
+use lake::{Lake, Layer};
+use tokio_util::sync::CancellationToken;
+
+use crate::batching::{Batching, Pending};
+use crate::error_policy::{Action, table_action};
+use crate::feed::Feed;
+use crate::watch::Watch;
+use crate::worker::{News, Report, Truncation};
+use crate::workers::Workers;
+
+/// Everything that one run of one source is made of.
+pub(crate) struct Pipeline {
+    pub(crate) feed: Feed,
+    pub(crate) gate: Gate,
+    pub(crate) workers: Workers,
+    pub(crate) lake: Arc<Lake>,
+    pub(crate) batching: Batching,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) watch: Arc<Watch>,
+    /// Leave once everything at or below this is durable; `None` to go on until told to stop.
+    pub(crate) until: Option<Position>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// How far the run is.
+#[derive(Default)]
+struct Progress {
+    gates: BTreeMap<TableName, TableGate>,
+    /// First copies that are not finished in every layer, with the reports still missing.
+    copies: BTreeMap<TableName, usize>,
+    /// Why tables are stopped: nothing after their stop may be confirmed.
+    stopped: BTreeMap<TableName, String>,
+    pending: Pending,
+    /// The last boundary, while nothing was handed over after it.
+    boundary: Option<Checkpoint>,
+    /// The commit in flight: its boundary and the number of reports still missing.
+    round: Option<(Checkpoint, usize)>,
+    durable: Option<Checkpoint>,
+    recorded_at: Option<Duration>,
+}
+
+/// How a run ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Everything was durable, or it was told to stop.
+    Done,
+    /// Some tables are stopped; the others were served.
+    TablesStopped(BTreeMap<TableName, String>),
+}
+
+/// How often an idle stream's position is written to the lake before it is confirmed.
+const RECORD_EVERY: Duration = Duration::from_secs(10);
+
+impl Pipeline {
+    /// Runs until told to stop, until caught up, or until an error that another start may mend.
+    pub(crate) async fn run(mut self) -> Result<Ended> {
+        let mut progress = Progress::default();
+        let outcome = self.turn(&mut progress).await;
+        self.workers.close().await;
+        self.feed.close().await;
+        outcome?;
+        if progress.stopped.is_empty() { Ok(Ended::Done) } else { Ok(Ended::TablesStopped(progress.stopped)) }
+    }
+
+    async fn turn(&mut self, progress: &mut Progress) -> Result<()> {
+        loop {
+            if progress.ready(&self.batching, self.clock.monotonic(), self.stop.is_cancelled()) {
+                self.commit(progress).await?;
+            }
+            if self.finished(progress) {
+                return Ok(());
+            }
+            let due = progress.pending.due_at(&self.batching);
+            let wait = due.map_or(RECORD_EVERY, |due| due.saturating_sub(self.clock.monotonic()));
+            tokio::select! {
+                biased;
+                report = self.workers.report() => self.settle(report, progress).await?,
+                event = self.feed.next() => self.take(event?, progress).await?,
+                () = tokio::time::sleep(wait), if progress.boundary.is_some() => {}
+                () = self.stop.cancelled(), if progress.boundary.is_some() && progress.round.is_none() => {}
+            }
+            self.watch.source(&self.feed.status());
+        }
+    }
+
+    /// One event, in the direction of the data.
+    async fn take(&mut self, event: Event, progress: &mut Progress) -> Result<()> {
+        match event {
+            Event::Changes(batch) => self.clear(batch, progress).await,
+            Event::SchemaChanged { schema } => {
+                let table = schema.table.clone();
+                let opened = self.reshape(&schema, progress).await;
+                self.hold_table(table, opened, progress)
+            }
+            Event::Truncated { table, position, txid, ordinal, committed_at } => {
+                progress.boundary = None;
+                if progress.gates.contains_key(&table) {
+                    progress.pending.add(1, self.clock.monotonic());
+                    self.workers.truncate(&table, Truncation { position, txid, ordinal, committed_at }).await?;
+                }
+                Ok(())
+            }
+            Event::CopyStarted { table, progress: copy } => {
+                self.watch.table(&table, |seen| seen.copying(&copy));
+                if progress.gates.contains_key(&table) {
+                    progress.copies.insert(table.clone(), Workers::LAYERS);
+                    self.workers.start_copy(&table, &copy).await?;
+                }
+                Ok(())
+            }
+            Event::ChunkDone { table, chunk, progress: copy } => {
+                self.workers.commit_copy(&table, Some(chunk), &copy).await
+            }
+            Event::CopyDone { table, progress: copy } => self.workers.commit_copy(&table, None, &copy).await,
+            Event::Notice { table, notice: TableNotice::Stopped(error) } => self.hold_table(table, Err(error), progress),
+            Event::Notice { table, notice: TableNotice::Dropped } => {
+                tracing::warn!(%table, "the source dropped the table; what the lake holds of it stays");
+                self.watch.table(&table, |seen| seen.stopped = Some("dropped at the source".into()));
+                Ok(())
+            }
+            Event::Suspect(suspect) => {
+                let error = Error::new(Kind::SourceGone, format!("part of the table cannot be known from the log: {}", suspect.why))
+                    .fix("Copy the table again: remove its folders from the lake and start.");
+                self.hold_table(suspect.table, Err(error), progress)
+            }
+            Event::Boundary(checkpoint) => {
+                progress.boundary = Some(checkpoint);
+                self.confirm_idle(progress).await
+            }
+        }
+    }
+
+    /// Raw rows in, cleared rows out to the lake.
+    async fn clear(&mut self, batch: ChangeBatch, progress: &mut Progress) -> Result<()> {
+        let table = batch.schema().table.clone();
+        let streamed = matches!(batch.origin(), change::Origin::Stream);
+        if streamed {
+            progress.boundary = None;
+        }
+        let Some(gate) = progress.gates.get_mut(&table) else { return Ok(()) };
+        let rows = batch.len() as u64;
+        match gate.clear(batch) {
+            Ok(cleared) => {
+                self.watch.table(&table, |seen| seen.cleared(rows, &cleared.invalid));
+                if streamed {
+                    progress.pending.add(rows, self.clock.monotonic());
+                }
+                self.workers.write(cleared.batch).await
+            }
+            Err(error) => self.hold_table(table, Err(error), progress),
+        }
+    }
+
+    async fn reshape(&mut self, schema: &Arc<change::TableSchema>, progress: &mut Progress) -> Result<()> {
+        if progress.stopped.contains_key(&schema.table) {
+            return Ok(());
+        }
+        let gate = self.gate.table(schema)?;
+        let dropped: Vec<String> = gate.dropped().iter().map(|dropped| dropped.column.clone()).collect();
+        for column in &dropped {
+            tracing::warn!(table = %schema.table, %column, "the column is not stored: no rule of policy.yaml names it");
+        }
+        self.watch.table(&schema.table, |seen| seen.dropped_columns = dropped);
+        self.workers.evolve(gate.schema().clone()).await?;
+        progress.gates.insert(schema.table.clone(), gate);
+        Ok(())
+    }
+
+    /// Begins the one commit that may be in flight; reading goes on meanwhile.
+    async fn commit(&mut self, progress: &mut Progress) -> Result<()> {
+        let Some(boundary) = progress.boundary.clone() else { return Ok(()) };
+        let reports = self.workers.commit_stream(&boundary).await?;
+        progress.pending = Pending::default();
+        progress.round = (reports > 0).then_some((boundary, reports));
+        Ok(())
+    }
+
+    /// What a worker has made durable; when the whole round is, the source may forget it.
+    async fn settle(&mut self, report: Report, progress: &mut Progress) -> Result<()> {
+        let Report { table, layer, news } = report;
+        let now = self.clock.now();
+        match news {
+            News::Stream { version, rows, newest } => {
+                self.watch.all(|seen| seen.commits += u64::from(version.is_some()));
+                self.watch.table(&table, |seen| seen.committed(layer == Layer::Current, version, rows, newest, now));
+                progress.answered();
+            }
+            News::Copy { version, rows, progress: copy } => {
+                self.watch.all(|seen| seen.commits += u64::from(version.is_some()));
+                self.watch.table(&table, |seen| {
+                    seen.committed(layer == Layer::Current, version, rows, None, now);
+                    if layer == Layer::Current {
+                        seen.copying(&copy);
+                    }
+                });
+                progress.copied(&table, &copy);
+            }
+            News::Failed(error) => self.hold_table(table, Err(error), progress)?,
+        }
+        if matches!(progress.round, Some((_, 0)))
+            && let Some((durable, _)) = progress.round.take()
+        {
+            progress.durable = Some(durable.clone());
+            if progress.stopped.is_empty() {
+                self.feed.confirm(durable).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// An idle database: nothing is pending, so the boundary is durable as it stands. It is recorded in the lake first, so that a slot
+    /// that was confirmed beyond every record can only be a lost or recreated one.
+    async fn confirm_idle(&mut self, progress: &mut Progress) -> Result<()> {
+        let Some(boundary) = &progress.boundary else { return Ok(()) };
+        if !progress.pending.is_empty() || progress.round.is_some() || !progress.stopped.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.monotonic();
+        let urgent = self.until.as_ref().is_some_and(|until| boundary.through >= *until);
+        if urgent || progress.recorded_at.is_none_or(|at| now.saturating_sub(at) >= RECORD_EVERY) {
+            self.lake.put_stream_checkpoint(boundary).await?;
+            progress.recorded_at = Some(now);
+            progress.durable = Some(boundary.clone());
+            self.feed.confirm(boundary.clone()).await;
+        }
+        Ok(())
+    }
+
+    /// Applies the error policy to one table: stop it and go on, or end the run.
+    fn hold_table(&mut self, table: TableName, outcome: Result<()>, progress: &mut Progress) -> Result<()> {
+        let Err(error) = outcome else { return Ok(()) };
+        if table_action(error.kind()) != Action::StopTable {
+            return Err(error);
+        }
+        tracing::error!(%table, %error, "the table is stopped; the source keeps its changes until it is mended");
+        self.watch.table(&table, |seen| seen.stopped = Some(error.to_string()));
+        progress.gates.remove(&table);
+        progress.copies.remove(&table);
+        progress.stopped.insert(table.clone(), error.to_string());
+        self.workers.stop(&table);
+        // The reports of the stopped table's workers will not come: the round in flight is given up, and nothing of it is confirmed.
+        progress.round = None;
+        Ok(())
+    }
+
+    fn finished(&self, progress: &Progress) -> bool {
+        let settled = progress.pending.is_empty() && progress.round.is_none();
+        let stopping = self.stop.is_cancelled() && settled && progress.boundary.is_some();
+        let caught_up = self.until.as_ref().is_some_and(|until| {
+            let through = progress.durable.as_ref().is_some_and(|durable| durable.through >= *until)
+                || (!progress.stopped.is_empty()
+                    && progress.boundary.as_ref().is_some_and(|boundary| boundary.through >= *until));
+            settled && through && progress.copies.is_empty()
+        });
+        stopping || caught_up
+    }
+}
+
+impl Progress {
+    /// A commit may begin: at a boundary, none in flight, and due (or leaving).
+    fn ready(&self, batching: &Batching, now: Duration, leaving: bool) -> bool {
+        let due = self.pending.is_due(batching, now) || (leaving && !self.pending.is_empty());
+        self.boundary.is_some() && self.round.is_none() && due
+    }
+
+    fn answered(&mut self) {
+        if let Some((_, missing)) = &mut self.round {
+            *missing = missing.saturating_sub(1);
+        }
+    }
+
+    fn copied(&mut self, table: &TableName, copy: &CopyProgress) {
+        if copy.finished.is_none() {
+            return;
+        }
+        if let Some(missing) = self.copies.get_mut(table) {
+            *missing = missing.saturating_sub(1);
+            if *missing == 0 {
+                self.copies.remove(table);
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Real servers, started and stopped.
+
+mod private_postgres;
