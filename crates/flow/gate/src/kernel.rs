@@ -1,0 +1,3 @@
+//! The transforms over Arrow arrays.
+
+pub(crate) mod copy;
