@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 const HELP: &str = "\
 cargo x <chore> [arguments]
 
-  check     formatting, clippy, the house rules (xtask/tests), and cargo-deny where it is installed
+  check     formatting, clippy, the house rules (xtask/tests/house), and cargo-deny where it is installed
   fmt       formats everything
   test      check, then every test, the doc tests of the gate and the foreign readers: what CI runs
               --no-check   leaves out the first part
