@@ -26,11 +26,28 @@ pub enum Event {
         /// When the source committed.
         committed_at: Timestamp,
     },
-    /// The rows of one chunk of a first copy, handed over since the last such event, are whole; `progress` counts it as done.
+    /// A first copy begins or goes on; sent before its first chunk. When `progress` has another plan than the table has stored, the copy
+    /// starts over and whatever was copied before is void.
+    CopyStarted {
+        /// The table.
+        table: TableName,
+        /// The plan, and what of it is done.
+        progress: CopyProgress,
+    },
+    /// The rows of one chunk of a first copy, handed over since the last such event of this table, are whole.
     ChunkDone {
         /// The table.
         table: TableName,
+        /// The chunk.
+        chunk: u32,
         /// The table's progress with this chunk done.
+        progress: CopyProgress,
+    },
+    /// Every chunk was handed over (at once after [`Event::CopyStarted`] when the table was empty); `progress.finished` is set.
+    CopyDone {
+        /// The table.
+        table: TableName,
+        /// The finished progress.
         progress: CopyProgress,
     },
     /// Something about one table that the operator must know, or that stops that table and no other.

@@ -1,0 +1,166 @@
+//! The command line: names, options and their help. No work is done here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Production databases in, masked Delta Lake tables out: exactly once, in seconds, with no raw personal data stored.
+///
+/// Lockgate reads a database's log, passes every row through one gate (contract, masking, quality) and keeps Delta Lake tables
+/// current. It is configured by a project folder: lockgate.yaml says what is read and where it goes, policy.yaml says how every
+/// column is masked. A column that the policy does not name is never stored.
+#[derive(Parser, Debug)]
+#[command(name = "lockgate", version, max_term_width = 100, after_long_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+/// Options that every command takes.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Global {
+    /// The project folder, with lockgate.yaml and policy.yaml
+    #[arg(long, global = true, default_value = ".", value_name = "FOLDER")]
+    pub(crate) dir: PathBuf,
+    /// What is logged to standard error: a level, or targets with levels as in RUST_LOG
+    #[arg(long, global = true, default_value = "warn", value_name = "FILTER")]
+    pub(crate) log: String,
+    /// The form of log lines
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line, for machines
+    Json,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Watch the main job, end to end, on a private Postgres with live changes
+    Demo(Demo),
+    /// Write a starter project folder; propose a transform for every column of a live database
+    Init(Init),
+    /// Show everything that is wrong with the project folder at once, with file and line
+    Check(Check),
+    /// Copy the tables, then follow the database's log until told to stop
+    Run(Run),
+    /// Show rows, lag, version and last error of every table
+    Status(Status),
+    /// Ask the lake in SQL
+    Query(Query),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options of `lockgate demo`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Demo {
+    /// How long changes are made, in seconds
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub(crate) seconds: u64,
+    /// Rows that the first copy finds, in all tables together
+    #[arg(long, default_value_t = 200_000, value_name = "ROWS")]
+    pub(crate) rows: u64,
+    /// Changes made a second
+    #[arg(long, default_value_t = 500, value_name = "CHANGES")]
+    pub(crate) rate: u64,
+    /// Seed of the made-up people and claims
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    pub(crate) seed: u64,
+    /// Folder of the Postgres programs (initdb, postgres); found by itself when not given
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) postgres_bin: Option<PathBuf>,
+}
+
+/// Options of `lockgate init`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Init {
+    /// The database: postgresql://user@host:5432/database?sslmode=verify-full
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: Option<String>,
+    /// Where the password is: ${env:NAME} or ${file:PATH}; never the password itself
+    #[arg(long, value_name = "REFERENCE", default_value = "${env:LOCKGATE_SOURCE_PASSWORD}")]
+    pub(crate) password: String,
+    /// Tables or patterns: public.claims, public.*
+    #[arg(long, value_name = "PATTERN", default_value = "public.*", value_delimiter = ',')]
+    pub(crate) tables: Vec<String>,
+    /// The source's name in the project and in the lake
+    #[arg(long, value_name = "NAME", default_value = "source")]
+    pub(crate) name: String,
+}
+
+/// Options of `lockgate check`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Check {
+    /// Also ask the databases: grants, log settings, tables, columns, types
+    #[arg(long)]
+    pub(crate) connect: bool,
+}
+
+/// Options of `lockgate run`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Run {
+    /// Stop when everything that the source had committed at start is in the lake
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Only this table (schema.table); may be repeated
+    #[arg(long = "table", value_name = "TABLE")]
+    pub(crate) tables: Vec<String>,
+    /// Progress as one JSON object a line on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `lockgate status`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Status {
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `lockgate query`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Query {
+    /// The statement: SELECT ... FROM claims_db.public.claims
+    #[arg(value_name = "SQL")]
+    pub(crate) sql: String,
+    /// The tables as they were: a version number, or a time such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "VERSION|TIME")]
+    pub(crate) at: Option<String>,
+    /// The form of the answer
+    #[arg(long, value_enum, default_value_t = QueryFormat::Table)]
+    pub(crate) format: QueryFormat,
+}
+
+/// The form of a query's answer.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QueryFormat {
+    /// For people
+    Table,
+    /// Comma-separated, with a header line
+    Csv,
+    /// One JSON object a line
+    Json,
+    /// A Parquet file on standard output
+    Parquet,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  you must fix something (the message says what)
+  2  the command line is wrong
+  3  held: quality or privacy stopped it
+  4  unavailable: trying again may help";

@@ -1,0 +1,307 @@
+//! The loop: a source's events through the gate into the lake, and back to the source only what is durable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use change::{ChangeBatch, Checkpoint, Clock, CopyProgress, Error, Event, Kind, Position, Result, TableName, TableNotice};
+use gate::{Gate, TableGate};
+use lake::{Lake, Layer};
+use tokio_util::sync::CancellationToken;
+
+use crate::batching::{Batching, Pending};
+use crate::error_policy::{Action, table_action};
+use crate::feed::Feed;
+use crate::watch::Watch;
+use crate::worker::{News, Report, Truncation};
+use crate::workers::Workers;
+
+/// Everything that one run of one source is made of.
+pub(crate) struct Pipeline {
+    pub(crate) feed: Feed,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) workers: Workers,
+    pub(crate) lake: Arc<Lake>,
+    pub(crate) batching: Batching,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) watch: Arc<Watch>,
+    /// Leave once everything at or below this is durable; `None` to go on until told to stop.
+    pub(crate) until: Option<Position>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// How far the run is.
+#[derive(Default)]
+struct Progress {
+    gates: BTreeMap<TableName, TableGate>,
+    /// First copies that are not finished in every layer, with the reports still missing.
+    copies: BTreeMap<TableName, usize>,
+    /// Why tables are stopped: nothing after their stop may be confirmed.
+    stopped: BTreeMap<TableName, String>,
+    pending: Pending,
+    /// The last boundary, while nothing was handed over after it.
+    boundary: Option<Checkpoint>,
+    /// The commit in flight: its boundary and the lake tables whose reports are still missing.
+    round: Option<(Checkpoint, BTreeSet<(TableName, Layer)>)>,
+    durable: Option<Checkpoint>,
+    recorded_at: Option<Duration>,
+    /// When the run was told to stop.
+    leaving_since: Option<Duration>,
+}
+
+/// How a run ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Everything was durable, or it was told to stop.
+    Done,
+    /// Some tables are stopped; the others were served.
+    TablesStopped(BTreeMap<TableName, String>),
+}
+
+/// How often an idle stream's position is written to the lake before it is confirmed.
+const RECORD_EVERY: Duration = Duration::from_secs(10);
+/// How long a run that was told to stop waits for a boundary.
+const LEAVE_WITHIN: Duration = Duration::from_secs(20);
+
+impl Pipeline {
+    /// Runs until told to stop, until caught up, or until an error that another start may mend.
+    pub(crate) async fn run(mut self) -> Result<Ended> {
+        let mut progress = Progress::default();
+        let outcome = self.turn(&mut progress).await;
+        self.workers.close().await;
+        self.feed.close().await;
+        outcome?;
+        if progress.stopped.is_empty() { Ok(Ended::Done) } else { Ok(Ended::TablesStopped(progress.stopped)) }
+    }
+
+    async fn turn(&mut self, progress: &mut Progress) -> Result<()> {
+        loop {
+            if progress.ready(&self.batching, self.clock.monotonic()) {
+                self.commit(progress).await?;
+            }
+            if self.finished(progress) {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                report = self.workers.report() => self.settle(report, progress).await?,
+                event = self.feed.next() => self.take(event?, progress).await?,
+                () = tokio::time::sleep(progress.patience(&self.batching, self.clock.monotonic())) => {}
+                () = self.stop.cancelled(), if progress.leaving_since.is_none() => {
+                    progress.leaving_since = Some(self.clock.monotonic());
+                }
+            }
+            self.watch.source(&self.feed.status());
+        }
+    }
+
+    /// One event, in the direction of the data.
+    async fn take(&mut self, event: Event, progress: &mut Progress) -> Result<()> {
+        match event {
+            Event::Changes(batch) => self.clear(batch, progress).await,
+            Event::SchemaChanged { schema } => {
+                let table = schema.table.clone();
+                let opened = self.reshape(&schema, progress).await;
+                self.hold_table(table, opened, progress)
+            }
+            Event::Truncated { table, position, txid, ordinal, committed_at } => {
+                progress.boundary = None;
+                if progress.gates.contains_key(&table) {
+                    progress.pending.add(1, self.clock.monotonic());
+                    self.workers.truncate(&table, Truncation { position, txid, ordinal, committed_at }).await?;
+                }
+                Ok(())
+            }
+            Event::CopyStarted { table, progress: copy } => {
+                self.watch.table(&table, |seen| seen.copying(&copy));
+                if progress.gates.contains_key(&table) {
+                    progress.copies.insert(table.clone(), Workers::LAYERS);
+                    self.workers.start_copy(&table, &copy).await?;
+                }
+                Ok(())
+            }
+            Event::ChunkDone { table, chunk, progress: copy } => {
+                self.workers.commit_copy(&table, Some(chunk), &copy).await
+            }
+            Event::CopyDone { table, progress: copy } => self.workers.commit_copy(&table, None, &copy).await,
+            Event::Notice { table, notice: TableNotice::Stopped(error) } => self.hold_table(table, Err(error), progress),
+            Event::Notice { table, notice: TableNotice::Dropped } => {
+                tracing::warn!(%table, "the source dropped the table; what the lake holds of it stays");
+                self.watch.table(&table, |seen| seen.stopped = Some("dropped at the source".into()));
+                Ok(())
+            }
+            Event::Suspect(suspect) => {
+                let error = Error::new(Kind::SourceGone, format!("part of the table cannot be known from the log: {}", suspect.why))
+                    .fix("Copy the table again: remove its folders from the lake and start.");
+                self.hold_table(suspect.table, Err(error), progress)
+            }
+            Event::Boundary(checkpoint) => {
+                progress.boundary = Some(checkpoint);
+                self.confirm_idle(progress).await
+            }
+        }
+    }
+
+    /// Raw rows in, cleared rows out to the lake.
+    async fn clear(&mut self, batch: ChangeBatch, progress: &mut Progress) -> Result<()> {
+        let table = batch.schema().table.clone();
+        let streamed = matches!(batch.origin(), change::Origin::Stream);
+        if streamed {
+            progress.boundary = None;
+        }
+        let Some(gate) = progress.gates.get_mut(&table) else { return Ok(()) };
+        let rows = batch.len() as u64;
+        match gate.clear(batch) {
+            Ok(cleared) => {
+                self.watch.table(&table, |seen| seen.cleared(rows, &cleared.invalid));
+                if streamed {
+                    progress.pending.add(rows, self.clock.monotonic());
+                }
+                self.workers.write(cleared.batch).await
+            }
+            Err(error) => self.hold_table(table, Err(error), progress),
+        }
+    }
+
+    async fn reshape(&mut self, schema: &Arc<change::TableSchema>, progress: &mut Progress) -> Result<()> {
+        if progress.stopped.contains_key(&schema.table) {
+            return Ok(());
+        }
+        let gate = self.gate.table(schema)?;
+        let dropped: Vec<String> = gate.dropped().iter().map(|dropped| dropped.name.clone()).collect();
+        for column in &dropped {
+            tracing::warn!(table = %schema.table, %column, "the column is not stored: no rule of policy.yaml names it");
+        }
+        self.watch.table(&schema.table, |seen| seen.dropped_columns = dropped);
+        self.workers.evolve(gate.schema().clone()).await?;
+        progress.gates.insert(schema.table.clone(), gate);
+        Ok(())
+    }
+
+    /// Begins the one commit that may be in flight; reading goes on meanwhile.
+    async fn commit(&mut self, progress: &mut Progress) -> Result<()> {
+        let Some(boundary) = progress.boundary.clone() else { return Ok(()) };
+        let missing = self.workers.commit_stream(&boundary).await?;
+        progress.pending = Pending::default();
+        progress.round = (!missing.is_empty()).then_some((boundary, missing));
+        Ok(())
+    }
+
+    /// What a worker has made durable; when the whole round is, the source may forget it.
+    async fn settle(&mut self, report: Report, progress: &mut Progress) -> Result<()> {
+        let Report { table, layer, news } = report;
+        let now = self.clock.now();
+        match news {
+            // The layer that did not fail may still answer what it was told before.
+            News::Stream { .. } | News::Copy { .. } if progress.stopped.contains_key(&table) => {}
+            News::Stream { version, rows, newest } => {
+                self.watch.all(|seen| seen.commits += u64::from(version.is_some()));
+                self.watch.table(&table, |seen| seen.committed(layer == Layer::Current, version, rows, newest, now));
+                progress.answered(&table, layer);
+            }
+            News::Copy { version, rows, progress: copy } => {
+                self.watch.all(|seen| seen.commits += u64::from(version.is_some()));
+                self.watch.table(&table, |seen| {
+                    seen.committed(layer == Layer::Current, version, rows, None, now);
+                    if layer == Layer::Current {
+                        seen.copying(&copy);
+                    }
+                });
+                progress.copied(&table, &copy);
+            }
+            News::Failed(error) => self.hold_table(table, Err(error), progress)?,
+        }
+        if let Some((durable, _)) = progress.round.take_if(|(_, missing)| missing.is_empty()) {
+            progress.durable = Some(durable.clone());
+            if progress.stopped.is_empty() {
+                self.feed.confirm(durable).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// An idle database: nothing is pending, so the boundary is durable as it stands. It is recorded in the lake first, so that a slot
+    /// that was confirmed beyond every record can only be a lost or recreated one.
+    async fn confirm_idle(&mut self, progress: &mut Progress) -> Result<()> {
+        let Some(boundary) = &progress.boundary else { return Ok(()) };
+        if !progress.pending.is_empty() || progress.round.is_some() || !progress.stopped.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.monotonic();
+        let urgent = self.until.as_ref().is_some_and(|until| boundary.through >= *until);
+        if urgent || progress.recorded_at.is_none_or(|at| now.saturating_sub(at) >= RECORD_EVERY) {
+            self.lake.put_stream_checkpoint(boundary).await?;
+            progress.recorded_at = Some(now);
+            progress.durable = Some(boundary.clone());
+            self.feed.confirm(boundary.clone()).await;
+        }
+        Ok(())
+    }
+
+    /// Applies the error policy to one table: stop it and go on, or end the run.
+    fn hold_table(&mut self, table: TableName, outcome: Result<()>, progress: &mut Progress) -> Result<()> {
+        let Err(error) = outcome else { return Ok(()) };
+        if table_action(error.kind()) != Action::StopTable {
+            return Err(error);
+        }
+        tracing::error!(%table, %error, "the table is stopped; the source keeps its changes until it is mended");
+        self.watch.table(&table, |seen| seen.stopped = Some(error.to_string()));
+        progress.gates.remove(&table);
+        progress.copies.remove(&table);
+        progress.stopped.insert(table.clone(), error.to_string());
+        self.workers.stop(&table);
+        for layer in [Layer::Changes, Layer::Current] {
+            progress.answered(&table, layer);
+        }
+        Ok(())
+    }
+
+    fn finished(&self, progress: &Progress) -> bool {
+        let settled = progress.pending.is_empty() && progress.round.is_none();
+        // In the middle of a transaction nothing can be committed: its end is awaited for a while, then its rows are left to the next run.
+        let stopping = progress.leaving_since.is_some_and(|since| {
+            settled && progress.boundary.is_some() || self.clock.monotonic().saturating_sub(since) >= LEAVE_WITHIN
+        });
+        let caught_up = self.until.as_ref().is_some_and(|until| {
+            let through = progress.durable.as_ref().is_some_and(|durable| durable.through >= *until)
+                || (!progress.stopped.is_empty()
+                    && progress.boundary.as_ref().is_some_and(|boundary| boundary.through >= *until));
+            settled && through && progress.copies.is_empty()
+        });
+        stopping || caught_up
+    }
+}
+
+impl Progress {
+    /// A commit may begin: at a boundary, none in flight, and due (or leaving).
+    fn ready(&self, batching: &Batching, now: Duration) -> bool {
+        let due = self.pending.is_due(batching, now) || (self.leaving_since.is_some() && !self.pending.is_empty());
+        self.boundary.is_some() && self.round.is_none() && due
+    }
+
+    /// How long the loop may wait for an event or a report before it looks at the time again.
+    fn patience(&self, batching: &Batching, now: Duration) -> Duration {
+        let commit_at = self.pending.due_at(batching).filter(|_| self.boundary.is_some() && self.round.is_none());
+        let leave_at = self.leaving_since.map(|since| since + LEAVE_WITHIN);
+        let next = [commit_at, leave_at].into_iter().flatten().min();
+        next.map_or(RECORD_EVERY, |at| at.saturating_sub(now))
+    }
+
+    fn answered(&mut self, table: &TableName, layer: Layer) {
+        if let Some((_, missing)) = &mut self.round {
+            missing.remove(&(table.clone(), layer));
+        }
+    }
+
+    fn copied(&mut self, table: &TableName, copy: &CopyProgress) {
+        if copy.finished.is_none() {
+            return;
+        }
+        if let Some(missing) = self.copies.get_mut(table) {
+            *missing = missing.saturating_sub(1);
+            if *missing == 0 {
+                self.copies.remove(table);
+            }
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The project folder: `lockgate.yaml` as the engineers write it, read with line numbers and without touching a network.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use change::{Error, Kind, Problem, Result, Severity};
+
+use crate::project_reader::Reader;
+use crate::secrets::Reference;
+
+/// The name of the engineers' file.
+pub(crate) const PROJECT_FILE: &str = "lockgate.yaml";
+/// The name of the privacy officer's file.
+pub(crate) const POLICY_FILE: &str = "policy.yaml";
+
+/// `lockgate.yaml`.
+#[derive(Debug, Default)]
+pub(crate) struct ProjectFile {
+    /// A folder, or a URL: `s3://bucket/prefix`, `az://container/prefix`, `gs://bucket/prefix`.
+    pub(crate) lake: String,
+    /// Options of the object store (names as in the `object_store` crate); values may be secret references.
+    pub(crate) lake_options: BTreeMap<String, String>,
+    /// The sources by name.
+    pub(crate) sources: BTreeMap<String, SourceEntry>,
+    /// When a commit is due.
+    pub(crate) commit: CommitEntry,
+}
+
+/// One source.
+#[derive(Debug, Default)]
+pub(crate) struct SourceEntry {
+    /// The line of its name.
+    pub(crate) line: u64,
+    /// The connector's own section.
+    pub(crate) postgres: PostgresEntry,
+    /// Tables (`public.claims`) or patterns (`public.*`).
+    pub(crate) tables: Vec<String>,
+}
+
+/// The `postgres:` section of a source.
+#[derive(Debug, Default)]
+pub(crate) struct PostgresEntry {
+    /// `postgresql://user@host:5432/database?sslmode=verify-full`, without a password.
+    pub(crate) url: String,
+    /// The line of the URL.
+    pub(crate) url_line: u64,
+    /// Where the password is.
+    pub(crate) password: Option<Reference>,
+    /// The replication slot; made if missing.
+    pub(crate) slot: Option<String>,
+    /// The publication; made if missing.
+    pub(crate) publication: Option<String>,
+    /// Certificates of the authorities that the server's certificate is checked against.
+    pub(crate) sslrootcert: Option<PathBuf>,
+    /// The client's certificate.
+    pub(crate) sslcert: Option<PathBuf>,
+    /// The key of the client's certificate.
+    pub(crate) sslkey: Option<PathBuf>,
+    /// How much log the source may keep for Lockgate: warning and critical bytes, and what is done then.
+    pub(crate) wal_budget: Option<(u64, u64, String)>,
+    /// Connections that read chunks of the first copy at the same time.
+    pub(crate) copy_parallel: usize,
+}
+
+/// `commit:`: a commit is due when any bound is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct CommitEntry {
+    /// Seconds since the first change that is not committed.
+    pub(crate) max_seconds: f64,
+    /// Changes that are not committed.
+    pub(crate) max_rows: u64,
+}
+
+impl Default for CommitEntry {
+    fn default() -> Self {
+        Self { max_seconds: 5.0, max_rows: 200_000 }
+    }
+}
+
+/// A project folder that was read.
+pub(crate) struct Project {
+    /// The folder.
+    pub(crate) dir: PathBuf,
+    /// Its `lockgate.yaml`.
+    pub(crate) file: ProjectFile,
+    /// The text of its `policy.yaml`.
+    pub(crate) policy_text: String,
+}
+
+impl Project {
+    /// Reads the folder.
+    ///
+    /// # Errors
+    /// All problems at once; each names file and line.
+    pub(crate) fn read(dir: &Path) -> Result<Self, Vec<Problem>> {
+        let policy_text = read_file(dir, POLICY_FILE);
+        let file = read_file(dir, PROJECT_FILE).map_err(|problem| vec![problem]).and_then(|text| ProjectFile::parse(&text));
+        match (file, policy_text) {
+            (Ok(file), Ok(policy_text)) => Ok(Self { dir: dir.to_owned(), file, policy_text }),
+            (file, policy_text) => Err(file.err().into_iter().flatten().chain(policy_text.err()).collect()),
+        }
+    }
+
+    /// The lake as a URL or an absolute folder.
+    pub(crate) fn lake_url(&self) -> String {
+        let lake = &self.file.lake;
+        if lake.contains("://") { lake.clone() } else { self.dir.join(lake).to_string_lossy().into_owned() }
+    }
+
+    /// The object store's options with every secret reference resolved.
+    pub(crate) fn lake_options(&self) -> Result<Vec<(String, String)>> {
+        let resolve = |(name, value): (&String, &String)| {
+            if !value.starts_with("${") {
+                return Ok((name.clone(), value.clone()));
+            }
+            let secret = Reference::parse(value)
+                .and_then(|reference| reference.resolve(&self.dir))
+                .map_err(|error| error.context(format!("lake_options.{name}")))?;
+            Ok((name.clone(), secret.reveal().to_owned()))
+        };
+        self.file.lake_options.iter().map(resolve).collect()
+    }
+
+    /// The folder for state that can be rebuilt: key indexes, status.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.dir.join(".lockgate")
+    }
+}
+
+impl ProjectFile {
+    /// Reads the text of `lockgate.yaml`.
+    ///
+    /// # Errors
+    /// All problems at once, with their lines.
+    pub(crate) fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        let root = gate::yaml::parse(text, PROJECT_FILE)?;
+        let mut problems = Vec::new();
+        let mut reader = Reader::new(PROJECT_FILE, &root, &mut problems);
+        let mut file = Self { lake: reader.required("lake"), ..Self::default() };
+        file.lake_options = reader.texts("lake_options");
+        reader.section("sources", |sources| {
+            for name in sources.keys() {
+                sources.section(&name, |source| {
+                    file.sources.insert(name.clone(), SourceEntry::read(&name, source));
+                });
+            }
+        });
+        reader.section("commit", |commit| {
+            file.commit.max_seconds = commit.number("max_seconds", 0.05, 3600.0).unwrap_or(file.commit.max_seconds);
+            file.commit.max_rows = commit.number("max_rows", 1.0, 1e9).map_or(file.commit.max_rows, |rows| rows as u64);
+            commit.end();
+        });
+        if file.sources.is_empty() {
+            reader.wrong(None, "no source is declared", "Add one under `sources:`, or let `lockgate init --from URL` write it.");
+        }
+        for (name, value) in &file.lake_options {
+            if names_a_secret(name) && Reference::parse(value).is_err() {
+                reader.wrong(None, &format!("lake_options.{name} holds a secret in clear"), "Write ${env:NAME} or ${file:PATH}.");
+            }
+        }
+        reader.end();
+        if problems.is_empty() { Ok(file) } else { Err(problems) }
+    }
+}
+
+impl SourceEntry {
+    fn read(name: &str, source: &mut Reader<'_>) -> Self {
+        let mut entry = Self { line: source.line(), ..Self::default() };
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            source.wrong(
+                Some(entry.line),
+                &format!("`{name}` cannot be a source's name: it becomes a folder and a SQL name"),
+                "Use letters, digits and underscores.",
+            );
+        }
+        entry.tables = source.list("tables");
+        if entry.tables.is_empty() {
+            source.wrong(Some(entry.line), &format!("source {name} lists no tables"), "Add `tables: [public.*]` or name them.");
+        }
+        source.section("postgres", |postgres| entry.postgres = PostgresEntry::read(postgres));
+        if entry.postgres.url.is_empty() {
+            source.wrong(Some(entry.line), &format!("source {name} has no `postgres:` section with a url"), "Add `postgres: { url: ... }`.");
+        }
+        source.end();
+        entry
+    }
+}
+
+impl PostgresEntry {
+    fn read(section: &mut Reader<'_>) -> Self {
+        let mut entry = Self { copy_parallel: 2, ..Self::default() };
+        (entry.url, entry.url_line) = section.text_with_line("url").unwrap_or_default();
+        if let Some((password, line)) = section.text_with_line("password") {
+            match Reference::parse(&password) {
+                Ok(reference) => entry.password = Some(reference),
+                Err(wrong) => section.wrong(
+                    Some(line),
+                    &format!("password: {}", wrong.what()),
+                    wrong.how_to_fix().unwrap_or_default(),
+                ),
+            }
+        }
+        entry.slot = section.text("slot");
+        entry.publication = section.text("publication");
+        entry.sslrootcert = section.text("sslrootcert").map(PathBuf::from);
+        entry.sslcert = section.text("sslcert").map(PathBuf::from);
+        entry.sslkey = section.text("sslkey").map(PathBuf::from);
+        section.section("wal_budget", |budget| {
+            let mut size = |name: &str| {
+                let (text, line) = budget.text_with_line(name).unwrap_or_else(|| ("missing".into(), budget.line()));
+                parse_size(&text).map_err(|error| {
+                    budget.wrong(Some(line), &format!("wal_budget.{name}: {}", error.what()), error.how_to_fix().unwrap_or_default());
+                })
+            };
+            let (warn, critical) = (size("warn"), size("critical"));
+            let policy = budget.text("policy").unwrap_or_else(|| "pause".into());
+            if let (Ok(warn), Ok(critical)) = (warn, critical) {
+                entry.wal_budget = Some((warn, critical, policy));
+            }
+            budget.end();
+        });
+        section.section("copy", |copy| {
+            entry.copy_parallel = copy.number("parallel", 1.0, 64.0).map_or(2, |parallel| parallel as usize);
+            copy.end();
+        });
+        section.end();
+        entry
+    }
+}
+
+fn names_a_secret(option: &str) -> bool {
+    let option = option.to_lowercase();
+    let secret = ["secret", "key", "token", "password", "credential", "sas"].iter().any(|word| option.contains(word));
+    secret && !option.ends_with("key_id")
+}
+
+fn read_file(dir: &Path, name: &str) -> Result<String, Problem> {
+    let path = dir.join(name);
+    std::fs::read_to_string(&path).map_err(|error| Problem {
+        severity: Severity::Error,
+        file: path.display().to_string(),
+        line: None,
+        what: format!("cannot be read: {error}"),
+        fix: "Run `lockgate init --from URL` to write a starter folder, or point --dir at one.".into(),
+    })
+}
+
+/// Reads a size such as `4GiB`, `512 MiB` or a number of bytes.
+pub(crate) fn parse_size(text: &str) -> Result<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match text[digits..].trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1_u64 << 40,
+        _ => 0,
+    };
+    text[..digits]
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .filter(|size| *size > 0)
+        .ok_or_else(|| Error::new(Kind::Config, format!("`{text}` is not a size")).fix("Write a number and a unit: 512MiB, 4GiB."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\
+lake: ./lake
+sources:
+  claims_db:
+    postgres:
+      url: postgresql://lockgate@db.internal:5432/claims
+      password: ${env:CLAIMS_DB_PASSWORD}
+      wal_budget: { warn: 4GiB, critical: 10GiB, policy: pause }
+    tables: [public.members, public.claims]
+commit: { max_seconds: 5, max_rows: 200000 }
+";
+
+    #[test]
+    fn the_documented_form_is_read() {
+        let file = ProjectFile::parse(GOOD).unwrap();
+        assert_eq!(file.sources["claims_db"].tables, ["public.members", "public.claims"]);
+        assert_eq!(file.sources["claims_db"].postgres.wal_budget, Some((4 << 30, 10 << 30, "pause".into())));
+        assert_eq!(file.commit.max_rows, 200_000);
+    }
+
+    #[test]
+    fn a_literal_password_is_refused_with_its_line_and_not_repeated() {
+        let problems = ProjectFile::parse(&GOOD.replace("${env:CLAIMS_DB_PASSWORD}", "hunter2")).unwrap_err();
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].line, Some(6));
+        assert!(!problems[0].to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn all_problems_are_found_at_once_with_their_lines() {
+        let text = GOOD.replace("tables:", "tabels:").replace("max_rows: 200000", "max_rows: many").replace("4GiB", "4 apples");
+        let problems = ProjectFile::parse(&text).unwrap_err();
+        let found: Vec<_> = problems.iter().map(|problem| (problem.line, problem.what.as_str())).collect();
+        assert!(found.iter().any(|(line, what)| *line == Some(8) && what.contains("tabels")), "{found:?}");
+        assert!(found.iter().any(|(line, what)| *line == Some(9) && what.contains("max_rows")), "{found:?}");
+        assert!(found.iter().any(|(line, what)| *line == Some(7) && what.contains("wal_budget.warn")), "{found:?}");
+    }
+
+    #[test]
+    fn a_secret_of_the_store_must_be_a_reference() {
+        let text = format!("{GOOD}lake_options: {{ aws_access_key_id: AKIA, aws_secret_access_key: hunter2 }}\n");
+        let problems = ProjectFile::parse(&text).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].what.contains("aws_secret_access_key") && !problems[0].to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(parse_size("4GiB").unwrap(), 4 << 30);
+        assert_eq!(parse_size("17").unwrap(), 17);
+        for wrong in ["", "4 GB!", "-1", "0", "99999999TiB"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What can be seen of a run from outside: counters that the loop writes and the view, the status file and the logs read. No row value.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use change::{Error, Kind, Result, SourceStatus, TableName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// One table as a run sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TableSeen {
+    /// Chunks of the first copy that are durable, and in all; zero of zero before it is planned.
+    pub(crate) chunks_done: u64,
+    /// See `chunks_done`.
+    pub(crate) chunks: u64,
+    /// Whether the first copy is complete.
+    pub(crate) copied: bool,
+    /// Rows that passed the gate since the start of the run.
+    pub(crate) rows_cleared: u64,
+    /// Rows that are durable in the change log since the start of the run.
+    pub(crate) rows_durable: u64,
+    /// Values that a transform could not read and replaced by null, by column.
+    pub(crate) invalid: BTreeMap<String, u64>,
+    /// Version of the current table after the last commit.
+    pub(crate) version: Option<u64>,
+    /// Columns that are not stored because no rule names them.
+    pub(crate) dropped_columns: Vec<String>,
+    /// Seconds between the source's commit and ours, for the newest change of the last commit.
+    pub(crate) lag_seconds: Option<f64>,
+    /// Why the table is stopped.
+    pub(crate) stopped: Option<String>,
+}
+
+/// A whole run as seen from outside.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    /// When this was written, microseconds since the Unix epoch.
+    pub(crate) at: Timestamp,
+    /// The tables by name.
+    pub(crate) tables: BTreeMap<String, TableSeen>,
+    /// Delta commits since the start of the run.
+    pub(crate) commits: u64,
+    /// Bytes of the source's log that are not confirmed.
+    pub(crate) lag_bytes: u64,
+    /// Bytes of log that the source keeps for us.
+    pub(crate) retained_bytes: u64,
+    /// Bytes of log that the source will still keep before it gives us up.
+    pub(crate) retention_left_bytes: Option<u64>,
+    /// Why nothing is being read.
+    pub(crate) idle: Option<String>,
+    /// The last error that made the run start over.
+    pub(crate) last_error: Option<String>,
+}
+
+/// The shared counters.
+#[derive(Default)]
+pub(crate) struct Watch(Mutex<Seen>);
+
+impl Watch {
+    /// Changes the counters of one table.
+    pub(crate) fn table(&self, table: &TableName, change: impl FnOnce(&mut TableSeen)) {
+        self.all(|seen| change(seen.tables.entry(table.to_string()).or_default()));
+    }
+
+    /// Changes anything.
+    pub(crate) fn all(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Takes over what the source says of itself.
+    pub(crate) fn source(&self, status: &SourceStatus) {
+        self.all(|seen| {
+            seen.lag_bytes = status.lag.confirmed_bytes;
+            seen.retained_bytes = status.lag.retained_bytes;
+            seen.retention_left_bytes = status.lag.retention_left_bytes;
+            seen.idle.clone_from(&status.idle);
+        });
+    }
+
+    /// A copy of everything, stamped with `now`.
+    pub(crate) fn seen(&self, now: Timestamp) -> Seen {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        seen.at = now;
+        seen
+    }
+}
+
+const STATUS_FILE: &str = "status.json";
+
+impl Seen {
+    /// Writes the status file, whole or not at all.
+    pub(crate) fn save(&self, state_dir: &Path) -> Result<()> {
+        let failed = |error: std::io::Error| {
+            Error::new(Kind::Full, format!("cannot write the status file in {}", state_dir.display()))
+                .source(error)
+                .fix("Free space in, or allow writing to, the project folder.")
+        };
+        let text = serde_json::to_vec_pretty(self).map_err(|error| Error::new(Kind::Bug, "status").source(error))?;
+        let temporary = state_dir.join("status.json.new");
+        std::fs::create_dir_all(state_dir).map_err(failed)?;
+        std::fs::write(&temporary, text).map_err(failed)?;
+        std::fs::rename(&temporary, state_dir.join(STATUS_FILE)).map_err(failed)
+    }
+
+    /// Reads the status file of the last run; `None` when there was none.
+    pub(crate) fn load(state_dir: &Path) -> Option<Self> {
+        let text = std::fs::read(state_dir.join(STATUS_FILE)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}
+
+impl TableSeen {
+    /// Takes over how far the first copy is.
+    pub(crate) fn copying(&mut self, copy: &change::CopyProgress) {
+        self.chunks = u64::from(copy.chunks);
+        self.chunks_done = copy.done.len();
+        self.copied = copy.finished.is_some();
+    }
+
+    /// Counts rows that passed the gate, and values that did not fit their transform.
+    pub(crate) fn cleared(&mut self, rows: u64, invalid: &[(String, u64)]) {
+        self.rows_cleared += rows;
+        for (column, count) in invalid {
+            *self.invalid.entry(column.clone()).or_default() += count;
+        }
+    }
+
+    /// Counts a commit; times are microseconds since the Unix epoch.
+    pub(crate) fn committed(
+        &mut self,
+        current: bool,
+        version: Option<u64>,
+        rows: u64,
+        newest: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        if current {
+            self.version = version.or(self.version);
+            self.lag_seconds = newest.map(|newest| (now - newest) as f64 / 1e6).or(self.lag_seconds);
+        } else {
+            self.rows_durable += rows;
+        }
+    }
+}

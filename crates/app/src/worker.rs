@@ -1,0 +1,165 @@
+//! One lake table's writer in a task of its own, fed in order.
+
+use std::sync::Arc;
+
+use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Position, Result, TableCheckpoint, TableName, Timestamp};
+use gate::{ClearedBatch, ClearedSchema};
+use lake::{Commit, Layer, Outcome, TableWriter};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+/// What a worker is told, in the order of the stream.
+pub(crate) enum Command {
+    /// Rows to stage. The permit is the memory that they hold; it is given back when the last layer has staged them.
+    Write(Arc<ClearedBatch>, Arc<OwnedSemaphorePermit>),
+    /// Another structure from here on.
+    Evolve(Arc<ClearedSchema>),
+    /// Every row is gone from here on.
+    Truncate(Truncation),
+    /// A first copy begins or goes on.
+    CopyStarted(CopyProgress),
+    /// Make the staged chunk durable; without a chunk, only that the copy is finished.
+    CommitCopy(Option<u32>, CopyProgress),
+    /// Make the staged changes durable, through this boundary.
+    CommitStream(Checkpoint),
+}
+
+/// A truncate of the source.
+#[derive(Clone, Debug)]
+pub(crate) struct Truncation {
+    pub(crate) position: Position,
+    pub(crate) txid: u64,
+    pub(crate) ordinal: u64,
+    pub(crate) committed_at: Timestamp,
+}
+
+/// What a worker has done.
+pub(crate) struct Report {
+    pub(crate) table: TableName,
+    pub(crate) layer: Layer,
+    pub(crate) news: News,
+}
+
+/// The news in a [`Report`].
+pub(crate) enum News {
+    /// A stream commit is durable: the table's version, rows in it, newest source commit time in it.
+    Stream { version: Option<u64>, rows: u64, newest: Option<Timestamp> },
+    /// A copied chunk, or the end of a copy, is durable.
+    Copy { version: Option<u64>, rows: u64, progress: CopyProgress },
+    /// The worker has ended.
+    Failed(Error),
+}
+
+/// Owns a [`TableWriter`] until its queue closes.
+pub(crate) struct Worker {
+    pub(crate) table: TableName,
+    pub(crate) layer: Layer,
+    pub(crate) writer: TableWriter,
+    pub(crate) stamp: serde_json::Value,
+    pub(crate) reports: mpsc::UnboundedSender<Report>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// Tries of one commit before the run starts over from the last durable boundary.
+const COMMIT_TRIES: u32 = 4;
+
+impl Worker {
+    /// Works until the queue closes or an error ends it.
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(command) = commands.recv().await {
+            match self.obey(command).await {
+                Ok(None) => {}
+                Ok(Some(news)) => self.report(news),
+                Err(error) => {
+                    let context = format!("{} ({})", self.table, self.layer);
+                    return self.report(News::Failed(error.context(context)));
+                }
+            }
+            if commands.is_empty()
+                && let Err(error) = self.writer.maintain().await
+            {
+                // Upkeep can wait; what is committed is whole without it.
+                tracing::warn!(table = %self.table, layer = %self.layer, %error, "maintenance failed and will be tried again");
+            }
+        }
+    }
+
+    fn report(&self, news: News) {
+        // The loop only stops listening when it ends.
+        drop(self.reports.send(Report { table: self.table.clone(), layer: self.layer, news }));
+    }
+
+    async fn obey(&mut self, command: Command) -> Result<Option<News>> {
+        match command {
+            Command::Write(batch, permit) => {
+                self.writer.write(&batch).await?;
+                drop(permit);
+                Ok(None)
+            }
+            Command::Evolve(schema) => self.writer.evolve(&schema).await.map(|()| None),
+            Command::Truncate(at) => {
+                self.writer.truncate(&at.position, at.txid, at.ordinal, at.committed_at).await?;
+                Ok(None)
+            }
+            Command::CopyStarted(progress) => self.start_copy(progress).await.map(|()| None),
+            Command::CommitCopy(chunk, progress) => self.commit_copy(chunk, progress).await.map(Some),
+            Command::CommitStream(checkpoint) => self.commit_stream(checkpoint).await.map(Some),
+        }
+    }
+
+    /// A copy under another plan than the stored one starts over: what was copied under the old plan is removed first.
+    async fn start_copy(&mut self, progress: CopyProgress) -> Result<()> {
+        let stored = self.writer.checkpoint().copy.clone();
+        let Some(stored) = stored.filter(|stored| stored.plan != progress.plan || stored.low != progress.low) else {
+            return Ok(());
+        };
+        tracing::info!(table = %self.table, layer = %self.layer, chunks = stored.done.len(), "the copy starts over");
+        self.writer.truncate(&progress.low, 0, 0, self.clock.now()).await?;
+        let fresh = CopyProgress { done: change::ChunkSet::default(), finished: None, ..progress };
+        let checkpoint = TableCheckpoint { copy: Some(fresh), ..self.writer.checkpoint().clone() };
+        self.commit(checkpoint, true, false).await.map(|_| ())
+    }
+
+    async fn commit_copy(&mut self, chunk: Option<u32>, progress: CopyProgress) -> Result<News> {
+        let stored = self.writer.checkpoint().copy.clone();
+        let mut own = CopyProgress { done: stored.map(|stored| stored.done).unwrap_or_default(), ..progress };
+        if let Some(chunk) = chunk {
+            own.done.insert(chunk);
+        }
+        if own.done.len() < u64::from(own.chunks) {
+            own.finished = None;
+        }
+        let checkpoint = TableCheckpoint { copy: Some(own.clone()), ..self.writer.checkpoint().clone() };
+        let (version, rows, _) = self.commit(checkpoint, false, true).await?;
+        Ok(News::Copy { version, rows, progress: own })
+    }
+
+    async fn commit_stream(&mut self, stream: Checkpoint) -> Result<News> {
+        let checkpoint = TableCheckpoint { stream: Some(stream), ..self.writer.checkpoint().clone() };
+        let (version, rows, newest) = self.commit(checkpoint, true, false).await?;
+        Ok(News::Stream { version, rows, newest })
+    }
+
+    async fn commit(
+        &mut self,
+        checkpoint: TableCheckpoint,
+        stream: bool,
+        copy: bool,
+    ) -> Result<(Option<u64>, u64, Option<Timestamp>)> {
+        let mut pause = std::time::Duration::from_millis(100);
+        for _ in 1..COMMIT_TRIES {
+            let request = Commit { checkpoint: checkpoint.clone(), stream, copy, stamp: self.stamp.clone() };
+            match self.writer.commit(request).await? {
+                Outcome::Done(done) => return Ok((Some(done.version), done.rows, done.newest)),
+                Outcome::Nothing => return Ok((None, 0, None)),
+                Outcome::Conflicted(error) => return Err(error),
+                Outcome::Retryable(error) => {
+                    tracing::warn!(table = %self.table, layer = %self.layer, %error, "the commit will be tried again");
+                    tokio::time::sleep(pause).await;
+                    pause *= 4;
+                }
+            }
+        }
+        Err(Error::new(Kind::Unavailable, "the lake did not take the commit")
+            .fix("Look at the object store; Lockgate goes on by itself when it answers."))
+    }
+}

@@ -1,0 +1,165 @@
+//! The lake side of a run: two workers for every source table, and how much memory may wait for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Result, TableName};
+use gate::{ClearedBatch, ClearedSchema};
+use lake::{Lake, Layer, WriterOptions};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::worker::{Command, Report, Truncation, Worker};
+
+/// Cleared rows that wait for the workers, in all tables together.
+const WAITING_KIB: u32 = 64 * 1024;
+/// Commands that wait for one worker.
+const COMMANDS_AHEAD: usize = 32;
+
+/// What every worker needs.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) lake: Arc<Lake>,
+    pub(crate) options: WriterOptions,
+    pub(crate) stamp: serde_json::Value,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// The workers of a run.
+pub(crate) struct Workers {
+    shared: Shared,
+    queues: BTreeMap<TableName, Vec<mpsc::Sender<Command>>>,
+    /// Tables with changes that are staged and not yet told to be committed.
+    dirty: BTreeSet<TableName>,
+    reports_in: mpsc::UnboundedSender<Report>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    waiting: Arc<Semaphore>,
+    tasks: JoinSet<()>,
+}
+
+impl Workers {
+    /// No worker yet.
+    pub(crate) fn new(shared: Shared) -> Self {
+        // Bounded by the commands: every report answers one.
+        #[allow(clippy::disallowed_methods)]
+        let (reports_in, reports) = mpsc::unbounded_channel();
+        Self {
+            shared,
+            queues: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            reports_in,
+            reports,
+            waiting: Arc::new(Semaphore::new(WAITING_KIB as usize)),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// The number of lake tables behind one source table.
+    pub(crate) const LAYERS: usize = 2;
+
+    /// Gives a table its structure: makes or opens its lake tables the first time, evolves them later.
+    pub(crate) async fn evolve(&mut self, schema: Arc<ClearedSchema>) -> Result<()> {
+        if self.queues.contains_key(&schema.table) {
+            return self.tell(&schema.table, || Command::Evolve(schema.clone())).await;
+        }
+        let mut queues = Vec::with_capacity(Self::LAYERS);
+        for layer in [Layer::Changes, Layer::Current] {
+            let writer = self.shared.lake.writer(&schema, layer, self.shared.options.clone()).await?;
+            let (queue, commands) = mpsc::channel(COMMANDS_AHEAD);
+            let worker = Worker {
+                table: schema.table.clone(),
+                layer,
+                writer,
+                stamp: self.shared.stamp.clone(),
+                reports: self.reports_in.clone(),
+                clock: self.shared.clock.clone(),
+            };
+            self.tasks.spawn(worker.run(commands));
+            queues.push(queue);
+        }
+        self.queues.insert(schema.table.clone(), queues);
+        Ok(())
+    }
+
+    /// Stages rows in both layers; waits while too much memory waits already.
+    pub(crate) async fn write(&mut self, batch: ClearedBatch) -> Result<()> {
+        let kib = u32::try_from(batch.rows().get_array_memory_size() / 1024).unwrap_or(u32::MAX).clamp(1, WAITING_KIB);
+        let permit = self.waiting.clone().acquire_many_owned(kib).await.map_err(|_| closed())?;
+        let (permit, batch) = (Arc::new(permit), Arc::new(batch));
+        let table = batch.schema().table.clone();
+        if matches!(batch.origin(), change::Origin::Stream) {
+            self.dirty.insert(table.clone());
+        }
+        self.tell(&table, || Command::Write(batch.clone(), permit.clone())).await
+    }
+
+    /// Removes every row in both layers.
+    pub(crate) async fn truncate(&mut self, table: &TableName, truncation: Truncation) -> Result<()> {
+        self.dirty.insert(table.clone());
+        self.tell(table, || Command::Truncate(truncation.clone())).await
+    }
+
+    /// Begins or goes on with a copy.
+    pub(crate) async fn start_copy(&mut self, table: &TableName, progress: &CopyProgress) -> Result<()> {
+        self.tell(table, || Command::CopyStarted(progress.clone())).await
+    }
+
+    /// Commits a copied chunk, or the end of the copy; answered by [`Self::LAYERS`] reports.
+    pub(crate) async fn commit_copy(
+        &mut self,
+        table: &TableName,
+        chunk: Option<u32>,
+        progress: &CopyProgress,
+    ) -> Result<()> {
+        self.tell(table, || Command::CommitCopy(chunk, progress.clone())).await
+    }
+
+    /// Commits every table that has staged changes; returns the lake tables that will report.
+    pub(crate) async fn commit_stream(&mut self, through: &Checkpoint) -> Result<BTreeSet<(TableName, Layer)>> {
+        let mut reports = BTreeSet::new();
+        for table in std::mem::take(&mut self.dirty) {
+            self.tell(&table, || Command::CommitStream(through.clone())).await?;
+            reports.extend([Layer::Changes, Layer::Current].map(|layer| (table.clone(), layer)));
+        }
+        Ok(reports)
+    }
+
+    /// Lets a table's workers end; what they have staged and not committed is given up.
+    pub(crate) fn stop(&mut self, table: &TableName) {
+        self.queues.remove(table);
+        self.dirty.remove(table);
+    }
+
+    /// The next report; cancel-safe.
+    pub(crate) async fn report(&mut self) -> Report {
+        loop {
+            if let Some(report) = self.reports.recv().await {
+                return report;
+            }
+        }
+    }
+
+    /// Ends all workers once their queues are empty.
+    pub(crate) async fn close(mut self) {
+        self.queues.clear();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a table's worker did not end cleanly");
+            }
+        }
+    }
+
+    async fn tell(&self, table: &TableName, command: impl Fn() -> Command) -> Result<()> {
+        for queue in self.queues.get(table).into_iter().flatten() {
+            // A worker that has ended has reported why; the loop will read it.
+            if queue.send(command()).await.is_err() {
+                tracing::debug!(%table, "the table's worker has ended");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn closed() -> Error {
+    Error::new(Kind::Bug, "the memory budget was closed while the run goes on")
+}
