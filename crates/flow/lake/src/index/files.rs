@@ -59,7 +59,9 @@ impl FileTable {
         if table.next < next {
             return Err(damaged(table.log.path(), "files that the index refers to are missing from its list"));
         }
-        table.log.set_len(table.end)?;
+        if table.end < bytes.len() as u64 {
+            table.log.set_len(table.end)?;
+        }
         Ok(table)
     }
 
