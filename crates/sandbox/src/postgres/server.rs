@@ -28,7 +28,6 @@ pub struct PrivatePostgres {
     account: Account,
     folder: PathBuf,
     port: u16,
-    password: Option<String>,
     authority: Option<Authority>,
     child: Option<Child>,
     // Last: it removes the folder, after the server is gone.
@@ -52,9 +51,7 @@ impl PrivatePostgres {
         let folder = make_folder(&options.folder.clone().unwrap_or_else(std::env::temp_dir))?;
         account.own(&folder)?;
         let guard = Guard::start(account, &installed.bin, &folder)?;
-        let password = options.password.clone();
-        let mut server =
-            Self { installed, account, folder, port: 0, password, authority: None, child: None, _guard: guard };
+        let mut server = Self { installed, account, folder, port: 0, authority: None, child: None, _guard: guard };
         server.make_data(&options)?;
         server.start_again().await?;
         Ok(server)
