@@ -122,29 +122,29 @@ pub fn classify(column: &str) -> Option<Class> {
     WORDS.iter().find(|(_, runs)| found(runs)).map(|(class, _)| *class)
 }
 
-impl Class {
-    /// Whether the class is one of the direct identifiers that a limited data set must not hold: 45 CFR 164.514(e)(2). Free text
-    /// may hold all of them.
-    pub fn is_direct_identifier(self) -> bool {
-        use Class as C;
-        matches!(
-            self,
-            C::Name
-                | C::Street
-                | C::Phone
-                | C::Email
-                | C::Ssn
-                | C::MedicalRecord
-                | C::HealthPlan
-                | C::Account
-                | C::Licence
-                | C::Vehicle
-                | C::Device
-                | C::Network
-                | C::Biometric
-                | C::FreeText
-        )
-    }
+/// Whether the name says that the column holds one of the direct identifiers that a limited data set must not hold (45 CFR 164.514(e)(2)),
+/// or free text, which may hold all of them. `note_type` is about a note and does not hold one.
+pub(crate) fn names_direct_identifier(column: &str) -> bool {
+    use Class as C;
+    const ABOUT: [&str; 8] = ["type", "kind", "status", "category", "indicator", "flag", "count", "language"];
+    let about = words(column).last().is_some_and(|last| ABOUT.contains(&last.as_str()));
+    let direct = [
+        C::Name,
+        C::Street,
+        C::Phone,
+        C::Email,
+        C::Ssn,
+        C::MedicalRecord,
+        C::HealthPlan,
+        C::Account,
+        C::Licence,
+        C::Vehicle,
+        C::Device,
+        C::Network,
+        C::Biometric,
+        C::FreeText,
+    ];
+    !about && classify(column).is_some_and(|class| direct.contains(&class))
 }
 
 /// A name's words in lower case: `memberId`, `MEMBER_ID` and `memberid` are all `member id`.
@@ -217,6 +217,15 @@ mod tests {
         ];
         for (name, class) in cases {
             assert_eq!(classify(name), class, "{name}");
+        }
+    }
+    #[test]
+    fn a_column_about_an_identifier_is_not_one() {
+        for direct in ["note", "phone", "home_address", "member_id", "ssn", "device_serial", "lat"] {
+            assert!(names_direct_identifier(direct), "{direct}");
+        }
+        for other in ["note_type", "phone_status", "city", "claim_id", "paid_amount", "thing"] {
+            assert!(!names_direct_identifier(other), "{other}");
         }
     }
 }
