@@ -5,7 +5,9 @@
 pub enum Class {
     /// A: names, and what people log in with.
     Name,
-    /// B: anything smaller than a state but a ZIP code.
+    /// B: a street address or a point on the map.
+    Street,
+    /// B: a city, county or another part of a state.
     Place,
     /// B: a ZIP code.
     Zip,
@@ -51,275 +53,98 @@ pub enum Class {
     Amount,
 }
 
-/// Runs of words that give a class away; the first that is found wins.
-const WORDS: [(Class, &[&str]); 23] = [
-    (Class::Ssn, &["ssn", "social security", "tin", "itin", "tax id", "ein"]),
+/// Words and runs of words that give a class away, apart by commas; the first class with one that is found wins.
+const WORDS: [(Class, &str); 24] = [
+    (Class::Ssn, "ssn, social security, tin, itin, tax id, ein"),
     (
         Class::HealthPlan,
-        &[
-            "mbi",
-            "hicn",
-            "hic",
-            "medicare",
-            "medicaid",
-            "member id",
-            "member number",
-            "member no",
-            "member key",
-            "subscriber",
-            "beneficiary",
-            "bene id",
-            "policy id",
-            "policy number",
-            "policy no",
-            "insured id",
-            "insured number",
-        ],
+        "mbi, hicn, hic, medicare, medicaid, member id, member number, member no, member key, subscriber, \
+         beneficiary, bene id, policy id, policy number, policy no, insured id, insured number",
     ),
     (
         Class::MedicalRecord,
-        &["mrn", "medical record", "chart", "patient id", "patient number", "patient no", "patient key", "accession"],
+        "mrn, medical record, chart, patient id, patient number, patient no, patient key, accession",
     ),
-    (Class::Birth, &["dob", "birth", "birthday", "birthdate", "born"]),
-    (Class::Death, &["death", "dod", "deceased", "died"]),
-    (Class::Email, &["email", "e mail", "mail"]),
-    (Class::Phone, &["phone", "telephone", "tel", "mobile", "cell", "pager", "fax"]),
-    (
-        Class::Network,
-        &["url", "uri", "website", "homepage", "ip", "ipv4", "ipv6", "mac", "hostname", "cookie", "user agent"],
-    ),
-    (Class::Licence, &["license", "licence", "dea", "certificate", "passport", "driver", "permit"]),
-    (Class::Vehicle, &["vin", "plate", "vehicle"]),
-    (Class::Device, &["device", "serial", "udi", "imei", "implant"]),
+    (Class::Birth, "dob, birth, birthday, birthdate, born"),
+    (Class::Death, "death, dod, deceased, died"),
+    (Class::Email, "email, e mail, mail"),
+    (Class::Phone, "phone, telephone, tel, mobile, cell, pager, fax"),
+    (Class::Network, "url, uri, website, homepage, ip, ipv4, ipv6, mac, hostname, cookie, user agent"),
+    (Class::Licence, "license, licence, dea, certificate, passport, driver, permit"),
+    (Class::Vehicle, "vin, plate, vehicle"),
+    (Class::Device, "device, serial, udi, imei, implant"),
     (
         Class::Biometric,
-        &[
-            "fingerprint",
-            "biometric",
-            "retina",
-            "iris",
-            "voice",
-            "dna",
-            "genome",
-            "photo",
-            "picture",
-            "image",
-            "avatar",
-            "portrait",
-            "face",
-        ],
+        "fingerprint, biometric, retina, iris, voice, dna, genome, photo, picture, image, avatar, portrait, face",
     ),
-    (
-        Class::Account,
-        &["account", "acct", "iban", "routing", "card", "bank", "control number", "control no", "invoice"],
-    ),
+    (Class::Account, "account, acct, iban, routing, card, bank, control number, control no, invoice"),
     (
         Class::FreeText,
-        &[
-            "note",
-            "notes",
-            "comment",
-            "comments",
-            "remark",
-            "remarks",
-            "description",
-            "memo",
-            "narrative",
-            "text",
-            "message",
-            "body",
-            "details",
-            "history",
-            "report",
-            "summary",
-            "document",
-            "payload",
-            "raw",
-            "json",
-            "xml",
-        ],
+        "note, notes, comment, comments, remark, remarks, description, memo, narrative, text, message, body, \
+         details, history, report, summary, document, payload, raw, json, xml",
     ),
-    (Class::Zip, &["zip", "zipcode", "zip4", "postal", "postcode"]),
+    (Class::Zip, "zip, zipcode, zip4, postal, postcode"),
     (
-        Class::Place,
-        &[
-            "address",
-            "addr",
-            "street",
-            "apt",
-            "apartment",
-            "suite",
-            "city",
-            "town",
-            "county",
-            "district",
-            "precinct",
-            "latitude",
-            "longitude",
-            "lat",
-            "lon",
-            "lng",
-            "geo",
-            "geocode",
-            "tract",
-            "location",
-            "neighborhood",
-        ],
+        Class::Street,
+        "address, addr, street, apt, apartment, suite, latitude, longitude, lat, lon, lng, geo, geocode, location",
     ),
+    (Class::Place, "city, town, county, district, precinct, tract, neighborhood"),
     (
         Class::Name,
-        &[
-            "name",
-            "names",
-            "surname",
-            "lastname",
-            "firstname",
-            "fullname",
-            "middlename",
-            "fname",
-            "lname",
-            "mname",
-            "forename",
-            "initials",
-            "nickname",
-            "alias",
-            "maiden",
-            "username",
-            "login",
-            "password",
-            "secret",
-            "employer",
-            "guarantor",
-            "contact",
-            "spouse",
-            "mother",
-            "father",
-            "relative",
-        ],
+        "name, names, surname, lastname, firstname, fullname, middlename, fname, lname, mname, forename, \
+         initials, nickname, alias, maiden, username, login, password, secret, employer, guarantor, contact, \
+         spouse, mother, father, relative",
     ),
-    (Class::Age, &["age"]),
-    (Class::Date, &["date", "dt", "day", "at", "time", "timestamp", "ts", "datetime"]),
-    (Class::State, &["state", "province"]),
+    (Class::Age, "age"),
+    (Class::Date, "date, dt, day, at, time, timestamp, ts, datetime"),
+    (Class::State, "state, province"),
     (
         Class::Unique,
-        &[
-            "id",
-            "ids",
-            "uuid",
-            "guid",
-            "key",
-            "number",
-            "num",
-            "no",
-            "nbr",
-            "npi",
-            "identifier",
-            "ref",
-            "reference",
-            "hash",
-            "token",
-            "seq",
-        ],
+        "id, ids, uuid, guid, key, number, num, no, nbr, npi, identifier, ref, reference, hash, token, seq",
     ),
     (
         Class::Amount,
-        &[
-            "amount",
-            "amt",
-            "paid",
-            "charge",
-            "charged",
-            "allowed",
-            "cost",
-            "price",
-            "copay",
-            "coinsurance",
-            "deductible",
-            "units",
-            "qty",
-            "quantity",
-            "count",
-            "rate",
-            "percent",
-            "total",
-            "balance",
-            "billed",
-            "fee",
-            "discount",
-        ],
+        "amount, amt, paid, charge, charged, allowed, cost, price, copay, coinsurance, deductible, units, qty, \
+         quantity, count, rate, percent, total, balance, billed, fee, discount",
     ),
     (
         Class::Code,
-        &[
-            "code",
-            "cd",
-            "type",
-            "status",
-            "indicator",
-            "flag",
-            "category",
-            "currency",
-            "kind",
-            "icd",
-            "icd9",
-            "icd10",
-            "diagnosis",
-            "dx",
-            "cpt",
-            "hcpcs",
-            "drg",
-            "ndc",
-            "loinc",
-            "snomed",
-            "modifier",
-            "revenue",
-            "taxonomy",
-            "specialty",
-            "plan",
-            "product",
-            "gender",
-            "sex",
-            "is",
-            "has",
-            "active",
-            "version",
-            "pos",
-        ],
+        "code, cd, type, status, indicator, flag, category, currency, kind, icd, icd9, icd10, diagnosis, dx, cpt, \
+         hcpcs, drg, ndc, loinc, snomed, modifier, revenue, taxonomy, specialty, plan, product, gender, sex, is, \
+         has, active, version, pos",
     ),
 ];
 
 /// The class that a column's name gives away.
 pub fn classify(column: &str) -> Option<Class> {
-    let words = words(column);
-    let found = |run: &&str| {
-        let run: Vec<&str> = run.split(' ').collect();
-        words.windows(run.len()).any(|window| window.iter().map(String::as_str).eq(run.iter().copied()))
-    };
-    WORDS.iter().find(|(_, runs)| runs.iter().any(|run| found(&run))).map(|(class, _)| *class)
+    let words = format!(" {} ", words(column).join(" "));
+    let found = |runs: &str| runs.split(", ").any(|run| words.contains(&format!(" {run} ")));
+    WORDS.iter().find(|(_, runs)| found(runs)).map(|(class, _)| *class)
 }
 
-impl Class {
-    /// Whether the class is one of the direct identifiers that a limited data set must not hold: 45 CFR 164.514(e)(2). Free text
-    /// may hold all of them.
-    pub fn is_direct_identifier(self) -> bool {
-        use Class as C;
-        matches!(
-            self,
-            C::Name
-                | C::Phone
-                | C::Email
-                | C::Ssn
-                | C::MedicalRecord
-                | C::HealthPlan
-                | C::Account
-                | C::Licence
-                | C::Vehicle
-                | C::Device
-                | C::Network
-                | C::Biometric
-                | C::FreeText
-        )
-    }
+/// Whether the name says that the column holds one of the direct identifiers that a limited data set must not hold (45 CFR 164.514(e)(2)),
+/// or free text, which may hold all of them. `note_type` is about a note and does not hold one.
+pub(crate) fn names_direct_identifier(column: &str) -> bool {
+    use Class as C;
+    const ABOUT: [&str; 8] = ["type", "kind", "status", "category", "indicator", "flag", "count", "language"];
+    let about = words(column).last().is_some_and(|last| ABOUT.contains(&last.as_str()));
+    let direct = [
+        C::Name,
+        C::Street,
+        C::Phone,
+        C::Email,
+        C::Ssn,
+        C::MedicalRecord,
+        C::HealthPlan,
+        C::Account,
+        C::Licence,
+        C::Vehicle,
+        C::Device,
+        C::Network,
+        C::Biometric,
+        C::FreeText,
+    ];
+    !about && classify(column).is_some_and(|class| direct.contains(&class))
 }
 
 /// A name's words in lower case: `memberId`, `MEMBER_ID` and `memberid` are all `member id`.
@@ -370,7 +195,7 @@ mod tests {
             ("e_mail", Some(Class::Email)),
             ("email_address", Some(Class::Email)),
             ("ip_address", Some(Class::Network)),
-            ("addr_line1", Some(Class::Place)),
+            ("addr_line1", Some(Class::Street)),
             ("county_code", Some(Class::Place)),
             ("zip_code", Some(Class::Zip)),
             ("state", Some(Class::State)),
@@ -392,6 +217,15 @@ mod tests {
         ];
         for (name, class) in cases {
             assert_eq!(classify(name), class, "{name}");
+        }
+    }
+    #[test]
+    fn a_column_about_an_identifier_is_not_one() {
+        for direct in ["note", "phone", "home_address", "member_id", "ssn", "device_serial", "lat"] {
+            assert!(names_direct_identifier(direct), "{direct}");
+        }
+        for other in ["note_type", "phone_status", "city", "claim_id", "paid_amount", "thing"] {
+            assert!(!names_direct_identifier(other), "{other}");
         }
     }
 }

@@ -13,14 +13,10 @@ use crate::table::TableGate;
 use crate::{KeyRing, PolicyStamp, Profile, Transform, Vault};
 
 /// What the gate needs from outside: it does no I/O itself.
-#[derive(Clone)]
-pub struct Means {
-    /// The keys; `None` when the policy names none.
-    pub keys: Option<Arc<KeyRing>>,
-    /// Where vault codes are kept; `None` when there is no vault.
-    pub vault: Option<Arc<dyn Vault>>,
-    /// Tells the day of processing, on which ages depend.
-    pub clock: Arc<dyn Clock>,
+pub(crate) struct Means {
+    pub(crate) keys: Option<KeyRing>,
+    pub(crate) vault: Option<Arc<dyn Vault>>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// A policy that fits its tables: makes the [`TableGate`] of each, and again at every change of a table's structure.
@@ -32,8 +28,17 @@ pub struct Gate {
 }
 
 impl Policy {
-    /// Meets the policy with the tables as they are now. Reports all problems at once; what does not stop is in [`Gate::notes`].
-    pub fn compile(&self, tables: &[Arc<TableSchema>], means: Means) -> Result<Gate, Vec<Problem>> {
+    /// Meets the policy with the tables as they are now. `keys` is `None` when the policy names none, `vault` when there is none to keep
+    /// codes in; `clock` tells the day of processing (UTC), on which ages depend. Reports all problems at once; what stops nothing is in
+    /// [`Gate::notes`].
+    pub fn compile(
+        &self,
+        tables: &[Arc<TableSchema>],
+        keys: Option<KeyRing>,
+        vault: Option<Arc<dyn Vault>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Gate, Vec<Problem>> {
+        let means = Means { keys, vault, clock };
         let mut report = Report::new(&self.file);
         self.check_means(&means, &mut report);
         for (name, rules) in &self.tables {

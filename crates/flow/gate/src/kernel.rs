@@ -44,7 +44,7 @@ impl Kernel {
     /// [`Kind::Privacy`] when a key or the vault is missing.
     pub(crate) fn new(transform: &Transform, input: &DataType, form: Form, means: &Means) -> Result<Option<Self>> {
         let missing = |what: &str| Error::new(Kind::Privacy, format!("`{transform}` needs {what}, and there is none"));
-        let keys = || means.keys.as_deref().ok_or_else(|| missing("a key file"));
+        let keys = || means.keys.as_ref().ok_or_else(|| missing("a key file"));
         Ok(Some(match transform {
             Transform::Drop => return Ok(None),
             Transform::Keep => Kernel::Keep,

@@ -31,7 +31,7 @@ pub mod yaml;
 
 pub use class::{Class, classify};
 pub use cleared::{ClearedBatch, ClearedColumn, ClearedSchema};
-pub use gate::{Gate, Means};
+pub use gate::Gate;
 pub use keys::KeyRing;
 pub use policy::Policy;
 pub use profile::Profile;

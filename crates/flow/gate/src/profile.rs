@@ -3,7 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::Transform;
-use crate::class::classify;
+use crate::class::names_direct_identifier;
 use crate::policy::Rule;
 
 /// Which release a policy claims to be fit for: 45 CFR 164.514. Each allows what the one before it allows.
@@ -40,7 +40,7 @@ impl Profile {
     pub(crate) fn breach(self, rule: &Rule) -> Option<Breach> {
         let breach = |why, fix| Some(Breach { why, fix });
         let vouched = rule.reason.is_some() && rule.reviewer.is_some();
-        let looks_direct = classify(&rule.column).is_some_and(|class| class.is_direct_identifier());
+        let looks_direct = names_direct_identifier(&rule.column);
         match (self, &rule.transform) {
             (Profile::None, _) => None,
             (Profile::SafeHarbor, Transform::HmacToken { .. }) => breach(

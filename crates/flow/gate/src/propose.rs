@@ -76,6 +76,7 @@ pub fn propose(candidate: &Candidate<'_>) -> Proposal {
     match (class, holds) {
         (Class::Ssn, _) => proposal(Transform::Drop, "social security or tax number"),
         (Class::Name, _) => proposal(Transform::Drop, "name of a person or of somebody near"),
+        (Class::Street, _) => proposal(Transform::Drop, "street address or point on the map"),
         (Class::Place, _) => proposal(Transform::Drop, "smaller than a state"),
         (Class::Phone, _) => proposal(Transform::Drop, "phone or fax number"),
         (Class::Email, _) => proposal(Transform::Drop, "e-mail address"),

@@ -6,7 +6,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use change::{Clock, Column, Identity, Problem, Severity, TableName, TableSchema, Timestamp};
 use zeroize::Zeroizing;
 
-use crate::{KeyRing, Means, Policy, Profile, Vault};
+use crate::{Gate, KeyRing, Policy, Profile, Vault};
 
 /// 2026-11-21T00:00:00Z, for ever.
 struct StoppedClock;
@@ -36,13 +36,14 @@ impl Vault for CountingVault {
     }
 }
 
-pub(crate) fn means() -> Means {
-    let text = KeyRing::generate("test", Zeroizing::new(std::array::from_fn(|index| index as u8))).unwrap();
-    Means {
-        keys: Some(Arc::new(KeyRing::parse(&text).unwrap())),
-        vault: Some(Arc::new(CountingVault::default())),
-        clock: Arc::new(StoppedClock),
-    }
+pub(crate) fn keys(first_byte: u8) -> Option<KeyRing> {
+    let key = Zeroizing::new(std::array::from_fn(|index| index as u8 + first_byte));
+    Some(KeyRing::parse(&KeyRing::generate("test", key).unwrap()).unwrap())
+}
+
+/// Compiles with a fixed key, a vault of its own and a clock that stands.
+pub(crate) fn compile(policy: &Policy, tables: &[Arc<TableSchema>]) -> Result<Gate, Vec<Problem>> {
+    policy.compile(tables, keys(0), Some(Arc::new(CountingVault::default())), Arc::new(StoppedClock))
 }
 
 fn members(identity: Identity) -> Arc<TableSchema> {
@@ -74,7 +75,7 @@ fn policy(rest: &str) -> String {
 /// Everything that `check` would say, from both steps.
 fn problems(text: &str) -> Vec<Problem> {
     Policy::parse(text, "policy.yaml")
-        .and_then(|policy| policy.compile(&[members(Identity::Key(vec![0]))], means()))
+        .and_then(|policy| compile(&policy, &[members(Identity::Key(vec![0]))]))
         .map_or_else(|problems| problems, |gate| gate.notes().to_vec())
 }
 
@@ -191,7 +192,7 @@ fn what_nobody_classified_is_listed_and_nothing_stops() {
     let policy = Policy::parse(&text, "policy.yaml").unwrap();
     let mut other = (*members(Identity::InsertOnly)).clone();
     other.table.table = "audit".into();
-    let gate = policy.compile(&[members(Identity::Key(vec![0])), Arc::new(other.clone())], means()).unwrap();
+    let gate = compile(&policy, &[members(Identity::Key(vec![0])), Arc::new(other.clone())]).unwrap();
     let whats: Vec<&str> = gate.notes().iter().map(|problem| problem.what.as_str()).collect();
     for expected in [
         "members.birth_date (date) has no rule",
@@ -208,38 +209,37 @@ fn what_nobody_classified_is_listed_and_nothing_stops() {
 #[test]
 fn a_table_without_key_is_warned_of_transforms_that_change_with_the_years() {
     let policy = Policy::parse(&policy("    birth_date: dob_generalise\n"), "p").unwrap();
-    let gate = policy.compile(&[members(Identity::WholeRow)], means()).unwrap();
+    let gate = compile(&policy, &[members(Identity::WholeRow)]).unwrap();
     assert!(gate.notes().iter().any(|problem| problem.severity == Severity::Warning && problem.line == Some(5)));
 }
 
 #[test]
 fn missing_means_are_named() {
     let policy = Policy::parse(&policy("    member_id: hmac_token(member)\n    zip: vault_code(zip)\n"), "p").unwrap();
-    let problems =
-        policy.compile(&[members(Identity::Key(vec![0]))], Means { keys: None, vault: None, ..means() }).err().unwrap();
-    let errors: Vec<&str> =
-        problems.iter().filter(|p| p.severity == Severity::Error).map(|p| p.what.as_str()).collect();
+    let tables = [members(Identity::Key(vec![0]))];
+    let problems = policy.compile(&tables, None, None, Arc::new(StoppedClock)).err().unwrap();
+    let is_error = |problem: &&Problem| problem.severity == Severity::Error;
+    let errors: Vec<&str> = problems.iter().filter(is_error).map(|problem| problem.what.as_str()).collect();
     assert_eq!(errors.len(), 2, "{errors:?}");
     assert!(errors[0].contains("`file:./k` are not there") && errors[1].contains("needs a vault"));
 }
 
 #[test]
 fn the_stamp_follows_the_meaning_and_not_the_spelling() {
-    let stamp = |text: &str, means: Means| {
+    let stamp = |text: &str, first_byte: u8| {
         let policy = Policy::parse(text, "p").unwrap();
-        policy.compile(&[members(Identity::Key(vec![0]))], means).unwrap().stamp().clone()
+        let tables = [members(Identity::Key(vec![0]))];
+        policy.compile(&tables, keys(first_byte), None, Arc::new(StoppedClock)).unwrap().stamp().clone()
     };
-    let first = stamp(&policy("    member_id: hmac_token(member)\n    zip: zip3\n"), means());
+    let first = stamp(&policy("    member_id: hmac_token(member)\n    zip: zip3\n"), 0);
     let same =
         policy("    zip: { transform: zip3, reason: x }\n    # a comment\n    member_id: hmac_token( member )\n");
-    assert_eq!(stamp(&same, means()), first);
-    let other = stamp(&policy("    member_id: hmac_token(member)\n    zip: drop\n"), means());
+    assert_eq!(stamp(&same, 0), first);
+    let other = stamp(&policy("    member_id: hmac_token(member)\n    zip: drop\n"), 0);
     assert_ne!(other.policy_hash, first.policy_hash);
     assert!(other.continues(&first).is_ok());
 
-    let another_key = KeyRing::generate("test", Zeroizing::new(std::array::from_fn(|index| index as u8 + 1))).unwrap();
-    let another = Means { keys: Some(Arc::new(KeyRing::parse(&another_key).unwrap())), ..means() };
-    let error = stamp(&same, another).continues(&first).unwrap_err();
+    let error = stamp(&same, 1).continues(&first).unwrap_err();
     assert_eq!(error.kind(), change::Kind::Privacy);
     assert!(error.what().contains("epoch 1"));
 }
