@@ -1,7 +1,7 @@
 //! Which number stands for which data file: an append-only log beside the blocks.
 //!
-//! A record: CRC-32 of what follows (u32), length of the path (u32; 0 means that the file is gone), number (u32), path. It is written before
-//! anything refers to the number. A record that the end of the file cuts off was never referred to and is dropped.
+//! A record: CRC-32 of what follows (u32), length of the path (u32; 0 means that the file is gone), number (u32), path. It is written
+//! before anything refers to the number. A record that the end of the file cuts off was never referred to and is dropped.
 
 use change::{Error, Kind, Result};
 use hashbrown::HashMap;

@@ -1,7 +1,7 @@
 //! What the next step will write, kept beside the blocks so that the step can be carried out again.
 //!
-//! A header of 64 bytes, then records of 24 bytes: hash (u128), payload (u64), little-endian; [`ABSENT`] removes. Records say what is to be, not
-//! what is to be done, so that carrying them out twice is carrying them out once. The header is written last: an intent without a
+//! A header of 64 bytes, then records of 24 bytes: hash (u128), payload (u64), little-endian; [`ABSENT`] removes. Records say what is to
+//! be, not what is to be done, so that carrying them out twice is carrying them out once. The header is written last: an intent without a
 //! right header is none.
 
 use change::Result;

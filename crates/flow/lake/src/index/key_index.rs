@@ -187,8 +187,9 @@ impl KeyIndex {
 
     /// Begins the step to another table version. Nothing changes before [`Step::prepare`] and [`KeyIndex::finish`].
     ///
-    /// The order of durability is: prepare, commit to the table, finish; only the first stands between readers and the commit. After a crash [`KeyIndex::prepared`] tells what was under way: finish
-    /// it when the table has the commit that carries `stamp`, abandon it when not.
+    /// The order of durability is: prepare, commit to the table, finish; only the first stands between readers and the commit. After a
+    /// crash [`KeyIndex::prepared`] tells what was under way: finish it when the table has the commit that carries `stamp`, abandon it
+    /// when not.
     pub fn step(&mut self, to_version: u64, stamp: u128) -> Result<Step<'_>> {
         self.check_idle()?;
         if to_version <= self.version() {
