@@ -16,6 +16,7 @@ use crate::type_catalog::TypeCatalog;
 pub(crate) type Row = BTreeMap<String, Option<String>>;
 
 /// The folder of shared data, or `None` with a line that says so.
+#[allow(clippy::disallowed_methods, reason = "a test asks its environment where the data lies")]
 pub(crate) fn shared_data(folder: &str) -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../../shared/data");
     let data = std::env::var_os("LOCKGATE_DATA").map_or(beside, PathBuf::from).join(folder);
