@@ -73,7 +73,8 @@ impl TableDecoder {
         for announced in &relation.columns {
             let index = table.columns.iter().position(|column| column.name == announced.name);
             let index = index.ok_or_else(|| differs(format!("column {} is not in the table", announced.name)))?;
-            if table.columns[index].pg_type.oid != announced.type_oid {
+            let declared = &table.columns[index].pg_type;
+            if (declared.oid, declared.typmod) != (announced.type_oid, announced.typmod) {
                 return Err(differs(format!("column {} has another type", announced.name)));
             }
             in_replica_identity[index] = announced.key;

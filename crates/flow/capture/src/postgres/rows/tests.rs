@@ -249,6 +249,7 @@ fn a_relation_that_differs_from_the_catalog_is_refused() {
     };
     refused(|relation| relation.columns[2].name = "memo".into(), "column memo is not in the table");
     refused(|relation| relation.columns[2].type_oid = 20, "column note has another type");
+    refused(|relation| relation.columns[0].typmod = -1, "column price has another type");
     refused(|relation| drop(relation.columns.pop()), "column note is not sent");
     refused(|relation| relation.columns[1].key = false, "does not cover its key");
     refused(|relation| relation.columns.push(relation.columns[0].clone()), "announced twice");
