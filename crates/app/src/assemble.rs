@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use capture::postgres::{self, ByteSize, CopyConfig, PostgresConfig, Resume, Secret, WalBudget, WalPolicy};
 use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Problem, Result, Severity, TableCheckpoint, TableName, TableSchema};
-use gate::{Gate, Policy};
+use gate::{Gate, Means, Policy};
 use lake::{Lake, LakeOptions, Layer, WriterOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -129,9 +129,9 @@ pub(crate) fn compile(
 ) -> std::result::Result<Gate, Vec<Problem>> {
     let policy = Policy::parse(&project.policy_text, POLICY_FILE)?;
     let one = |error: Error| vec![as_problem(POLICY_FILE, None, &error)];
-    let keys = keys::load(policy.keys(), &project.dir).map_err(one)?;
+    let keys = keys::load(policy.keys(), &project.dir).map_err(one)?.map(Arc::new);
     let vault = VaultFile::open(&project.state_dir()).map_err(one)?;
-    policy.compile(tables, keys, Some(Arc::new(vault)), clock.clone())
+    policy.compile(tables, Means { keys, vault: Some(Arc::new(vault)), clock: clock.clone() })
 }
 
 /// Puts one source's run together: reads what the lake has of it, opens the source there, starts reading.

@@ -115,15 +115,23 @@ pub(crate) fn machine_paths(source: &Source) -> Vec<Finding> {
     words(source, source.lines(), &paths, "a path of one machine")
 }
 
-/// A task whose handle is thrown away dies unheard. The crates that talk to databases are spared: there the task that drives a
-/// connection ends with its client, who hears of every failure.
+/// A task whose handle is thrown away dies unheard, unless a comment above it that begins with `Detached:` says why it may. The crates that
+/// talk to databases are spared: there the task that drives a connection ends with its client, who hears of every failure.
 pub(crate) fn lost_tasks(source: &Source) -> Vec<Finding> {
     if source.path.starts_with("crates/flow/capture/") || source.path.starts_with("crates/sandbox/") {
         return Vec::new();
     }
-    let lost = |line: &str| line.trim_start().starts_with(concat!("tokio::", "spawn("));
-    let what = "a task's handle is thrown away; keep it and await it, or use a JoinSet";
-    source.product_lines().filter(|(_, line)| lost(line)).map(|(number, _)| finding(source, number, what)).collect()
+    let what =
+        "a task's handle is thrown away; keep it and await it, use a JoinSet, or say why above it: `// Detached: ...`";
+    let mut found = Vec::new();
+    let mut explained = false;
+    for (number, line) in source.product_lines().map(|(number, line)| (number, line.trim_start())) {
+        if line.starts_with(concat!("tokio::", "spawn(")) && !explained {
+            found.push(finding(source, number, what));
+        }
+        explained = line.starts_with("// Detached:") || (explained && line.starts_with("//"));
+    }
+    found
 }
 
 fn is_below_app(source: &Source) -> bool {

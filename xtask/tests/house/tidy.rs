@@ -112,6 +112,8 @@ fn rules_spare_what_they_allow() {
     assert_eq!(rules::raw_values(&source("crates/flow/gate/src/a.rs", "raw.expose()")), []);
     assert_eq!(rules::environment(&source("crates/app/src/a.rs", "std::env::var(\"A\")")), []);
     assert_eq!(rules::lost_tasks(&source("crates/app/src/a.rs", "    let task = tokio::spawn(work());")), []);
+    let explained = concat!("    // Detached: ends with\n    // the process.\n    tokio::", "spawn(work());");
+    assert_eq!(rules::lost_tasks(&source("crates/app/src/a.rs", explained)), []);
 }
 
 #[test]

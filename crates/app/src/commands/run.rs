@@ -157,6 +157,7 @@ fn stop_on_signals() -> Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let told = stop.clone();
+    // Detached: it only waits for a signal and lives as long as the process.
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -18,6 +18,6 @@ pub use canary::Canary;
 pub use identifiers::{luhn_holds, mbi, mbi_holds, npi, npi_holds, ssn, ssn_holds};
 pub use live::{Kind, Live, Statement, TableTally, Tally, Transaction};
 pub use load::load;
-pub use project::{SOURCE, lockgate_yaml, policy_yaml};
+pub use project::{PUBLICATION, SOURCE, grant, lockgate_yaml, policy_yaml, rules};
 pub use rows::{Claims, Scale};
 pub use schema::{Table, create_tables, schema_changes};

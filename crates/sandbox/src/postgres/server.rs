@@ -83,7 +83,7 @@ impl PrivatePostgres {
 
     /// A connection string over the Unix socket, which needs no password.
     pub fn url_socket(&self, user: &str, database: &str) -> String {
-        format!("postgresql:///{database}?host={}&port={}&user={user}", self.folder.display(), self.port)
+        format!("postgresql://{user}@/{database}?host={}&port={}", self.folder.display(), self.port)
     }
 
     /// The certificate of the authority that signed the server's, when it has TLS.
@@ -120,6 +120,11 @@ impl PrivatePostgres {
     pub async fn create_database(&self, name: &str) -> Result<Client> {
         self.execute(&format!("CREATE DATABASE \"{name}\"")).await?;
         self.client_to("postgres", name).await
+    }
+
+    /// The folder in which the server keeps the rows of all databases, in clear.
+    pub fn data_folder(&self) -> PathBuf {
+        self.data().join("base")
     }
 
     /// What the server has logged so far. It may quote statements with their values: show it only when the data is made up.

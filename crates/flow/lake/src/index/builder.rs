@@ -14,6 +14,9 @@ use super::runs::{LOG2_PARTS, Runs};
 use super::{KeyHash, KeyIndex, KeySeed, intent, key_index};
 
 /// Builds an index from the rows of a table, in any order, in bounded memory and sequential writes.
+///
+/// A table's rows do not tell of tombstones: while a first copy is unfinished, the caller pushes one for every identity that the change
+/// log shows deleted above LOW.
 pub struct Builder {
     dir: Dir,
     header: Header,

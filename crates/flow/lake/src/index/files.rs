@@ -1,7 +1,7 @@
 //! Which number stands for which data file: an append-only log beside the blocks.
 //!
-//! A record: CRC-32 of what follows (u32), length of the path (u32; 0 means that the file is gone), number (u32), path. It is written before
-//! anything refers to the number. A record that the end of the file cuts off was never referred to and is dropped.
+//! A record: CRC-32 of what follows (u32), length of the path (u32; 0 means that the file is gone), number (u32), path. It is written
+//! before anything refers to the number. A record that the end of the file cuts off was never referred to and is dropped.
 
 use change::{Error, Kind, Result};
 use hashbrown::HashMap;
@@ -59,7 +59,9 @@ impl FileTable {
         if table.next < next {
             return Err(damaged(table.log.path(), "files that the index refers to are missing from its list"));
         }
-        table.log.set_len(table.end)?;
+        if table.end < bytes.len() as u64 {
+            table.log.set_len(table.end)?;
+        }
         Ok(table)
     }
 

@@ -1,7 +1,7 @@
 //! What the next step will write, kept beside the blocks so that the step can be carried out again.
 //!
-//! A header of 64 bytes, then records of 24 bytes: hash (u128), payload (u64), little-endian; [`ABSENT`] removes. Records say what is to be, not
-//! what is to be done, so that carrying them out twice is carrying them out once. The header is written last: an intent without a
+//! A header of 64 bytes, then records of 24 bytes: hash (u128), payload (u64), little-endian; [`ABSENT`] removes. Records say what is to
+//! be, not what is to be done, so that carrying them out twice is carrying them out once. The header is written last: an intent without a
 //! right header is none.
 
 use change::Result;
@@ -17,6 +17,8 @@ const HEADER_BYTES: usize = 64;
 const RECORD_BYTES: usize = 24;
 /// Records are written to the file by so many bytes.
 const FLUSH_BYTES: usize = 1 << 20;
+/// A file that has grown beyond this is not used again.
+const KEPT_BYTES_MAX: u64 = 64 << 20;
 /// Records that are carried out at once: 6 MiB on disk, about three times that in memory.
 const CHUNK_RECORDS: u64 = 1 << 18;
 
@@ -42,9 +44,13 @@ pub(super) struct IntentWriter {
 }
 
 impl IntentWriter {
-    /// Starts anew; an intent that was there is gone.
+    /// Starts anew; an intent that was there is gone. The file stays, since ext4 starts to write out a file that was cut to nothing.
     pub(super) fn create(dir: &Dir) -> Result<Self> {
-        let file = dir.create(NAME)?;
+        let file = match dir.open(NAME)? {
+            Some(file) if file.len()? <= KEPT_BYTES_MAX => file,
+            _ => dir.create(NAME)?,
+        };
+        file.write_at(&[0; HEADER_BYTES], 0)?;
         Ok(Self { file, buffer: Vec::new(), records: 0, flushed: 0, sum: crc32fast::Hasher::new() })
     }
 
@@ -94,7 +100,7 @@ impl Intent {
             records_sum: word(52),
             file,
         };
-        let whole = bytes == intent.header() && Some(length) == intent.bytes();
+        let whole = bytes == intent.header() && intent.bytes().is_some_and(|bytes| bytes <= length);
         Ok(if whole && intent.sum_of_records()? == intent.records_sum { Some(intent) } else { None })
     }
 

@@ -12,7 +12,7 @@ use super::map::BlockMap;
 use super::multiset::Multiset;
 use super::scratch::ScratchMap;
 use super::step::Step;
-use super::{KeyHash, KeySeed};
+use super::{Builder, KeyHash, KeySeed};
 
 pub(super) const NAME: &str = "blocks";
 pub(super) const NEW_NAME: &str = "blocks.new";
@@ -187,8 +187,9 @@ impl KeyIndex {
 
     /// Begins the step to another table version. Nothing changes before [`Step::prepare`] and [`KeyIndex::finish`].
     ///
-    /// The order of durability is: prepare, commit to the table, finish. After a crash [`KeyIndex::prepared`] tells what was under way: finish
-    /// it when the table has the commit that carries `stamp`, abandon it when not.
+    /// The order of durability is: prepare, commit to the table, finish; only the first stands between readers and the commit. After a
+    /// crash [`KeyIndex::prepared`] tells what was under way: finish it when the table has the commit that carries `stamp`, abandon it
+    /// when not.
     pub fn step(&mut self, to_version: u64, stamp: u128) -> Result<Step<'_>> {
         self.check_idle()?;
         if to_version <= self.version() {
@@ -249,6 +250,12 @@ impl KeyIndex {
     pub fn clear_tombstones(&mut self) -> Result<()> {
         self.check_idle()?;
         self.rewrite(self.version(), |payload| Ok((!entry::is_tombstone(payload)).then_some(payload)))
+    }
+
+    /// Goes to a later table version that has no rows, after a truncate. A crash leaves no index, which is quickly built for such a table.
+    pub fn emptied(self, to_version: u64) -> Result<Self> {
+        let Header { table_id, shape, seed, .. } = self.header;
+        Builder::create_in(self.dir, table_id, shape, seed, self.boot, 0)?.finish(to_version)
     }
 
     /// Reads everything and checks every checksum.

@@ -194,9 +194,9 @@ impl BlockMap {
     }
 }
 
-/// The smallest number of blocks, as a power of two, that holds so many entries with room to grow by a half.
+/// The smallest number of blocks, as a power of two, that holds so many entries with room to grow by a tenth.
 pub(super) fn log2_blocks_for(entries: u64) -> u32 {
-    let blocks = entries * 3 / 2 * 100 / LOAD_MAX / BLOCK_ENTRIES as u64 + 1;
+    let blocks = entries * 11 / 10 * 100 / LOAD_MAX / BLOCK_ENTRIES as u64 + 1;
     blocks.next_power_of_two().trailing_zeros()
 }
 

@@ -1,8 +1,8 @@
 //! Equal rows in a map that has one entry for a hash.
 //!
-//! The first row of an identity lies under its hash, like a key's. When there are more, the first is marked [`MORE`], their number lies under
-//! [`KeyHash::count`] and the n-th further row under [`KeyHash::occurrence`] of n. So a block never fills with equal rows, however many
-//! there are, and adding a row or taking the last costs three reads at most.
+//! The first row of an identity lies under its hash, like a key's. When there are more, the first is marked [`MORE`], their number lies
+//! under [`KeyHash::count`] and the n-th further row under [`KeyHash::occurrence`] of n. So a block never fills with equal rows, however
+//! many there are, and adding a row or taking the last costs three reads at most.
 
 use change::Result;
 

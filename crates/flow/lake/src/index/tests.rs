@@ -1,4 +1,6 @@
+mod crash;
 mod disk;
+mod local;
 mod model;
 
 use super::disk::Dir;
@@ -51,8 +53,12 @@ fn ready(opened: Opened) -> KeyIndex {
     }
 }
 
+fn try_reopen(dir: &Dir) -> change::Result<KeyIndex> {
+    KeyIndex::open_in(dir.clone(), TABLE, boot()).map(ready)
+}
+
 fn reopen(dir: &Dir) -> KeyIndex {
-    ready(KeyIndex::open_in(dir.clone(), TABLE, boot()).unwrap())
+    try_reopen(dir).unwrap()
 }
 
 fn row(place: Place) -> Entry {

@@ -70,6 +70,13 @@ fn unique_index_is_a_map() {
     assert_eq!(index.entries(), model.len() as u64);
     assert_eq!(index.lookup(&[key(keys)]).unwrap(), [None]);
     assert_eq!(index.version(), 400);
+    let mut index = index.emptied(401).unwrap();
+    assert_eq!((index.entries(), index.version()), (0, 401));
+    let found = index.lookup(&all.iter().map(|number| key(*number)).collect::<Vec<_>>()).unwrap();
+    assert!(found.iter().all(Option::is_none));
+    let place = place(&mut index, &mut dice);
+    apply(&mut index, 402, &[Change::Put { key: key(1), entry: row(place) }]).unwrap();
+    assert_eq!(reopen(&disk.dir()).lookup(&[key(1)]).unwrap(), [Some(row(place))]);
 }
 
 #[test]
