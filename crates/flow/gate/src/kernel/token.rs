@@ -1,4 +1,4 @@
-//! T5 `hmac_token` and T7 `vault_code`: names for values that are the same wherever the value is the same, and tell nothing of it.
+//! `hmac_token` and `vault_code`: names for values that are the same wherever the value is the same, and tell nothing of it.
 
 use std::sync::Arc;
 
