@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use arrow::array::Array;
 use change::{Error, Kind, Result};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 
 use super::column::{Passed, TextColumn};
+use super::keyed_hash::KeyedHash;
 use crate::canonical::{self, Cell, Form};
-use crate::keys::{Purpose, push_field};
+use crate::keys::Purpose;
 use crate::{KeyRing, Vault};
 
 /// Characters of 128 bits in base 32.
@@ -17,30 +16,6 @@ const CODE_CHARACTERS: usize = 26;
 
 /// RFC 4648's alphabet in lower case.
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-
-/// HMAC-SHA-256 over length-prefixed fields: tenant, domain, canonical form, value. The state after the first three is kept.
-struct KeyedHash(Hmac<Sha256>);
-
-impl KeyedHash {
-    fn new(keys: &KeyRing, purpose: Purpose, domain: &str, epoch: u32, form: Form) -> Result<Self> {
-        let key = keys.derive(purpose, domain, epoch)?;
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&*key)
-            .map_err(|_| Error::new(Kind::Bug, "HMAC refused a key of 32 bytes"))?;
-        let mut fields = Vec::new();
-        for field in [keys.tenant(), domain, form.versioned()] {
-            push_field(&mut fields, field.as_bytes());
-        }
-        mac.update(&fields);
-        Ok(Self(mac))
-    }
-
-    fn of(&self, value: &[u8]) -> [u8; 32] {
-        let mut mac = self.0.clone();
-        mac.update(&(value.len() as u32).to_be_bytes());
-        mac.update(value);
-        mac.finalize().into_bytes().into()
-    }
-}
 
 /// Makes tokens of one domain: `domain.epoch.` and 128 bits of the keyed hash.
 pub(crate) struct Tokenizer {
