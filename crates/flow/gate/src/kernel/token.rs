@@ -101,14 +101,17 @@ enum Row {
     Coded,
 }
 
-/// 128 bits as 26 characters, most significant bits first, two zero bits at the end.
+/// 128 bits as 26 characters, most significant bits first, two zero bits at the end. Eight characters are five bytes.
 fn base32(code: [u8; 16]) -> [u8; CODE_CHARACTERS] {
-    let bits = u128::from_be_bytes(code);
     let mut text = [0; CODE_CHARACTERS];
-    for (index, character) in text.iter_mut().take(CODE_CHARACTERS - 1).enumerate() {
-        *character = BASE32[((bits >> (123 - 5 * index)) & 31) as usize];
+    for (characters, bytes) in text.chunks_mut(8).zip(code.chunks(5)) {
+        let mut bits = [0; 8];
+        bits[..bytes.len()].copy_from_slice(bytes);
+        let bits = u64::from_be_bytes(bits);
+        for (index, character) in characters.iter_mut().enumerate() {
+            *character = BASE32[((bits >> (59 - 5 * index)) & 31) as usize];
+        }
     }
-    text[CODE_CHARACTERS - 1] = BASE32[((bits << 2) & 31) as usize];
     text
 }
 
