@@ -9,6 +9,8 @@ pub(crate) struct Source {
     pub(crate) path: String,
     /// The whole text.
     pub(crate) text: String,
+    /// Whether it is compiled for tests only.
+    pub(crate) for_tests: bool,
 }
 
 impl Source {
@@ -28,11 +30,21 @@ impl Source {
         self.path.ends_with(".rs")
     }
 
-    /// Whether the file is a test, a bench or an example as a whole.
-    pub(crate) fn is_for_tests(&self) -> bool {
-        let folders = ["tests", "benches", "examples", "fuzz"];
-        self.path.split('/').any(|part| folders.contains(&part)) || self.path.ends_with("tests.rs")
+    /// Files and folders of the modules that this one declares for tests only: `#[cfg(test)]`, then `mod name;`.
+    fn test_modules(&self) -> Vec<String> {
+        let folder = match self.path.rsplit_once('/') {
+            Some((folder, "mod.rs" | "lib.rs" | "main.rs")) => folder.to_owned(),
+            _ => self.path.trim_end_matches(".rs").to_owned(),
+        };
+        let after_mark = self.text.split("#[cfg(test)]\n").skip(1);
+        let names = after_mark.filter_map(|text| text.lines().next()?.split_once("mod ")?.1.strip_suffix(';'));
+        names.flat_map(|name| [format!("{folder}/{name}.rs"), format!("{folder}/{name}/")]).collect()
     }
+}
+
+/// Whether a path is one of a test, a bench or an example.
+fn is_beside_the_product(path: &str) -> bool {
+    path.split('/').any(|part| ["tests", "benches", "examples", "fuzz"].contains(&part))
 }
 
 /// The workspace's root.
@@ -47,9 +59,14 @@ pub(crate) fn all() -> Vec<Source> {
     paths.sort();
     let read = |path: &PathBuf| {
         let text = fs::read_to_string(path).ok()?;
-        Some(Source { path: path.strip_prefix(root()).unwrap().to_str()?.to_owned(), text })
+        let path = path.strip_prefix(root()).unwrap().to_str()?.to_owned();
+        Some(Source { for_tests: is_beside_the_product(&path), path, text })
     };
-    let found: Vec<Source> = paths.iter().filter_map(read).collect();
+    let mut found: Vec<Source> = paths.iter().filter_map(read).collect();
+    let modules: Vec<String> = found.iter().filter(|source| source.is_rust()).flat_map(Source::test_modules).collect();
+    for source in &mut found {
+        source.for_tests |= modules.iter().any(|module| source.path.starts_with(module));
+    }
     assert!(found.iter().any(|source| source.path == "crates/change/src/lib.rs"), "the walk misses the sources");
     found
 }
