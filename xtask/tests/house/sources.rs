@@ -47,15 +47,17 @@ fn is_beside_the_product(path: &str) -> bool {
     path.split('/').any(|part| ["tests", "benches", "examples", "fuzz"].contains(&part))
 }
 
-/// The workspace's root.
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+/// The workspace's root: that of this run, because checkouts may share a target folder and with it the compiled test.
+pub(crate) fn root() -> PathBuf {
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    manifest.parent().unwrap().to_path_buf()
 }
 
 /// Every text file that belongs to the project: what git ignores is left out by name, so that the rules hold in an export too.
 pub(crate) fn all() -> Vec<Source> {
     let mut paths = Vec::new();
-    walk(root(), &mut paths);
+    walk(&root(), &mut paths);
     paths.sort();
     let read = |path: &PathBuf| {
         let text = fs::read_to_string(path).ok()?;
