@@ -44,8 +44,8 @@ async fn the_same_seed_gives_the_same_database_after_a_day_of_work() {
     for (database, seed) in [("first", 7), ("again", 7), ("other", 8)] {
         let (client, data, _) = loaded_into(&server, database, 600, seed).await;
         let mut live = Live::new(data);
-        for step in 0..300 {
-            if step == 150 {
+        for step in 0..160 {
+            if step == 80 {
                 live.migrate(&client).await.unwrap();
             }
             live.step(&client).await.unwrap();
@@ -70,7 +70,7 @@ async fn the_tally_is_what_happened_and_every_kind_of_change_happens() {
         assert_eq!(contents(&client, *table).await.0, *rows, "{}", table.name());
     }
     let mut live = Live::new(data);
-    for _ in 0..600 {
+    for _ in 0..400 {
         live.step(&client).await.unwrap();
     }
     let tally = live.tally();
@@ -86,7 +86,7 @@ async fn the_tally_is_what_happened_and_every_kind_of_change_happens() {
         let t = of(table);
         assert!(t.inserted > 0 && t.updated > 0 && t.deleted > 0 && t.moved > 0, "{}: {t:?}", table.name());
     }
-    assert!(tally.transactions < 600, "no transaction was rolled back");
+    assert!(tally.transactions < 400, "no transaction was rolled back");
     assert!(number(&client, "SELECT count(*) FROM claim_lines WHERE line_status = 'REPRICED'").await > 100);
 }
 
