@@ -52,7 +52,8 @@ pub(crate) async fn run(dir: &Path, options: &Demo) -> Result<Outcome> {
     stage.caught_up(&mut runner, PATIENCE, &mut screen).await?;
     runner.stop().await?;
 
-    screen.step("Proof: a second, fresh copy of the source to compare with, and a search for every planted identifier.");
+    screen
+        .step("Proof: a second, fresh copy of the source to compare with, and a search for every planted identifier.");
     let proof = proof::collect(&stage, &story).await?;
     screen.finish();
     proof.print(&stage);

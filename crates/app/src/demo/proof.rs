@@ -53,7 +53,8 @@ pub(crate) async fn collect(stage: &Stage, story: &Story) -> Result<Proof> {
     fs::remove_dir_all(&fresh_dir).map_err(|error| {
         change::Error::new(change::Kind::Unavailable, "the proof's fresh copy could not be removed").source(error)
     })?;
-    let canaries: Vec<Canary> = stage.data.canaries().into_iter().chain(story.live.canaries().iter().cloned()).collect();
+    let canaries: Vec<Canary> =
+        stage.data.canaries().into_iter().chain(story.live.canaries().iter().cloned()).collect();
     // What the server keeps in memory is written out, so that the search can show that it finds what is there.
     stage.client.batch_execute("CHECKPOINT").await.map_err(refused)?;
     Ok(Proof {

@@ -58,7 +58,8 @@ impl Stage {
         let stage = Self { server, client, data, loaded, dir };
         stage.write_project(&stage.dir, SLOT, policy_yaml())?;
         keys::make(&stage.dir.join("keys/dev.key"))?;
-        screen.step(&format!("Wrote the project folder {}: {PROJECT_FILE}, {POLICY_FILE}, a key.", stage.dir.display()));
+        screen
+            .step(&format!("Wrote the project folder {}: {PROJECT_FILE}, {POLICY_FILE}, a key.", stage.dir.display()));
         Ok(stage)
     }
 
@@ -112,7 +113,12 @@ fn make_folder(dir: &Path) -> Result<PathBuf> {
         fs::remove_dir_all(dir).map_err(|error| unwritable(dir, error))?;
     }
     fs::create_dir_all(dir)
-        .and_then(|()| fs::write(dir.join(MARK), "Written by `lockgate demo`, which empties this folder when it is started again.\n"))
+        .and_then(|()| {
+            fs::write(
+                dir.join(MARK),
+                "Written by `lockgate demo`, which empties this folder when it is started again.\n",
+            )
+        })
         .and_then(|()| dir.canonicalize())
         .map_err(|error| unwritable(dir, error))
 }
@@ -132,4 +138,26 @@ pub(crate) fn failed(error: anyhow::Error) -> Error {
 /// The private server refused a statement of the demo.
 pub(crate) fn refused(error: tokio_postgres::Error) -> Error {
     Error::new(Kind::Unavailable, "the demo's private Postgres refused a statement").source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_folder_of_an_earlier_demo_is_emptied() {
+        let dir = std::env::temp_dir().join(format!("lockgate-demo-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("mine"), "precious").unwrap();
+        let error = make_folder(&dir).unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        assert!(dir.join("mine").exists());
+
+        fs::remove_file(dir.join("mine")).unwrap();
+        let made = make_folder(&dir).unwrap();
+        fs::write(made.join("lake"), "old").unwrap();
+        make_folder(&dir).unwrap();
+        assert!(!made.join("lake").exists() && made.join(MARK).exists());
+        fs::remove_dir_all(made).unwrap();
+    }
 }

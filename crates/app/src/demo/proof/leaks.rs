@@ -65,7 +65,10 @@ struct Search {
 
 impl Search {
     fn new(canaries: &[Canary]) -> Result<Self> {
-        let owned = canaries.iter().enumerate().flat_map(|(i, canary)| canary.needles().into_iter().map(move |needle| (i, needle)));
+        let owned = canaries
+            .iter()
+            .enumerate()
+            .flat_map(|(i, canary)| canary.needles().into_iter().map(move |needle| (i, needle)));
         let (owners, needles): (Vec<usize>, Vec<Vec<u8>>) = owned.unzip();
         let needles = AhoCorasick::builder()
             .ascii_case_insensitive(false)
@@ -112,7 +115,8 @@ impl Search {
 
     fn columns(&mut self, path: &Path) -> Result<()> {
         let file = File::open(path).map_err(unreadable)?;
-        let batches = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build()).map_err(unreadable)?;
+        let batches =
+            ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build()).map_err(unreadable)?;
         for batch in batches {
             for column in batch.map_err(unreadable)?.columns() {
                 self.array(path, &column.to_data());
@@ -135,5 +139,61 @@ impl Search {
         for found in self.needles.find_overlapping_iter(bytes) {
             self.hits.insert((path.to_owned(), self.owners[found.pattern().as_usize()]));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use parquet::arrow::ArrowWriter;
+    use parquet::basic::{Compression, Encoding};
+    use parquet::file::properties::WriterProperties;
+
+    use super::*;
+
+    fn write(path: &Path, names: &[&str], ids: &[i64]) {
+        let columns: [(&str, ArrayRef); 2] =
+            [("name", Arc::new(StringArray::from(names.to_vec()))), ("id", Arc::new(Int64Array::from(ids.to_vec())))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_dictionary_enabled(false)
+            .set_encoding(Encoding::PLAIN)
+            .set_column_encoding("name".into(), Encoding::DELTA_BYTE_ARRAY)
+            .set_column_encoding("id".into(), Encoding::DELTA_BINARY_PACKED)
+            .set_statistics_enabled(parquet::file::properties::EnabledStatistics::None)
+            .build();
+        let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+    }
+
+    #[test]
+    fn values_are_found_however_they_are_encoded_and_nothing_else_is() {
+        let root = std::env::temp_dir().join(format!("lockgate-leaks-{}", std::process::id()));
+        let (project, source) = (root.join("project"), root.join("source"));
+        for folder in [project.join("keys"), project.join("lake/t"), source.clone()] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let canaries = [
+            Canary { column: "members.last_name", value: "Qxzabcdefvyw".into() },
+            Canary { column: "members.member_id", value: "5000000003".into() },
+        ];
+        fs::write(source.join("heap"), "..Qxzabcdefvyw..5000000003..").unwrap();
+        fs::write(project.join("keys/dev.key"), "Qxzabcdefvyw").unwrap();
+        // Prefixes are shared and integers are differences: neither value lies in the file as it is.
+        write(&project.join("lake/t/clean.parquet"), &["Qxzabcdea", "Qxzabcdezz"], &[5_000_000_000, 5_000_000_002]);
+        let clean = search_both(&canaries, &project, &source).unwrap();
+        assert!(clean.holds() && clean.in_lake.is_empty() && clean.in_source == 2 && clean.files == 1);
+
+        write(&project.join("lake/t/leak.parquet"), &["Qxzabcdea", "Qxzabcdefvyw"], &[5_000_000_000, 5_000_000_003]);
+        let leaked = search_both(&canaries, &project, &source).unwrap();
+        let place = PathBuf::from("lake/t/leak.parquet");
+        let expected = [(place.clone(), "members.last_name"), (place, "members.member_id")];
+        assert_eq!(leaked.in_lake, BTreeSet::from(expected));
+        assert!(!leaked.holds());
+        fs::remove_dir_all(root).unwrap();
     }
 }

@@ -36,7 +36,11 @@ pub(super) async fn compare(table: Table, loaded: u64, tally: &TableTally, lake:
         _ => None,
     });
     Ok(LogProof {
-        expected: expected.into_iter().filter(|(_, count)| *count > 0).map(|(op, count)| (op.to_owned(), count)).collect(),
+        expected: expected
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(op, count)| (op.to_owned(), count))
+            .collect(),
         found: found.collect(),
     })
 }

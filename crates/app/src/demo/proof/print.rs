@@ -32,15 +32,25 @@ impl Proof {
         println!("\nThe lake: {}", stage.lake().display());
         let dir = stage.dir.display();
         println!("Try next (the private Postgres is gone; the lake stays):");
-        println!("  lockgate query --dir {dir} \"SELECT m.state, sum(l.paid_amount) AS paid FROM claims_db.public.claim_lines l JOIN claims_db.public.members m ON m.member_id = l.member_id GROUP BY m.state ORDER BY paid DESC\"");
-        println!("  lockgate query --dir {dir} \"SELECT _lg_op, count(*) FROM claims_db.public.claim_lines__changes GROUP BY _lg_op\"");
-        println!("  lockgate query --dir {dir} --at 3 \"SELECT status, count(*) FROM claims_db.public.claims GROUP BY status\"");
+        println!(
+            "  lockgate query --dir {dir} \"SELECT m.state, sum(l.paid_amount) AS paid FROM claims_db.public.claim_lines l JOIN claims_db.public.members m ON m.member_id = l.member_id GROUP BY m.state ORDER BY paid DESC\""
+        );
+        println!(
+            "  lockgate query --dir {dir} \"SELECT _lg_op, count(*) FROM claims_db.public.claim_lines__changes GROUP BY _lg_op\""
+        );
+        println!(
+            "  lockgate query --dir {dir} --at 3 \"SELECT status, count(*) FROM claims_db.public.claims GROUP BY status\""
+        );
     }
 
     fn tables(&self) -> Table {
         let mut table = drawn(&["table", "source rows", "lake rows", "content", "figures", "log entries", "proof"]);
         for (name, rows, log) in &self.rows {
-            let same = if rows.contents.0 == rows.contents.1 { format!("{:08x} equal", rows.contents.0 as u32) } else { "DIFFERS".into() };
+            let same = if rows.contents.0 == rows.contents.1 {
+                format!("{:08x} equal", rows.contents.0 as u32)
+            } else {
+                "DIFFERS".into()
+            };
             let entries = |log: &LogProof| HumanCount(log.found.values().sum()).to_string();
             table.add_row([
                 Cell::new(name.name()),
@@ -92,7 +102,9 @@ impl Proof {
 
     fn latency_lines(&self) -> String {
         let line = |sorted: &[i64]| {
-            let at = |percent| Latency::percentile(sorted, percent).map_or("-".to_owned(), |us| format!("{:.2} s", us as f64 / 1e6));
+            let at = |percent| {
+                Latency::percentile(sorted, percent).map_or("-".to_owned(), |us| format!("{:.2} s", us as f64 / 1e6))
+            };
             format!("p50 {}, p99 {} ({} rows)", at(50), at(99), HumanCount(sorted.len() as u64))
         };
         format!(

@@ -103,7 +103,9 @@ async fn figures(table: Table, stage: &Stage) -> Result<Vec<Figure>> {
             (token, _) if token.starts_with("hmac_token") => {
                 ("different values of", format!("count(DISTINCT {column})"), format!("count(DISTINCT {column})"))
             }
-            ("keep", "smallint" | "integer" | "bigint" | "numeric") => ("sum of", format!("sum({column})"), format!("sum({column})")),
+            ("keep", "smallint" | "integer" | "bigint" | "numeric") => {
+                ("sum of", format!("sum({column})"), format!("sum({column})"))
+            }
             ("keep", "text" | "character varying" | "character" | "jsonb") => {
                 ("length of", format!("sum(length({column}::text))"), format!("sum(character_length({column}))"))
             }

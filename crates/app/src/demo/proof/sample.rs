@@ -32,12 +32,16 @@ pub(super) async fn take(stage: &Stage, lake: &Session) -> Result<Vec<Sample>> {
         );
         let raw = stage.client.query(&raw, &[&found]).await.map_err(refused)?;
         let names = lake.query(&format!("SELECT * FROM {} LIMIT 0", current(table))).await?.schema();
-        let row = texts(lake, &format!("SELECT * FROM {} WHERE {column} = CAST('{found}' AS {sql_type})", current(table))).await?;
+        let row =
+            texts(lake, &format!("SELECT * FROM {} WHERE {column} = CAST('{found}' AS {sql_type})", current(table)))
+                .await?;
         let row = row.into_iter().next().unwrap_or_default();
-        let cleared: BTreeMap<&str, String> = names.fields().iter().map(|field| field.name().as_str()).zip(row).collect();
+        let cleared: BTreeMap<&str, String> =
+            names.fields().iter().map(|field| field.name().as_str()).zip(row).collect();
         let mut values = Vec::new();
         for raw in raw {
-            let (column, value): (String, String) = (raw.try_get(0).map_err(refused)?, raw.try_get(1).map_err(refused)?);
+            let (column, value): (String, String) =
+                (raw.try_get(0).map_err(refused)?, raw.try_get(1).map_err(refused)?);
             let after = cleared.get(column.as_str()).cloned();
             values.push((column, value, after));
         }
