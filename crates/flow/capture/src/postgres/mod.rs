@@ -1,10 +1,38 @@
 //! Postgres: logical replication through `pgoutput`, and the first copy through `COPY (binary)`.
 //!
+//! [`PostgresConfig`] is checked offline by its `problems`, online by [`probe`] and [`describe`]; [`PostgresSource::open`] starts.
+//!
 //! The codec turns bytes into Arrow columns and does no I/O: [`pgoutput`] reads the messages of the stream, [`copy_binary`] the rows
 //! of a copy, [`types`] says which Arrow type each Postgres type becomes, and [`rows`] builds batches.
+
+mod config;
+mod dsn;
+
+mod catalog;
+mod client;
+mod failure;
+mod server;
+
+mod identity;
+mod position;
+mod publication;
+mod slot;
+
+mod apply;
+mod copy;
+mod lag;
+mod open;
+mod source;
+mod stream;
+mod toast;
+mod walsender;
 
 pub mod copy_binary;
 pub mod pgoutput;
 pub mod rows;
 pub mod table;
 pub mod types;
+
+pub use config::{ByteSize, CopyConfig, PostgresConfig, Secret, WalBudget, WalPolicy};
+pub use identity::Resume;
+pub use source::PostgresSource;

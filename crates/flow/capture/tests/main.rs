@@ -1,0 +1,5 @@
+//! The connectors against real servers that the tests start themselves.
+
+mod replay;
+
+mod follow;
