@@ -253,7 +253,7 @@ pub(crate) fn config(server: &PrivatePostgres, tables: &[&str]) -> PostgresConfi
 }
 
 pub(crate) async fn open(config: &PostgresConfig, resume: &Resume) -> change::Result<PostgresSource> {
-    PostgresSource::open(config, resume, Arc::new(FixedClock)).await
+    capture::postgres::open(config.clone(), resume.clone(), Arc::new(FixedClock)).await
 }
 
 /// The end of the log now, as a position that the stream comes to.

@@ -1,6 +1,6 @@
 //! Postgres: logical replication through `pgoutput`, and the first copy through `COPY (binary)`.
 //!
-//! [`PostgresConfig`] is checked offline by its `problems`, online by [`probe`] and [`describe`]; [`PostgresSource::open`] starts.
+//! [`PostgresConfig`] is checked offline by its `problems`, online by [`probe`] and [`describe`]; [`open`](open()) starts.
 //!
 //! The codec turns bytes into Arrow columns and does no I/O: [`pgoutput`] reads the messages of the stream, [`copy_binary`] the rows
 //! of a copy, [`types`] says which Arrow type each Postgres type becomes, and [`rows`] builds batches.
@@ -18,11 +18,15 @@ mod position;
 mod publication;
 mod slot;
 
+mod describe;
+mod probe;
+mod shape;
+
 mod apply;
 mod copy;
-mod lag;
-mod open;
+mod measure;
 mod source;
+mod start;
 mod stream;
 mod toast;
 mod walsender;
@@ -34,5 +38,9 @@ pub mod table;
 pub mod types;
 
 pub use config::{ByteSize, CopyConfig, PostgresConfig, Secret, WalBudget, WalPolicy};
+pub use describe::{Described, describe, lag, tables};
 pub use identity::Resume;
-pub use source::PostgresSource;
+pub use probe::{ProbeReport, probe};
+pub use shape::ValueShape;
+pub use source::{PostgresSource, open};
+pub use types::OnUnfit;

@@ -116,3 +116,14 @@ pub(crate) async fn run(address: &Address, session: &Session, sql: &str) -> Resu
         _ => failure::asking(address, "changing the publication", error),
     })
 }
+
+/// Whether this user may make a publication of the tables: CREATE on the database, and the ownership of each.
+/// <https://www.postgresql.org/docs/current/logical-replication-security.html>
+pub(crate) async fn allowed(address: &Address, session: &Session, tables: &[CatalogTable]) -> Result<bool> {
+    let oids: Vec<u32> = tables.iter().map(|table| table.table.oid).collect();
+    let sql = "select (select rolsuper from pg_roles where rolname = current_user)
+                      or (has_database_privilege(current_database(), 'CREATE')
+                          and not exists (select from pg_class where oid = any ($1) and not pg_has_role(relowner, 'USAGE')))";
+    let row = session.client.query_one(sql, &[&oids]).await;
+    Ok(row.map_err(|e| failure::asking(address, "reading the rights to publish", e))?.get(0))
+}

@@ -6,63 +6,70 @@ use pgwire_replication::Lsn;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::client::Address;
 use super::config::PostgresConfig;
 use super::identity::Resume;
-use super::lag::{self, Health};
-use super::open;
+use super::measure::{self, Health};
 use super::position::PgPosition;
+use super::start;
 
 /// A Postgres database that is being followed: first copies and the slot's stream, in tasks that end when this is dropped.
 pub struct PostgresSource {
     source: String,
+    address: Address,
+    /// The epoch at open.
+    epoch: u32,
     /// What is known at open, before anything the tasks hand over.
     first: VecDeque<Event>,
     events: mpsc::Receiver<Result<Event>>,
     confirmed: watch::Sender<Lsn>,
     boundary: watch::Receiver<Lsn>,
     health: Arc<Health>,
-    end_at_open: Position,
     _tasks: JoinSet<()>,
 }
 
-/// What [`open`] has set up.
+/// What [`start::start`] has set up.
 pub(crate) struct Opened {
+    pub(crate) address: Address,
+    pub(crate) epoch: u32,
     pub(crate) first: VecDeque<Event>,
     pub(crate) events: mpsc::Receiver<Result<Event>>,
     pub(crate) confirmed: watch::Sender<Lsn>,
     pub(crate) boundary: watch::Receiver<Lsn>,
     pub(crate) health: Arc<Health>,
-    pub(crate) end_at_open: PgPosition,
     pub(crate) tasks: JoinSet<()>,
 }
 
-impl PostgresSource {
-    /// Connects, makes publication and slot if they are missing, and starts reading where the lake's records end.
-    ///
-    /// Waits for the transactions that are writing when a slot has to be made. Tables that cannot be followed are told as
-    /// [`change::TableNotice::Stopped`] and left out. Errors: `Config`, `Auth`, `Unavailable`; `SourceGone` when changes after the
-    /// records may be missing.
-    pub async fn open(config: &PostgresConfig, resume: &Resume, clock: Arc<dyn Clock>) -> Result<Self> {
-        let mut opened = open::open(config, resume, clock).await?;
-        let address = super::client::Address::of(config)?;
-        let budget = config.wal_budget.clone();
-        opened.tasks.spawn(lag::watch(address, config.slot.clone(), budget, Arc::clone(&opened.health)));
-        Ok(Self {
-            source: config.source.clone(),
-            first: opened.first,
-            events: opened.events,
-            confirmed: opened.confirmed,
-            boundary: opened.boundary,
-            health: opened.health,
-            end_at_open: opened.end_at_open.position(),
-            _tasks: opened.tasks,
-        })
-    }
+/// Connects, makes publication and slot if they are missing, and starts reading where the lake's records end.
+///
+/// Waits for the transactions that are writing when a slot has to be made. Tables that cannot be followed are told as
+/// [`change::TableNotice::Stopped`] and left out. Errors: `Config`, `Auth`, `Unavailable`; `SourceGone` when changes after the
+/// records may be missing.
+pub async fn open(config: PostgresConfig, resume: Resume, clock: Arc<dyn Clock>) -> Result<PostgresSource> {
+    let mut opened = start::start(&config, &resume, clock).await?;
+    let watch = measure::watch(opened.address.clone(), config.slot, config.wal_budget, Arc::clone(&opened.health));
+    opened.tasks.spawn(watch);
+    Ok(PostgresSource {
+        source: config.source,
+        address: opened.address,
+        epoch: opened.epoch,
+        first: opened.first,
+        events: opened.events,
+        confirmed: opened.confirmed,
+        boundary: opened.boundary,
+        health: opened.health,
+        _tasks: opened.tasks,
+    })
+}
 
-    /// The end of the database's log when the source was opened: a boundary at or above it means that everything committed before is
-    /// handed over. The stream comes to it even if nobody writes.
-    pub fn end_at_open(&self) -> &Position {
-        &self.end_at_open
+impl PostgresSource {
+    /// The end of the database's log now: a boundary at or above it means that everything committed before is handed over. The stream
+    /// comes to it even if nobody writes.
+    pub async fn end_of_log(&self) -> Result<Position> {
+        let session = self.address.connect("end of log").await?;
+        let end = measure::end_of_log(&self.address, &session).await?;
+        measure::nudge(&self.address, &session).await?;
+        Ok(PgPosition::boundary(self.epoch, end).position())
     }
 }
 

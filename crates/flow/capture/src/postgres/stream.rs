@@ -13,7 +13,7 @@ use super::apply::{Applied, Tables, Transaction};
 use super::client::{Address, Session};
 use super::failure;
 use super::identity::StreamIdentity;
-use super::lag::Health;
+use super::measure::Health;
 use super::pgoutput::{self, Message, POSTGRES_EPOCH_US, Relation};
 use super::position::PgPosition;
 use super::toast;

@@ -95,7 +95,8 @@ impl ChunkRead<'_> {
             Err(error) if error.code().is_some_and(|code| code.code() == "42P01") => return Ok(None),
             Err(error) => return Err(ask(error)),
         }
-        let same = "select coalesce(to_regclass($1)::oid = $2::oid and pg_relation_filenode($2::oid::regclass) = $3, false)";
+        let same =
+            "select coalesce(to_regclass($1)::oid = $2::oid and pg_relation_filenode($2::oid::regclass) = $3, false)";
         let row = client.query_one(same, &[&name, &self.range.oid, &self.range.filenode]).await.map_err(ask)?;
         Ok(row.get::<_, bool>(0).then_some(name))
     }

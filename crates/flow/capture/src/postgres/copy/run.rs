@@ -12,7 +12,7 @@ use super::read::{ChunkRead, Outcome, leaves};
 use super::snapshot::{Snapshot, wait_for_writers};
 use crate::postgres::apply::TableFlags;
 use crate::postgres::client::{Address, Session};
-use crate::postgres::lag::end_of_log;
+use crate::postgres::measure::end_of_log;
 use crate::postgres::position::PgPosition;
 use crate::postgres::table::PgTable;
 use crate::postgres::types::OnUnfit;
@@ -185,7 +185,7 @@ impl Copies {
     /// A position at or above everything that the chunks have seen, and one that the stream will come to even if nobody writes.
     async fn seen(&self, session: &Session) -> Result<Lsn> {
         let end = end_of_log(&self.address, session).await?;
-        crate::postgres::lag::nudge(&self.address, session).await?;
+        crate::postgres::measure::nudge(&self.address, session).await?;
         Ok(end)
     }
 }

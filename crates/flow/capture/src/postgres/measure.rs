@@ -59,7 +59,7 @@ pub(crate) fn level(retained_bytes: u64, budget: &WalBudget) -> BudgetLevel {
 }
 
 /// The lag of a slot when the server's log ends at `end`.
-pub(crate) fn lag(slot: &SlotState, end: Lsn) -> StreamLag {
+pub(crate) fn lag_of(slot: &SlotState, end: Lsn) -> StreamLag {
     let behind = |lsn: Option<Lsn>| lsn.map_or(0, |lsn| end.as_u64().saturating_sub(lsn.as_u64()));
     StreamLag {
         confirmed_bytes: behind(slot.confirmed),
@@ -112,7 +112,7 @@ async fn measured(address: &Address, session: &mut Option<Session>, slot: &str) 
     let end = end_of_log(address, &open).await?;
     let state = slot::read(address, &open, slot).await?;
     *session = Some(open);
-    Ok(state.map(|state| lag(&state, end)))
+    Ok(state.map(|state| lag_of(&state, end)))
 }
 
 /// The position at which the server writes its next log record.
@@ -153,7 +153,7 @@ mod tests {
             ..SlotState::default()
         };
         let expected = StreamLag { confirmed_bytes: 100, retained_bytes: 600, retention_left_bytes: Some(0) };
-        assert_eq!(lag(&slot, Lsn::from_u64(1000)), expected);
-        assert_eq!(lag(&SlotState::default(), Lsn::from_u64(1000)), StreamLag::default());
+        assert_eq!(lag_of(&slot, Lsn::from_u64(1000)), expected);
+        assert_eq!(lag_of(&SlotState::default(), Lsn::from_u64(1000)), StreamLag::default());
     }
 }

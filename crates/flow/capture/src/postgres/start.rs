@@ -16,7 +16,7 @@ use super::copy::read::leaves;
 use super::copy::run::{Copies, Job};
 use super::copy::snapshot::{Snapshot, wait_for_writers};
 use super::identity::{Recorded, Resume};
-use super::lag::{Health, end_of_log, nudge};
+use super::measure::{Health, end_of_log};
 use super::position::PgPosition;
 use super::publication::{self, Step};
 use super::server::Server;
@@ -55,8 +55,8 @@ enum Copy {
     Begins { anew: bool },
 }
 
-/// Does the work of [`super::PostgresSource::open`] but for the measuring.
-pub(crate) async fn open(config: &PostgresConfig, resume: &Resume, clock: Arc<dyn Clock>) -> Result<Opened> {
+/// Does the work of [`super::open`](super::open()) but for the measuring.
+pub(crate) async fn start(config: &PostgresConfig, resume: &Resume, clock: Arc<dyn Clock>) -> Result<Opened> {
     let address = Address::of(config)?;
     let session = address.connect("setup").await?;
     let server = Server::read(&address, &session).await?;
@@ -70,9 +70,7 @@ pub(crate) async fn open(config: &PostgresConfig, resume: &Resume, clock: Arc<dy
     let epoch = opening.recorded.epoch() + u32::from(link.new_timeline);
     let planned = opening.plan_copies(published).await?;
     let (tables, jobs) = opening.jobs(planned, epoch).await?;
-    let end = end_of_log(&opening.address, &opening.session).await?;
-    nudge(&opening.address, &opening.session).await?;
-    Ok(opening.start(tables, jobs, link, confirmed, PgPosition::boundary(epoch, end), clock))
+    Ok(opening.spawn(tables, jobs, link, confirmed, epoch, clock))
 }
 
 impl Opening<'_> {
@@ -245,13 +243,13 @@ impl Opening<'_> {
         Ok(progress)
     }
 
-    fn start(
+    fn spawn(
         self,
         tables: Tables,
         jobs: Vec<Job>,
         link: Link,
         confirmed: Lsn,
-        end_at_open: PgPosition,
+        epoch: u32,
         clock: Arc<dyn Clock>,
     ) -> Opened {
         let (out, events) = mpsc::channel(EVENTS_AHEAD);
@@ -265,7 +263,7 @@ impl Opening<'_> {
             slot: self.config.slot.clone(),
             publication: self.config.publication().to_string(),
             identity: link.identity.clone(),
-            epoch: end_at_open.epoch,
+            epoch,
             tables,
             out: out.clone(),
             confirmed: confirmed_out,
@@ -275,18 +273,27 @@ impl Opening<'_> {
         };
         tasks.spawn(follower.run(link));
         let copies = Copies {
-            address: self.address,
+            address: self.address.clone(),
             clock,
             chunk_rows: self.config.copy.chunk_rows,
             parallel: self.config.copy.parallel,
-            epoch: end_at_open.epoch,
+            epoch,
             on_unfit: self.config.on_unfit,
             out,
         };
         if !jobs.is_empty() {
             tasks.spawn(copies.run(jobs));
         }
-        Opened { first: self.first, events, confirmed: confirmed_in, boundary, health, end_at_open, tasks }
+        Opened {
+            address: self.address,
+            epoch,
+            first: self.first,
+            events,
+            confirmed: confirmed_in,
+            boundary,
+            health,
+            tasks,
+        }
     }
 }
 
