@@ -6,3 +6,6 @@ mod printed;
 mod recorded;
 mod recording;
 mod type_catalog;
+
+mod follow;
+mod replay;

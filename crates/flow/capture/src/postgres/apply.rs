@@ -1,0 +1,251 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use change::{ChangeBatch, Error, Identity, Kind, Result, TableName, TableSchema, Timestamp};
+use pgwire_replication::Lsn;
+
+use super::catalog::{self, CatalogTable};
+use super::client::{Address, Session};
+use super::pgoutput::{Message, Relation};
+use super::rows::{RowAt, TableDecoder};
+use super::table::{PgTable, ReplicaIdentity};
+use super::types::{OnUnfit, PgType};
+
+/// What the tasks of one source share of one table.
+#[derive(Debug, Default)]
+pub(crate) struct TableFlags {
+    /// The first copy is not handed over whole.
+    pub(crate) copying: AtomicBool,
+    /// The table cannot be read any further.
+    pub(crate) stopped: AtomicBool,
+}
+
+/// A table of the stream, with the rows that were decoded and not yet handed over.
+pub(crate) struct Followed {
+    pub(crate) catalog: CatalogTable,
+    pub(crate) schema: Arc<TableSchema>,
+    pub(crate) flags: Arc<TableFlags>,
+    /// LOW of its first copy: changes that commit below were visible to every chunk and are not handed over.
+    pub(crate) from: Lsn,
+    relation: Option<Relation>,
+    decoder: Option<TableDecoder>,
+}
+
+/// The transaction that is being read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Transaction {
+    pub(crate) lsn: Lsn,
+    pub(crate) txid: u64,
+    pub(crate) committed_at: Timestamp,
+    /// Row messages so far.
+    pub(crate) message: u64,
+    /// Rows so far: one message may become two.
+    pub(crate) ordinal: u64,
+}
+
+impl Transaction {
+    pub(crate) fn at(&self, epoch: u32) -> RowAt {
+        RowAt {
+            epoch,
+            lsn: self.lsn.as_u64(),
+            ordinal: self.ordinal + 1,
+            committed_at: self.committed_at,
+            txid: self.txid,
+        }
+    }
+}
+
+/// What became of a row message.
+pub(crate) enum Applied {
+    /// It became this many rows, or belongs to a table that is not followed.
+    Rows(u64),
+    /// The table cannot be read any further; its rows since the last boundary are gone.
+    Stopped(TableName, Error),
+}
+
+/// The followed tables by oid, and how much they hold.
+#[derive(Default)]
+pub(crate) struct Tables {
+    by_oid: BTreeMap<u32, Followed>,
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+    on_unfit: OnUnfit,
+}
+
+impl Followed {
+    pub(crate) fn new(catalog: CatalogTable, from: Lsn, flags: Arc<TableFlags>) -> Result<Self> {
+        let schema = catalog.table.schema()?;
+        Ok(Self { catalog, schema, flags, from, relation: None, decoder: None })
+    }
+
+    pub(crate) fn name(&self) -> &TableName {
+        &self.catalog.table.table
+    }
+
+    /// What the stream announced last; `None` before it did.
+    pub(crate) fn relation(&self) -> Option<&Relation> {
+        self.relation.as_ref()
+    }
+}
+
+impl Tables {
+    pub(crate) fn new(on_unfit: OnUnfit) -> Self {
+        Self { on_unfit, ..Self::default() }
+    }
+
+    pub(crate) fn add(&mut self, table: Followed) {
+        self.by_oid.insert(table.catalog.table.oid, table);
+    }
+
+    pub(crate) fn get(&self, oid: u32) -> Option<&Followed> {
+        self.by_oid.get(&oid)
+    }
+
+    /// Whether the announcement says anything new of a table that is followed.
+    pub(crate) fn is_news(&self, relation: &Relation) -> bool {
+        self.by_oid.get(&relation.oid).is_some_and(|table| table.relation.as_ref() != Some(relation))
+    }
+
+    /// Appends the rows of one message.
+    pub(crate) fn apply(&mut self, message: &Message<'_>, at: &RowAt) -> Applied {
+        let relation = match message {
+            Message::Insert { relation, .. } | Message::Update { relation, .. } | Message::Delete { relation, .. } => {
+                *relation
+            }
+            _ => return Applied::Rows(0),
+        };
+        let Some(table) = self.by_oid.get_mut(&relation) else { return Applied::Rows(1) };
+        if table.flags.stopped.load(Ordering::Acquire) || at.lsn < table.from.as_u64() {
+            return Applied::Rows(1);
+        }
+        let Some(decoder) = &mut table.decoder else {
+            let error =
+                Error::new(Kind::Data, format!("{}: a change came before its table was announced", table.name()));
+            return self.stop(relation, error);
+        };
+        let (rows, bytes) = (decoder.rows(), decoder.bytes());
+        let applied = match message {
+            Message::Insert { new, .. } => decoder.insert(new, at).map(|()| 1),
+            Message::Update { old, new, .. } => decoder.update(old.as_ref(), new, at),
+            Message::Delete { old, .. } => decoder.delete(old, at).map(|()| 1),
+            _ => Ok(0),
+        };
+        self.rows += decoder.rows() - rows;
+        self.bytes += decoder.bytes() - bytes;
+        match applied {
+            Ok(rows) => Applied::Rows(rows),
+            Err(error) => self.stop(relation, error),
+        }
+    }
+
+    /// Gives the table up: its rows since the last boundary are dropped, and nothing more is read of it.
+    pub(crate) fn stop(&mut self, oid: u32, error: Error) -> Applied {
+        let Some(table) = self.by_oid.get_mut(&oid) else { return Applied::Rows(1) };
+        table.flags.stopped.store(true, Ordering::Release);
+        if let Some(decoder) = table.decoder.take() {
+            self.rows -= decoder.rows();
+            self.bytes -= decoder.bytes();
+        }
+        Applied::Stopped(table.name().clone(), error)
+    }
+
+    /// Takes everything that was decoded, table by table.
+    pub(crate) fn take(&mut self) -> Vec<(u32, Result<ChangeBatch>)> {
+        self.rows = 0;
+        self.bytes = 0;
+        self.by_oid
+            .iter_mut()
+            .filter_map(|(oid, table)| {
+                let batch = table.decoder.as_mut()?.finish().transpose()?;
+                Some((*oid, batch))
+            })
+            .collect()
+    }
+
+    /// Follows an announcement: the schema that rows have from here on, when it differs from the last.
+    ///
+    /// The announcement may be older than the catalog, so columns, types and key come from it; the catalog is asked only for what it lacks.
+    /// Everything decoded before must have been taken.
+    pub(crate) async fn announce(
+        &mut self,
+        address: &Address,
+        session: &Session,
+        source: &str,
+        relation: Relation,
+    ) -> Result<Option<Arc<TableSchema>>> {
+        let on_unfit = self.on_unfit;
+        let Some(table) = self.by_oid.get_mut(&relation.oid) else { return Ok(None) };
+        if table.relation.is_some() || !names_agree(&table.catalog.table, &relation) {
+            if let Some(fresh) = catalog::table_by_oid(address, session, source, relation.oid).await? {
+                let name = table.catalog.table.table.clone();
+                table.catalog = fresh;
+                // A renamed table keeps the name that it has in the lake.
+                table.catalog.table.table = name;
+            }
+        }
+        let described = described(address, session, &table.catalog.table, &relation).await?;
+        if described.identity == Identity::InsertOnly {
+            return Err(lost_identity(&table.catalog));
+        }
+        let schema = described.schema()?;
+        table.decoder = Some(TableDecoder::for_stream(&described, &relation, on_unfit)?);
+        table.relation = Some(relation);
+        let changed = *schema != *table.schema;
+        table.schema = Arc::clone(&schema);
+        Ok(changed.then_some(schema))
+    }
+}
+
+fn names_agree(catalog: &PgTable, relation: &Relation) -> bool {
+    catalog.columns.len() == relation.columns.len()
+        && catalog.columns.iter().zip(&relation.columns).all(|(c, r)| c.name == r.name && c.pg_type.oid == r.type_oid)
+}
+
+fn lost_identity(catalog: &CatalogTable) -> Error {
+    let error = Error::new(
+        Kind::Contract,
+        format!("{}: it has lost its replica identity, so changed rows cannot be named any more", catalog.table.table),
+    );
+    error.fix(format!(
+        "Add a primary key again, or run: ALTER TABLE {} REPLICA IDENTITY FULL; then copy the table again.",
+        catalog.quoted()
+    ))
+}
+
+/// The table as the announcement has it, with what only the catalog knows: nullability, and the primary key under replica identity full.
+async fn described(address: &Address, session: &Session, catalog: &PgTable, relation: &Relation) -> Result<PgTable> {
+    let known = |oid: u32, typmod: i32| -> Option<&PgType> {
+        catalog.columns.iter().map(|c| &c.pg_type).find(|t| t.oid == oid && t.typmod == typmod)
+    };
+    let unknown: Vec<(u32, i32)> = relation
+        .columns
+        .iter()
+        .map(|column| (column.type_oid, column.typmod))
+        .filter(|(oid, typmod)| known(*oid, *typmod).is_none())
+        .collect();
+    let read =
+        if unknown.is_empty() { Default::default() } else { catalog::read_types(address, session, &unknown).await? };
+    let resolve = |oid: u32, typmod: i32| {
+        known(oid, typmod)
+            .or_else(|| read.get(&(oid, typmod)))
+            .cloned()
+            .ok_or_else(|| Error::new(Kind::Contract, format!("the type with oid {oid} cannot be found")))
+    };
+    let mut described = PgTable::from_relation(catalog.table.clone(), relation, resolve)?;
+    for column in &mut described.columns {
+        if let Some(same) = catalog.columns.iter().find(|c| c.name == column.name && c.pg_type == column.pg_type) {
+            column.not_null = same.not_null;
+        }
+    }
+    if let (ReplicaIdentity::Full, Identity::Key(key)) = (relation.replica_identity, &catalog.identity) {
+        let place = |index: &usize| {
+            let name = &catalog.columns.get(*index)?.name;
+            described.columns.iter().position(|column| column.name == *name)
+        };
+        if let Some(key) = key.iter().map(place).collect::<Option<Vec<_>>>() {
+            described.identity = Identity::Key(key);
+        }
+    }
+    Ok(described)
+}

@@ -1,0 +1,145 @@
+use change::{ChunkSet, CopyProgress, Error, Kind, Position, Result};
+use serde::{Deserialize, Serialize};
+
+/// Blocks that a chunk holds at most: 64 MiB of table at the usual 8 KiB.
+const CHUNK_BLOCKS_MAX: u64 = 8192;
+
+/// Rows in a block when the table was never analysed.
+const ROWS_PER_BLOCK_GUESS: f64 = 40.0;
+
+/// A stored table (a partition, or the table itself) as it was when the plan was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Leaf {
+    pub(crate) oid: u32,
+    /// Its file on the server's disk; another one means that the rows were rewritten elsewhere and the plan is void.
+    pub(crate) filenode: u32,
+    /// Its size in blocks. The plan's upper bound is fixed here.
+    ///
+    /// Nothing is lost beyond it: a row version in a later block was written after the size was read, which was after LOW, so the
+    /// transaction that wrote it commits above LOW and the stream carries it. The same holds for a version that an update
+    /// moves between chunks while they are read.
+    pub(crate) blocks: u32,
+    /// Blocks in one chunk.
+    pub(crate) step: u32,
+}
+
+impl Leaf {
+    /// Cuts so that a chunk holds about `chunk_rows` rows, judged by the statistics of the table.
+    pub(crate) fn new(oid: u32, filenode: u32, blocks: u32, rows_per_block: Option<f64>, chunk_rows: u64) -> Self {
+        let density = rows_per_block.filter(|rows| rows.is_finite() && *rows > 0.0).unwrap_or(ROWS_PER_BLOCK_GUESS);
+        let step = ((chunk_rows as f64 / density) as u64).clamp(1, CHUNK_BLOCKS_MAX) as u32;
+        Self { oid, filenode, blocks, step }
+    }
+
+    fn chunks(&self) -> u32 {
+        self.blocks.div_ceil(self.step)
+    }
+}
+
+/// How a table is cut into chunks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    leaves: Vec<Leaf>,
+}
+
+/// The blocks that one chunk reads: `from` included, `to` excluded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) oid: u32,
+    pub(crate) filenode: u32,
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+}
+
+impl Plan {
+    pub(crate) fn new(leaves: Vec<Leaf>) -> Self {
+        Self { leaves }
+    }
+
+    /// The number of chunks; none when the table was empty.
+    pub(crate) fn chunks(&self) -> u32 {
+        self.leaves.iter().map(Leaf::chunks).sum()
+    }
+
+    /// Whether the stored tables and their files are still those of the plan, in any size.
+    pub(crate) fn still_fits(&self, now: &[Leaf]) -> bool {
+        let files = |leaves: &[Leaf]| leaves.iter().map(|leaf| (leaf.oid, leaf.filenode)).collect::<Vec<_>>();
+        files(&self.leaves) == files(now)
+    }
+
+    /// What the chunk reads; `None` for a number that is not in the plan.
+    pub(crate) fn range(&self, chunk: u32) -> Option<Range> {
+        let mut left = chunk;
+        for leaf in &self.leaves {
+            if left < leaf.chunks() {
+                let from = left * leaf.step;
+                let to = from.saturating_add(leaf.step).min(leaf.blocks);
+                return Some(Range { oid: leaf.oid, filenode: leaf.filenode, from, to });
+            }
+            left -= leaf.chunks();
+        }
+        None
+    }
+
+    /// The progress of a copy that begins with this plan at LOW.
+    pub(crate) fn begin(&self, low: Position) -> Result<CopyProgress> {
+        let done = ChunkSet::default();
+        let plan = serde_json::to_string(self)
+            .map_err(|e| Error::new(Kind::Bug, "a copy plan cannot be written").source(e))?;
+        Ok(CopyProgress { low, plan, chunks: self.chunks(), done, finished: None })
+    }
+
+    /// Reads the plan back from a table's checkpoint.
+    pub(crate) fn of(progress: &CopyProgress) -> Result<Self> {
+        serde_json::from_str(&progress.plan).map_err(|_| {
+            Error::new(Kind::SourceGone, "the copy plan in the lake was not written by this version's Postgres source")
+                .fix("Remove the table's folder from the lake and start again: its copy begins anew.")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaf(oid: u32, blocks: u32, step: u32) -> Leaf {
+        Leaf { oid, filenode: oid, blocks, step }
+    }
+
+    #[test]
+    fn chunks_cover_every_block_of_every_leaf_once() {
+        let plan = Plan::new(vec![leaf(1, 10, 4), leaf(2, 0, 4), leaf(3, 4, 4)]);
+        assert_eq!(plan.chunks(), 3 + 1);
+        let ranges: Vec<_> =
+            (0..plan.chunks()).filter_map(|chunk| plan.range(chunk)).map(|r| (r.oid, r.from, r.to)).collect();
+        assert_eq!(ranges, [(1, 0, 4), (1, 4, 8), (1, 8, 10), (3, 0, 4)]);
+        assert_eq!(plan.range(plan.chunks()), None);
+        assert_eq!(Plan::new(vec![leaf(1, 0, 4)]).chunks(), 0);
+    }
+
+    #[test]
+    fn survives_the_checkpoint() {
+        let plan = Plan::new(vec![leaf(1, 10, 4)]);
+        let progress = plan.begin(Position::from_bytes(b"low")).unwrap();
+        assert_eq!(Plan::of(&progress).unwrap(), plan);
+        assert_eq!((progress.done.len(), progress.chunks), (0, 3));
+        let foreign = CopyProgress { plan: "{}".into(), ..progress };
+        assert_eq!(Plan::of(&foreign).unwrap_err().kind(), Kind::SourceGone);
+    }
+
+    #[test]
+    fn a_rewritten_or_added_leaf_voids_the_plan_and_growth_does_not() {
+        let plan = Plan::new(vec![leaf(1, 10, 4)]);
+        assert!(plan.still_fits(&[leaf(1, 99, 7)]));
+        assert!(!plan.still_fits(&[Leaf { filenode: 9, ..leaf(1, 10, 4) }]));
+        assert!(!plan.still_fits(&[leaf(1, 10, 4), leaf(2, 1, 4)]));
+    }
+
+    #[test]
+    fn statistics_decide_the_step_within_bounds() {
+        assert_eq!(Leaf::new(1, 1, 9, Some(100.0), 150_000).step, 1500);
+        assert_eq!(Leaf::new(1, 1, 9, Some(0.001), 150_000).step, CHUNK_BLOCKS_MAX as u32);
+        assert_eq!(Leaf::new(1, 1, 9, Some(1e9), 10).step, 1);
+        assert_eq!(Leaf::new(1, 1, 9, Some(f64::NAN), 4000).step, 100);
+    }
+}

@@ -1,0 +1,94 @@
+use std::sync::Arc;
+
+use change::{Result, StreamLag, TableSchema};
+
+use super::catalog::{self, CatalogTable};
+use super::client::{Address, Session};
+use super::config::PostgresConfig;
+use super::failure;
+use super::measure::{end_of_log, lag_of};
+use super::shape::{ValueShape, shape_of};
+use super::slot;
+use super::table::quoted;
+use super::types::{Form, TextForm};
+
+/// A table as the catalog shows it, with what its values look like.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Columns, types and identity.
+    pub schema: Arc<TableSchema>,
+    /// For each column, what a sample of its values looks like; no value is kept.
+    pub shapes: Vec<ValueShape>,
+}
+
+/// Values that are looked at for a shape.
+const SAMPLE: usize = 200;
+
+/// Characters of a value that are looked at: enough for every class, and nobody's document is read whole.
+const SAMPLE_CHARACTERS: usize = 200;
+
+/// The tables that `tables` names and that can be read, in order of their names. Connects, reads the catalog, and lets go.
+pub async fn tables(config: &PostgresConfig) -> Result<Vec<Arc<TableSchema>>> {
+    let address = Address::of(config)?;
+    let session = address.connect("tables").await?;
+    let found = named(&address, &session, config).await?;
+    Ok(found.iter().filter(|table| table.refused.is_none()).filter_map(|table| table.table.schema().ok()).collect())
+}
+
+/// The tables that `tables` names, with the shapes of their values. Connects, reads a sample of each, and lets go.
+pub async fn describe(config: &PostgresConfig) -> Result<Vec<Described>> {
+    let address = Address::of(config)?;
+    let session = address.connect("describe").await?;
+    let mut described = Vec::new();
+    for table in named(&address, &session, config).await? {
+        let Ok(schema) = table.table.schema() else { continue };
+        let shapes = if table.readable {
+            sampled(&address, &session, &table).await?
+        } else {
+            vec![ValueShape::Unknown; schema.columns.len()]
+        };
+        described.push(Described { schema, shapes });
+    }
+    Ok(described)
+}
+
+/// How far the source's slot is behind, measured once; all zero when there is no slot yet.
+pub async fn lag(config: &PostgresConfig) -> Result<StreamLag> {
+    let address = Address::of(config)?;
+    let session = address.connect("status").await?;
+    let end = end_of_log(&address, &session).await?;
+    let state = slot::read(&address, &session, &config.slot).await?;
+    Ok(state.map(|state| lag_of(&state, end)).unwrap_or_default())
+}
+
+pub(crate) async fn named(address: &Address, session: &Session, config: &PostgresConfig) -> Result<Vec<CatalogTable>> {
+    let wanted = |schema: &str, table: &str| catalog::is_wanted(&config.tables, schema, table);
+    catalog::tables(address, session, &config.source, wanted).await
+}
+
+async fn sampled(address: &Address, session: &Session, table: &CatalogTable) -> Result<Vec<ValueShape>> {
+    let columns = &table.table.columns;
+    let list: Vec<String> = columns
+        .iter()
+        .map(|column| match column.pg_type.form() {
+            Ok(Form::Text(TextForm::Same | TextForm::Printed | TextForm::Numeric) | Form::Int4 | Form::Int8) => {
+                format!("left({}::text, {SAMPLE_CHARACTERS})", quoted(&column.name))
+            }
+            // The type itself says what these are.
+            _ => "null::text".to_string(),
+        })
+        .collect();
+    if list.is_empty() {
+        return Ok(Vec::new());
+    }
+    // The first rows in place of random ones: a scan of a large table costs its owner more than a proposal is worth.
+    let sql = format!("select {} from {} limit {SAMPLE}", list.join(", "), table.quoted());
+    let rows = session.client.query(&sql, &[]).await;
+    let rows = rows.map_err(|e| failure::asking(address, &format!("{}: sampling its values", table.table.table), e))?;
+    Ok((0..columns.len())
+        .map(|at| {
+            let values: Vec<&str> = rows.iter().filter_map(|row| row.get::<_, Option<&str>>(at)).collect();
+            shape_of(&values)
+        })
+        .collect())
+}

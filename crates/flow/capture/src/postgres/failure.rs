@@ -1,0 +1,147 @@
+use std::error::Error as _;
+use std::io;
+
+use change::{Error, Kind};
+use pgwire_replication::PgWireError;
+
+use super::client::Address;
+
+/// What a failed connection attempt means. Postgres' own message is used only to tell classes apart: DETAIL, HINT and CONTEXT, which may hold
+/// row values, never get this far.
+pub(crate) fn connecting(address: &Address, error: tokio_postgres::Error) -> Error {
+    let place = address.place();
+    if let Some(code) = error.code() {
+        return by_code(address, code.code());
+    }
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
+            return tls_failure(address, &tls.to_string());
+        }
+        if let Some(io) = inner.downcast_ref::<io::Error>() {
+            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                return tls_failure(address, &tls.to_string());
+            }
+            return unreachable(&place, io.kind());
+        }
+        cause = inner.source();
+    }
+    let text = error.to_string();
+    if text.contains("TLS") {
+        return tls_failure(address, "the server offers no TLS");
+    }
+    if text.contains("password missing") {
+        return Error::new(Kind::Auth, format!("{place} asks {} for a password and none is declared", address.user()))
+            .fix("Add `password: ${env:NAME}` to the source.");
+    }
+    if text.contains("authentication") {
+        return by_code(address, "28P01");
+    }
+    Error::new(Kind::Unavailable, format!("the connection to {place} failed"))
+        .fix("Check that a PostgreSQL server listens there.")
+}
+
+fn unreachable(place: &str, kind: io::ErrorKind) -> Error {
+    let (what, fix) = match kind {
+        io::ErrorKind::ConnectionRefused => {
+            ("refuses the connection", "Check the port, and that the server runs and listens on that address.")
+        }
+        io::ErrorKind::NotFound => ("has no such socket", "Check the socket folder, and that the server runs."),
+        io::ErrorKind::PermissionDenied => ("may not be opened by this user", "Check the rights of the socket folder."),
+        io::ErrorKind::TimedOut => {
+            ("does not answer", "Check firewalls and routes between this machine and the server.")
+        }
+        _ => ("broke the connection", "Try again; check the server's log if it lasts."),
+    };
+    Error::new(Kind::Unavailable, format!("{place} {what}")).fix(fix)
+}
+
+fn tls_failure(address: &Address, why: &str) -> Error {
+    Error::new(Kind::Unavailable, format!("no trusted TLS connection to {}: {why}", address.place())).fix(
+        "Set `sslrootcert` to the authority that signed the server's certificate, and use the host name that the certificate carries. A \
+         server without TLS can only be read over a Unix socket or from its own machine.",
+    )
+}
+
+/// What an SQLSTATE means, in our own words. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+fn by_code(address: &Address, code: &str) -> Error {
+    let (place, user) = (address.place(), address.user());
+    match code {
+        "28P01" => Error::new(Kind::Auth, format!("{place} refuses the password of {user}"))
+            .fix("Check the secret that the source's `password` points to."),
+        "28000" => Error::new(Kind::Auth, format!("{place} lets {user} in under no rule (SQLSTATE 28000)"))
+            .fix("Check that the role exists and that pg_hba.conf has a line for it, this database and this client's address."),
+        "3D000" => Error::new(Kind::Config, format!("there is no database {} on this server", address.database()))
+            .fix("Check the database name in the source's `url`."),
+        "42501" => Error::new(Kind::Auth, format!("{user} lacks a right on {place} (SQLSTATE 42501)"))
+            .fix("Run `lockgate check --connect`: it names the grants that are missing."),
+        "53300" => Error::new(Kind::Unavailable, format!("{place} has no free connections"))
+            .fix("Raise max_connections or max_wal_senders on the server, or close other sessions."),
+        "57P01" | "57P02" | "57P03" => Error::new(Kind::Unavailable, format!("{place} is starting or stopping"))
+            .fix("Nothing, if it comes back; it is tried again."),
+        "55006" => Error::new(Kind::Unavailable, format!("the replication slot on {place} is in use by another connection"))
+            .fix("If it lasts: stop the other process that reads this slot. Two cannot share one."),
+        "58P01" | "55000" => Error::new(Kind::SourceGone, format!("{place} cannot give the log from our position on (SQLSTATE {code})"))
+            .fix(super::slot::COPY_AGAIN),
+        code if code.starts_with("08") || code.starts_with("57") => {
+            Error::new(Kind::Unavailable, format!("the connection to {place} broke (SQLSTATE {code})"))
+        }
+        code => Error::new(Kind::Data, format!("{place} answered with SQLSTATE {code}"))
+            .fix("Look the code up in the server's log at this time: the statement and its reason stand there."),
+    }
+}
+
+/// What a failed statement means; `doing` says what was being done.
+pub(crate) fn asking(address: &Address, doing: &str, error: tokio_postgres::Error) -> Error {
+    match error.code() {
+        Some(code) => by_code(address, code.code()).context(doing),
+        None if error.is_closed() || error.source().is_some_and(|cause| cause.is::<io::Error>()) => {
+            unreachable(&address.place(), io::ErrorKind::ConnectionReset).context(doing)
+        }
+        // A value of an unexpected type in an answer: the statement and the server disagree.
+        None => Error::new(Kind::Bug, format!("{doing}: the answer of {} could not be read", address.place())),
+    }
+}
+
+/// What the end of a replication connection means.
+pub(crate) fn streaming(address: &Address, error: &PgWireError) -> Error {
+    match error {
+        PgWireError::Io(io) => unreachable(&address.place(), io.kind()),
+        PgWireError::Server(text) => by_code(address, sqlstate(text)),
+        PgWireError::Auth(_) => by_code(address, "28P01"),
+        PgWireError::Tls(why) => tls_failure(address, why),
+        PgWireError::MessageTooLarge { payload_bytes, limit_bytes } => Error::new(
+            Kind::Data,
+            format!("one change takes {payload_bytes} bytes, more than the limit of {limit_bytes}"),
+        ),
+        // The texts of the rest are the library's own, but are not repeated: a malformed message could be quoted in one.
+        _ => Error::new(Kind::Unavailable, format!("the replication connection to {} broke", address.place())),
+    }
+}
+
+/// The server accepted the connection and then said nothing.
+pub(crate) fn silent(address: &Address) -> Error {
+    unreachable(&address.place(), io::ErrorKind::TimedOut)
+}
+
+/// The server ended the stream without an error.
+pub(crate) fn ended(address: &Address) -> Error {
+    Error::new(Kind::Unavailable, format!("{} ended the stream", address.place()))
+}
+
+/// The code in `... (SQLSTATE 57P01)`; empty when there is none.
+fn sqlstate(text: &str) -> &str {
+    text.rsplit_once("SQLSTATE ").and_then(|(_, rest)| rest.get(..5)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_code_in_the_librarys_text() {
+        assert_eq!(sqlstate("FATAL: terminating connection (SQLSTATE 57P01)"), "57P01");
+        assert_eq!(sqlstate("no code"), "");
+        assert_eq!(sqlstate("SQLSTATE 5"), "");
+    }
+}

@@ -1,0 +1,159 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use change::{Result, SourceStatus, StreamLag};
+use pgwire_replication::Lsn;
+
+use super::client::{Address, Session};
+use super::config::WalBudget;
+use super::failure;
+use super::slot::{self, SlotState};
+
+/// How often the slot is measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(3);
+
+/// What the source says of itself, shared by its tasks.
+#[derive(Default)]
+pub(crate) struct Health(Mutex<SourceStatus>);
+
+impl Health {
+    pub(crate) fn status(&self) -> SourceStatus {
+        self.lock().clone()
+    }
+
+    /// Why nothing is read; `None` when something is.
+    pub(crate) fn set_idle(&self, why: Option<String>) {
+        self.lock().idle = why;
+    }
+
+    fn set_lag(&self, lag: StreamLag) {
+        self.lock().lag = lag;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SourceStatus> {
+        // A status is plain data: whatever a panicking task left of it is still one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How the retained log stands to its budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum BudgetLevel {
+    /// Below the warning.
+    Within,
+    /// At or above the warning.
+    Warn,
+    /// At or above the critical level: the policy applies. Under `pause` nothing is given up.
+    Critical,
+}
+
+/// The level that so many retained bytes reach.
+pub(crate) fn level(retained_bytes: u64, budget: &WalBudget) -> BudgetLevel {
+    if retained_bytes >= budget.critical.0 {
+        BudgetLevel::Critical
+    } else if retained_bytes >= budget.warn.0 {
+        BudgetLevel::Warn
+    } else {
+        BudgetLevel::Within
+    }
+}
+
+/// The lag of a slot when the server's log ends at `end`.
+pub(crate) fn lag_of(slot: &SlotState, end: Lsn) -> StreamLag {
+    let behind = |lsn: Option<Lsn>| lsn.map_or(0, |lsn| end.as_u64().saturating_sub(lsn.as_u64()));
+    StreamLag {
+        confirmed_bytes: behind(slot.confirmed),
+        retained_bytes: behind(slot.restart),
+        retention_left_bytes: slot.safe_wal_size.map(|bytes| u64::try_from(bytes).unwrap_or(0)),
+    }
+}
+
+/// Measures the slot again and again; a task of its own.
+pub(crate) async fn watch(address: Address, slot: String, budget: WalBudget, health: Arc<Health>) {
+    let mut session: Option<Session> = None;
+    let mut last = BudgetLevel::Within;
+    loop {
+        match measured(&address, &mut session, &slot).await {
+            Ok(Some(lag)) => {
+                health.set_lag(lag);
+                let now = level(lag.retained_bytes, &budget);
+                if now != last {
+                    report(&slot, now, &lag, &budget);
+                    last = now;
+                }
+            }
+            Ok(None) => {}
+            // The stream itself reports a server that is away; here the old figures stay.
+            Err(error) => tracing::debug!(%error, "the slot could not be measured"),
+        }
+        tokio::time::sleep(MEASURE_EVERY).await;
+    }
+}
+
+fn report(slot: &str, level: BudgetLevel, lag: &StreamLag, budget: &WalBudget) {
+    let bytes = lag.retained_bytes;
+    match level {
+        BudgetLevel::Within => tracing::info!(slot, bytes, "the source's retained log is within its budget again"),
+        BudgetLevel::Warn => tracing::warn!(slot, bytes, budget = budget.warn.0, "the source keeps much log for us"),
+        BudgetLevel::Critical => tracing::error!(
+            slot,
+            bytes,
+            budget = budget.critical.0,
+            "the source keeps more log for us than its budget allows; nothing is given up: find out why nothing is confirmed, or drop the slot"
+        ),
+    }
+}
+
+async fn measured(address: &Address, session: &mut Option<Session>, slot: &str) -> Result<Option<StreamLag>> {
+    let open = match session.take().filter(|session| !session.client.is_closed()) {
+        Some(open) => open,
+        None => address.connect("monitor").await?,
+    };
+    let end = end_of_log(address, &open).await?;
+    let state = slot::read(address, &open, slot).await?;
+    *session = Some(open);
+    Ok(state.map(|state| lag_of(&state, end)))
+}
+
+/// The position at which the server writes its next log record.
+pub(crate) async fn end_of_log(address: &Address, session: &Session) -> Result<Lsn> {
+    let row = session
+        .client
+        .query_one("select pg_current_wal_insert_lsn()::text", &[])
+        .await
+        .map_err(|e| failure::asking(address, "reading the position of the log", e))?;
+    Lsn::parse(row.get(0)).map_err(|_| failure::ended(address))
+}
+
+/// Makes the server write its log out to the end soon, also when nobody else writes: a transaction with a number does.
+pub(crate) async fn nudge(address: &Address, session: &Session) -> Result<()> {
+    let done = session.client.batch_execute("select pg_current_xact_id()").await;
+    done.map_err(|e| failure::asking(address, "writing the log out", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::config::{ByteSize, WalPolicy};
+
+    #[test]
+    fn the_budget_has_two_levels() {
+        let budget = WalBudget { warn: ByteSize(100), critical: ByteSize(200), policy: WalPolicy::Pause };
+        let levels: Vec<BudgetLevel> = [99, 100, 199, 200].map(|bytes| level(bytes, &budget)).into();
+        use BudgetLevel::{Critical, Warn, Within};
+        assert_eq!(levels, [Within, Warn, Warn, Critical]);
+    }
+
+    #[test]
+    fn lag_is_counted_from_the_end_of_the_log() {
+        let slot = SlotState {
+            confirmed: Some(Lsn::from_u64(900)),
+            restart: Some(Lsn::from_u64(400)),
+            safe_wal_size: Some(-5),
+            ..SlotState::default()
+        };
+        let expected = StreamLag { confirmed_bytes: 100, retained_bytes: 600, retention_left_bytes: Some(0) };
+        assert_eq!(lag_of(&slot, Lsn::from_u64(1000)), expected);
+        assert_eq!(lag_of(&SlotState::default(), Lsn::from_u64(1000)), StreamLag::default());
+    }
+}

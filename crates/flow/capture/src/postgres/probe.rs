@@ -1,0 +1,169 @@
+use std::sync::Arc;
+
+use change::{Problem, Result, Severity, TableSchema};
+
+use super::catalog::CatalogTable;
+use super::client::{Address, Session};
+use super::config::{PostgresConfig, problem};
+use super::describe::named;
+use super::publication::{self, Step};
+use super::server::Server;
+use super::slot::{self, SlotState};
+use super::table::quoted;
+
+/// What a look at the database found.
+#[derive(Debug, Default)]
+pub struct ProbeReport {
+    /// Everything that stands in the way, each with the statement that mends it, and what is worth knowing.
+    pub problems: Vec<Problem>,
+    /// The structure of the tables that can be followed.
+    pub tables: Vec<Arc<TableSchema>>,
+}
+
+/// Connects, looks at everything that `open` needs, changes nothing, and lets go.
+///
+/// Errors only when the look itself fails: host, port, TLS, password, database.
+pub async fn probe(config: &PostgresConfig) -> Result<ProbeReport> {
+    let address = Address::of(config)?;
+    let session = address.connect("probe").await?;
+    let server = Server::read(&address, &session).await?;
+    let mut report = ProbeReport::default();
+    for (what, fix) in server.obstacles() {
+        let fix = fix.replace("ALTER ROLE ...", &format!("ALTER ROLE {}", quoted(address.user())));
+        report.problems.push(problem(&what, &fix));
+    }
+    let tables = named(&address, &session, config).await?;
+    missing_tables(config, &tables, &mut report);
+    for table in &tables {
+        look_at(table, &address, &mut report);
+    }
+    let slot = slot::read(&address, &session, &config.slot).await?;
+    look_at_slot(config, &address, &server, slot.as_ref(), &mut report);
+    look_at_publication(config, &address, &session, &server, &tables, &mut report).await?;
+    if slot.is_none() && server.slots_used >= i64::from(server.slots_max) {
+        report.problems.push(problem(
+            &format!("all {} replication slots of the server are taken", server.slots_max),
+            "Drop one that nobody uses (select * from pg_replication_slots where not active), or raise max_replication_slots and restart.",
+        ));
+    }
+    if slot.as_ref().is_none_or(|slot| !slot.active) && server.senders_used >= i64::from(server.senders_max) {
+        report.problems.push(problem(
+            &format!("all {} replication connections of the server are taken", server.senders_max),
+            "Raise max_wal_senders and restart the server.",
+        ));
+    }
+    Ok(report)
+}
+
+fn note(severity: Severity, what: String, fix: &str) -> Problem {
+    Problem { severity, file: String::new(), line: None, what, fix: fix.into() }
+}
+
+fn missing_tables(config: &PostgresConfig, tables: &[CatalogTable], report: &mut ProbeReport) {
+    for pattern in &config.tables {
+        let own = std::slice::from_ref(pattern);
+        let found = tables.iter().any(|t| super::catalog::is_wanted(own, &t.table.table.schema, &t.table.table.table));
+        if !found {
+            let what = format!("`{pattern}` names no table of the database");
+            report.problems.push(problem(
+                &what,
+                "Correct the name under `tables`, or take it out. Views and partitions cannot be followed.",
+            ));
+        }
+    }
+}
+
+fn look_at(table: &CatalogTable, address: &Address, report: &mut ProbeReport) {
+    let name = &table.table.table;
+    let mut fit = true;
+    if let Some(refusal) = &table.refused {
+        report.problems.push(problem(&refusal.what, &refusal.fix));
+        fit = false;
+    }
+    if !table.readable {
+        let fix = format!("Run: GRANT SELECT ON {} TO {};", table.quoted(), quoted(address.user()));
+        report.problems.push(problem(&format!("{name}: {} may not read the table", address.user()), &fix));
+        fit = false;
+    }
+    if !table.generated.is_empty() {
+        let what = format!("{name}: the stream does not carry the generated columns {}", table.generated.join(", "));
+        report.problems.push(note(Severity::Note, what, "Compute them again in a model."));
+    }
+    match table.table.schema() {
+        Ok(schema) if fit => report.tables.push(schema),
+        Ok(_) => {}
+        Err(error) => report.problems.push(problem(error.what(), error.how_to_fix().unwrap_or_default())),
+    }
+}
+
+fn look_at_slot(
+    config: &PostgresConfig,
+    address: &Address,
+    server: &Server,
+    slot: Option<&SlotState>,
+    report: &mut ProbeReport,
+) {
+    match slot {
+        Some(slot) => {
+            if let Err(error) = slot::judge(&config.slot, address.database(), Some(slot), None) {
+                report.problems.push(problem(error.what(), error.how_to_fix().unwrap_or_default()));
+            }
+            if slot.active {
+                let what = format!(
+                    "the replication slot {} is in use (process {})",
+                    config.slot,
+                    slot.active_pid.unwrap_or(0)
+                );
+                report.problems.push(note(
+                    Severity::Note,
+                    what,
+                    "Only one process can read a slot: stop the other before you run this one.",
+                ));
+            }
+        }
+        None => {
+            let what = format!("the replication slot {} will be made", config.slot);
+            report.problems.push(note(Severity::Note, what, ""));
+        }
+    }
+    if server.slot_keep_mb < 0 {
+        let what = "max_slot_wal_keep_size is -1: a slot that nobody reads can fill the server's disk".to_string();
+        report.problems.push(note(
+            Severity::Warning,
+            what,
+            "Set it on the server above `wal_budget.critical`, as the last guard of its disk.",
+        ));
+    }
+}
+
+async fn look_at_publication(
+    config: &PostgresConfig,
+    address: &Address,
+    session: &Session,
+    server: &Server,
+    tables: &[CatalogTable],
+    report: &mut ProbeReport,
+) -> Result<()> {
+    let name = config.publication();
+    let found = publication::read(address, session, name, server.version).await?;
+    let fit: Vec<CatalogTable> = tables.iter().filter(|table| table.refused.is_none()).cloned().collect();
+    if fit.is_empty() {
+        return Ok(());
+    }
+    for step in publication::steps(name, found.as_ref(), &fit) {
+        match step {
+            Step::Refuse { what, fix } => report.problems.push(problem(&what, &fix)),
+            Step::Run { sql } => {
+                let allowed = publication::allowed(address, session, &fit).await?;
+                let (severity, fix) = if allowed {
+                    (Severity::Note, String::new())
+                } else {
+                    (Severity::Error, format!("Run this as the owner of the tables: {sql};"))
+                };
+                let what = if found.is_none() { "has to be made" } else { "lacks some of the tables" };
+                report.problems.push(note(severity, format!("the publication {name} {what}"), &fix));
+            }
+        }
+    }
+    Ok(())
+}

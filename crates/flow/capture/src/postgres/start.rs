@@ -1,0 +1,319 @@
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use change::{Clock, CopyProgress, Error, Event, Identity, Kind, Result, TableNotice};
+use pgwire_replication::Lsn;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::apply::{Followed, TableFlags, Tables};
+use super::catalog::{self, CatalogTable};
+use super::client::{Address, Session};
+use super::config::PostgresConfig;
+use super::copy::plan::Plan;
+use super::copy::read::leaves;
+use super::copy::run::{Copies, Job};
+use super::copy::snapshot::{Snapshot, wait_for_writers};
+use super::identity::{Recorded, Resume};
+use super::measure::{Health, end_of_log};
+use super::position::PgPosition;
+use super::publication::{self, Step};
+use super::server::Server;
+use super::slot::{self, COPY_AGAIN, SlotVerdict};
+use super::source::Opened;
+use super::stream::{Follower, Progress};
+use super::walsender::{self, Link, Start};
+
+/// Events that wait for the loop; each holds at most one batch.
+const EVENTS_AHEAD: usize = 4;
+
+/// What opening works with.
+struct Opening<'a> {
+    config: &'a PostgresConfig,
+    resume: &'a Resume,
+    address: Address,
+    session: Session,
+    server: Server,
+    recorded: Recorded,
+    first: VecDeque<Event>,
+}
+
+/// A table with what is known of its first copy.
+struct Planned {
+    catalog: CatalogTable,
+    copy: Copy,
+}
+
+/// What a table's first copy needs.
+enum Copy {
+    /// It is whole.
+    Whole(CopyProgress),
+    /// It goes on.
+    GoesOn(CopyProgress),
+    /// It begins, or begins anew when something was copied before.
+    Begins { anew: bool },
+}
+
+/// Does the work of [`super::open`](super::open()) but for the measuring.
+pub(crate) async fn start(config: &PostgresConfig, resume: &Resume, clock: Arc<dyn Clock>) -> Result<Opened> {
+    let address = Address::of(config)?;
+    let session = address.connect("setup").await?;
+    let server = Server::read(&address, &session).await?;
+    server.check()?;
+    let recorded = Recorded::of(resume)?;
+    let mut opening = Opening { config, resume, address, session, server, recorded, first: VecDeque::new() };
+    let tables = opening.tables().await?;
+    let published = opening.publish(tables).await?;
+    let confirmed = opening.slot().await?;
+    let link = opening.link(confirmed).await?;
+    let epoch = opening.recorded.epoch() + u32::from(link.new_timeline);
+    let planned = opening.plan_copies(published).await?;
+    let (tables, jobs) = opening.jobs(planned, epoch).await?;
+    Ok(opening.spawn(tables, jobs, link, confirmed, epoch, clock))
+}
+
+impl Opening<'_> {
+    /// The tables that are named and can be followed; the others are told as stopped.
+    async fn tables(&mut self) -> Result<Vec<CatalogTable>> {
+        let patterns = &self.config.tables;
+        let wanted = |schema: &str, table: &str| catalog::is_wanted(patterns, schema, table);
+        let found = catalog::tables(&self.address, &self.session, &self.config.source, wanted).await?;
+        if found.is_empty() {
+            let what = format!("no table of {} is named by `tables`", self.address.place());
+            return Err(
+                Error::new(Kind::Config, what).fix("Check the names, and that they are written as schema.table.")
+            );
+        }
+        let mut kept = Vec::new();
+        for table in found {
+            let unreadable = table.table.schema().err();
+            let error = if let Some(refusal) = &table.refused {
+                Some(Error::new(Kind::Contract, &refusal.what).fix(&refusal.fix))
+            } else if table.readable {
+                unreadable
+            } else {
+                Some(table.unreadable(self.address.user()))
+            };
+            match error {
+                Some(error) => {
+                    let notice = TableNotice::Stopped(error);
+                    self.first.push_back(Event::Notice { table: table.table.table.clone(), notice });
+                }
+                None => kept.push(table),
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Makes or completes the publication, and gives each table with whether it was published before.
+    async fn publish(&mut self, mut tables: Vec<CatalogTable>) -> Result<Vec<(CatalogTable, bool)>> {
+        let name = self.config.publication();
+        let before = publication::read(&self.address, &self.session, name, self.server.version).await?;
+        if before.is_none() && self.recorded.highest.is_some() {
+            return Err(Error::new(Kind::SourceGone, format!("the publication {name} is gone")).fix(COPY_AGAIN));
+        }
+        if tables.is_empty() {
+            return Err(Error::new(Kind::Config, "none of the tables that `tables` names can be followed")
+                .fix("Run `lockgate check --connect`: it gives the reason and the statement that mends it for each."));
+        }
+        for step in publication::steps(name, before.as_ref(), &tables) {
+            match step {
+                Step::Run { sql } => publication::run(&self.address, &self.session, &sql).await?,
+                Step::Refuse { what, fix } => return Err(Error::new(Kind::Config, what).fix(fix)),
+            }
+        }
+        let before = before.unwrap_or_default();
+        for table in &mut tables {
+            if let Some(columns) = before.columns.get(&table.table.oid) {
+                table.limit_to(columns);
+            }
+        }
+        Ok(tables
+            .into_iter()
+            .map(|table| {
+                let was = before.tables.contains(&table.table.oid);
+                (table, was)
+            })
+            .collect())
+    }
+
+    /// Makes the slot if it is missing and may be; its confirmed position.
+    async fn slot(&self) -> Result<Lsn> {
+        let name = &self.config.slot;
+        let state = slot::read(&self.address, &self.session, name).await?;
+        let highest = self.recorded.highest.map(|highest| highest.lsn);
+        match slot::judge(name, self.address.database(), state.as_ref(), highest)? {
+            SlotVerdict::Create => slot::create(&self.address, &self.session, name, self.server.version).await,
+            SlotVerdict::Follow { confirmed } => Ok(confirmed),
+        }
+    }
+
+    async fn link(&self, confirmed: Lsn) -> Result<Link> {
+        let highest = self.recorded.highest.max(self.recorded.seen).map_or(Lsn::ZERO, |position| position.lsn);
+        let start = Start {
+            slot: &self.config.slot,
+            publication: self.config.publication(),
+            from: confirmed,
+            durable: confirmed,
+            before: self.recorded.identity.as_ref().map(|identity| (identity, highest)),
+        };
+        walsender::start(&self.address, start).await
+    }
+
+    /// What every table's first copy needs.
+    async fn plan_copies(&self, tables: Vec<(CatalogTable, bool)>) -> Result<Vec<Planned>> {
+        let mut planned = Vec::new();
+        for (catalog, published_before) in tables {
+            let stored = self.resume.tables.get(&catalog.table.table).and_then(|table| table.copy.clone());
+            let copy = match stored {
+                None => Copy::Begins { anew: false },
+                // While it was not published its changes were not streamed.
+                Some(_) if !published_before => Copy::Begins { anew: true },
+                Some(progress) if progress.finished.is_some() => Copy::Whole(progress),
+                Some(progress) => {
+                    let keyed = matches!(catalog.table.identity, Identity::Key(_));
+                    let now = leaves(&self.address, &self.session, &catalog.table, self.config.copy.chunk_rows).await?;
+                    let fits = keyed && Plan::of(&progress)?.still_fits(&now);
+                    if fits { Copy::GoesOn(progress) } else { Copy::Begins { anew: true } }
+                }
+            };
+            planned.push(Planned { catalog, copy });
+        }
+        Ok(planned)
+    }
+
+    /// The followed tables, and the copies to make. Says what is known of each table.
+    async fn jobs(&mut self, planned: Vec<Planned>, epoch: u32) -> Result<(Tables, Vec<Job>)> {
+        let begins = |planned: &Planned| matches!(planned.copy, Copy::Begins { .. });
+        let keyless = |planned: &Planned| begins(planned) && planned.catalog.table.identity == Identity::WholeRow;
+        let snapshot = if planned.iter().any(keyless) {
+            Some(Arc::new(Snapshot::export(&self.address, &self.config.slot).await?))
+        } else {
+            None
+        };
+        let low = PgPosition::boundary(epoch, end_of_log(&self.address, &self.session).await?);
+        if planned.iter().any(|planned| matches!(planned.copy, Copy::Begins { anew: true })) {
+            wait_for_writers(&self.address, &self.session).await?;
+        }
+        let (mut tables, mut jobs) = (Tables::new(self.config.on_unfit), Vec::new());
+        let mut started = Vec::new();
+        for Planned { catalog, copy } in planned {
+            let flags = Arc::new(TableFlags { copying: AtomicBool::new(true), stopped: AtomicBool::new(false) });
+            let table = catalog.table.clone();
+            let own = snapshot.as_ref().filter(|_| table.identity == Identity::WholeRow);
+            let (from, job) = match copy {
+                Copy::Whole(progress) => {
+                    flags.copying.store(false, std::sync::atomic::Ordering::Release);
+                    (PgPosition::parse(&progress.low)?, None)
+                }
+                Copy::GoesOn(progress) => {
+                    let low = PgPosition::parse(&progress.low)?;
+                    let started_now = Event::CopyStarted { table: table.table.clone(), progress: progress.clone() };
+                    started.push(started_now);
+                    (low, Some((low, Some(progress), None)))
+                }
+                Copy::Begins { anew } => {
+                    let low = own.map_or(low, |snapshot| PgPosition::boundary(epoch, snapshot.at));
+                    let progress = if anew { Some(self.plan_anew(&table, low, &mut started).await?) } else { None };
+                    (low, Some((low, progress, own.cloned())))
+                }
+            };
+            let followed = Followed::new(catalog, from.lsn, Arc::clone(&flags))?;
+            self.first.push_back(Event::SchemaChanged { schema: Arc::clone(&followed.schema) });
+            tables.add(followed);
+            if let Some((low, progress, snapshot)) = job {
+                jobs.push(Job { table, flags, low, progress, snapshot });
+            }
+        }
+        self.first.extend(started);
+        Ok((tables, jobs))
+    }
+
+    /// A copy that begins anew is announced before anything is streamed, because it voids what the table holds.
+    async fn plan_anew(
+        &self,
+        table: &super::table::PgTable,
+        low: PgPosition,
+        started: &mut Vec<Event>,
+    ) -> Result<CopyProgress> {
+        let leaves = leaves(&self.address, &self.session, table, self.config.copy.chunk_rows).await?;
+        let progress = Plan::new(leaves).begin(low.position())?;
+        started.push(Event::CopyStarted { table: table.table.clone(), progress: progress.clone() });
+        Ok(progress)
+    }
+
+    fn spawn(
+        self,
+        tables: Tables,
+        jobs: Vec<Job>,
+        link: Link,
+        confirmed: Lsn,
+        epoch: u32,
+        clock: Arc<dyn Clock>,
+    ) -> Opened {
+        let (out, events) = mpsc::channel(EVENTS_AHEAD);
+        let (confirmed_in, confirmed_out) = watch::channel(confirmed);
+        let (boundary_in, boundary) = watch::channel(confirmed);
+        let health = Arc::new(Health::default());
+        let mut tasks = JoinSet::new();
+        let follower = Follower {
+            address: self.address.clone(),
+            source: self.config.source.clone(),
+            slot: self.config.slot.clone(),
+            publication: self.config.publication().to_string(),
+            identity: link.identity.clone(),
+            epoch,
+            tables,
+            out: out.clone(),
+            confirmed: confirmed_out,
+            boundary: boundary_in,
+            health: Arc::clone(&health),
+            progress: Progress::from(confirmed),
+        };
+        tasks.spawn(follower.run(link));
+        let copies = Copies {
+            address: self.address.clone(),
+            clock,
+            chunk_rows: self.config.copy.chunk_rows,
+            parallel: self.config.copy.parallel,
+            epoch,
+            on_unfit: self.config.on_unfit,
+            out,
+        };
+        if !jobs.is_empty() {
+            tasks.spawn(copies.run(jobs));
+        }
+        Opened {
+            address: self.address,
+            epoch,
+            first: self.first,
+            events,
+            confirmed: confirmed_in,
+            boundary,
+            health,
+            tasks,
+        }
+    }
+}
+
+impl CatalogTable {
+    /// Keeps the columns that a publication's column list names.
+    fn limit_to(&mut self, numbers: &BTreeSet<i16>) {
+        let kept: Vec<usize> =
+            (0..self.table.columns.len()).filter(|i| numbers.contains(&self.table.columns[*i].attnum)).collect();
+        if let Identity::Key(key) = &mut self.table.identity {
+            // The server refuses updates of a table whose column list lacks a column of its identity, so all of them are found.
+            *key = key.iter().filter_map(|index| kept.iter().position(|at| at == index)).collect();
+        }
+        self.table.columns = kept.iter().map(|index| self.table.columns[*index].clone()).collect();
+    }
+
+    fn unreadable(&self, user: &str) -> Error {
+        Error::new(Kind::Auth, format!("{}: {user} may not read the table", self.table.table)).fix(format!(
+            "Run: GRANT SELECT ON {} TO {};",
+            self.quoted(),
+            super::table::quoted(user)
+        ))
+    }
+}

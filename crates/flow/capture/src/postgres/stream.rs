@@ -1,0 +1,407 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use change::{Checkpoint, Error, Event, Kind, Position, Result, TableName, TableNotice};
+use futures::FutureExt;
+use pgwire_replication::{Lsn, ReplicationEvent};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::apply::{Applied, Tables, Transaction};
+use super::client::{Address, Session};
+use super::failure;
+use super::identity::StreamIdentity;
+use super::measure::Health;
+use super::pgoutput::{self, Message, POSTGRES_EPOCH_US, Relation};
+use super::position::PgPosition;
+use super::toast;
+use super::walsender::{self, Link, Start};
+
+/// Rows at which what was decoded is handed over.
+const ROWS_MAX: usize = 8192;
+/// Bytes at which what was decoded is handed over, whatever the size of a transaction.
+const BYTES_MAX: usize = 8 << 20;
+/// How long a row waits for others before it is handed over.
+const ROW_WAIT: Duration = Duration::from_millis(50);
+/// How often an idle stream says how far it is.
+const IDLE_BOUNDARY: Duration = Duration::from_secs(1);
+/// Log messages read in a row before timers and confirmations are looked at.
+const DRAIN: usize = 512;
+/// The pauses between reconnects grow to this.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// How long reconnects go on before the loop is told.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
+
+/// How far the messages of a transaction were applied, so that its repetition after a reconnect is not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct AppliedTo {
+    lsn: Lsn,
+    message: u64,
+    ordinal: u64,
+}
+
+/// Reads the slot's stream, reconnects, and hands events over; a task of its own until the receiver is dropped.
+pub(crate) struct Follower {
+    pub(crate) address: Address,
+    pub(crate) source: String,
+    pub(crate) slot: String,
+    pub(crate) publication: String,
+    pub(crate) identity: StreamIdentity,
+    pub(crate) epoch: u32,
+    pub(crate) tables: Tables,
+    pub(crate) out: mpsc::Sender<Result<Event>>,
+    /// What the loop has made durable.
+    pub(crate) confirmed: watch::Receiver<Lsn>,
+    /// The last boundary that was handed over.
+    pub(crate) boundary: watch::Sender<Lsn>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) progress: Progress,
+}
+
+/// Where the follower is in the stream.
+#[derive(Default)]
+pub(crate) struct Progress {
+    transaction: Option<Transaction>,
+    applied: AppliedTo,
+    /// The end of what has come in whole.
+    reached: Lsn,
+    /// When what waits is handed over.
+    due: Option<Instant>,
+    /// A connection for what the stream does not say.
+    side: Option<Session>,
+}
+
+impl Progress {
+    /// At the slot's confirmed position.
+    pub(crate) fn from(reached: Lsn) -> Self {
+        Self { reached, ..Self::default() }
+    }
+}
+
+/// Why a connection was left without an error.
+enum Left {
+    /// Nobody listens any more.
+    ByListener,
+}
+
+impl Follower {
+    /// Follows until nobody listens, or until an error that the loop has to decide on, which is then the last event.
+    pub(crate) async fn run(mut self, first: Link) {
+        let mut link = Some(first);
+        let mut pause = Duration::from_millis(100);
+        let mut broken_since: Option<Instant> = None;
+        loop {
+            let connected = match link.take() {
+                Some(link) => Ok(link),
+                None => self.reconnect().await,
+            };
+            let outcome = match connected {
+                Ok(link) => {
+                    self.health.set_idle(None);
+                    let before = self.progress.reached;
+                    let outcome = self.follow(link).await;
+                    if self.progress.reached > before {
+                        (pause, broken_since) = (Duration::from_millis(100), None);
+                    }
+                    outcome
+                }
+                Err(error) => Err(error),
+            };
+            let error = match outcome {
+                Ok(Left::ByListener) => return,
+                Err(error) => error,
+            };
+            let since = *broken_since.get_or_insert_with(Instant::now);
+            if error.kind() != Kind::Unavailable || since.elapsed() > GIVE_UP_AFTER {
+                // The receiver only goes away with the source itself.
+                drop(self.out.send(Err(error)).await);
+                return;
+            }
+            tracing::warn!(source = %self.source, %error, "the stream broke and is taken up again");
+            self.health.set_idle(Some(error.what().to_string()));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.out.closed() => return,
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn reconnect(&mut self) -> Result<Link> {
+        let highest = self.progress.reached.max(self.progress.applied.lsn);
+        let from = *self.boundary.borrow();
+        let durable = *self.confirmed.borrow();
+        let start = Start {
+            slot: &self.slot,
+            publication: &self.publication,
+            from,
+            durable,
+            before: Some((&self.identity, highest)),
+        };
+        let link = walsender::start(&self.address, start).await?;
+        if link.new_timeline {
+            // Rows of the old history that wait keep their positions, which sort below all that follow.
+            self.epoch += 1;
+        }
+        self.identity = link.identity.clone();
+        // A transaction that was cut off is sent again from its begin.
+        self.progress.transaction = None;
+        Ok(link)
+    }
+
+    async fn follow(&mut self, mut link: Link) -> Result<Left> {
+        let client = &mut link.client;
+        client.update_applied_lsn(*self.confirmed.borrow_and_update());
+        loop {
+            let due = self.progress.due.filter(|_| self.progress.transaction.is_none());
+            let received = tokio::select! {
+                biased;
+                changed = self.confirmed.changed() => {
+                    if changed.is_err() {
+                        return Ok(Left::ByListener);
+                    }
+                    client.update_applied_lsn(*self.confirmed.borrow_and_update());
+                    continue;
+                }
+                () = self.out.closed() => return Ok(Left::ByListener),
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.hand_over(true).await?;
+                    continue;
+                }
+                received = client.recv() => received,
+            };
+            let mut next = Some(received);
+            let mut left = DRAIN;
+            while let Some(received) = next.take() {
+                let event = received.map_err(|e| failure::streaming(&self.address, &e))?;
+                self.take(event.ok_or_else(|| failure::ended(&self.address))?).await?;
+                left -= 1;
+                if left > 0 && !self.overdue() {
+                    next = client.recv().now_or_never();
+                }
+            }
+        }
+    }
+
+    fn overdue(&self) -> bool {
+        self.progress.transaction.is_none() && self.progress.due.is_some_and(|due| due <= Instant::now())
+    }
+
+    async fn take(&mut self, event: ReplicationEvent) -> Result<()> {
+        match event {
+            ReplicationEvent::Begin { final_lsn, xid, commit_time_micros } => {
+                self.progress.transaction = Some(Transaction {
+                    lsn: final_lsn,
+                    txid: u64::from(xid),
+                    committed_at: commit_time_micros.saturating_add(POSTGRES_EPOCH_US),
+                    message: 0,
+                    ordinal: 0,
+                });
+                Ok(())
+            }
+            ReplicationEvent::XLogData { data, .. } => self.message(data).await,
+            ReplicationEvent::Commit { end_lsn, .. } => {
+                self.progress.transaction = None;
+                self.progress.reached = self.progress.reached.max(end_lsn);
+                if self.is_full() {
+                    return self.hand_over(true).await;
+                }
+                self.await_more(if self.tables.rows > 0 { ROW_WAIT } else { IDLE_BOUNDARY });
+                Ok(())
+            }
+            // Between transactions everything below the server's position has been sent; within one it says nothing.
+            ReplicationEvent::KeepAlive { wal_end, .. } => {
+                if self.progress.transaction.is_none() && wal_end > self.progress.reached {
+                    self.progress.reached = wal_end;
+                    self.await_more(IDLE_BOUNDARY);
+                }
+                Ok(())
+            }
+            // A message of the application; its transaction, if it has one, ends like any other.
+            ReplicationEvent::Message { .. } | ReplicationEvent::StoppedAt { .. } => Ok(()),
+        }
+    }
+
+    fn await_more(&mut self, wait: Duration) {
+        let due = Instant::now() + wait;
+        self.progress.due = Some(self.progress.due.map_or(due, |before| before.min(due)));
+    }
+
+    fn is_full(&self) -> bool {
+        self.tables.rows >= ROWS_MAX || self.tables.bytes >= BYTES_MAX
+    }
+
+    async fn message(&mut self, data: Bytes) -> Result<()> {
+        match pgoutput::parse(&data, false)? {
+            Message::Relation(relation) => self.announced(relation).await,
+            Message::Truncate { relations, .. } => match self.next_message()? {
+                Some(transaction) => self.truncated(&relations, transaction).await,
+                None => Ok(()),
+            },
+            message @ (Message::Insert { .. } | Message::Update { .. } | Message::Delete { .. }) => {
+                match self.next_message()? {
+                    Some(transaction) => self.row(message, transaction).await,
+                    None => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a message of the open transaction; `None` when it was applied before the connection broke.
+    fn next_message(&mut self) -> Result<Option<Transaction>> {
+        let applied = self.progress.applied;
+        let transaction = self
+            .progress
+            .transaction
+            .as_mut()
+            .ok_or_else(|| Error::new(Kind::Data, "the stream carries a change outside of a transaction"))?;
+        transaction.message += 1;
+        if (transaction.lsn, transaction.message) > (applied.lsn, applied.message) {
+            return Ok(Some(*transaction));
+        }
+        if (transaction.lsn, transaction.message) == (applied.lsn, applied.message) {
+            transaction.ordinal = applied.ordinal;
+        }
+        Ok(None)
+    }
+
+    /// Notes that the open transaction's last message became `rows` rows.
+    fn applied(&mut self, rows: u64) {
+        if let Some(transaction) = &mut self.progress.transaction {
+            transaction.ordinal += rows;
+            let Transaction { lsn, message, ordinal, .. } = *transaction;
+            self.progress.applied = AppliedTo { lsn, message, ordinal };
+        }
+    }
+
+    async fn row(&mut self, message: Message<'_>, transaction: Transaction) -> Result<()> {
+        let at = transaction.at(self.epoch);
+        let whole = self.without_gaps(&message).await?;
+        let applied = match &whole {
+            Some(bytes) => self.tables.apply(&pgoutput::parse(bytes, false)?, &at),
+            None => self.tables.apply(&message, &at),
+        };
+        match applied {
+            Applied::Rows(rows) => self.applied(rows),
+            Applied::Stopped(table, error) => {
+                self.applied(1);
+                self.send(stopped(table, error)).await?;
+            }
+        }
+        if self.is_full() {
+            self.hand_over(false).await?;
+        }
+        Ok(())
+    }
+
+    async fn without_gaps(&mut self, message: &Message<'_>) -> Result<Option<Vec<u8>>> {
+        let Message::Update { relation, new, .. } = message else { return Ok(None) };
+        if !new.cells().any(|cell| cell == pgoutput::Cell::Unchanged) {
+            return Ok(None);
+        }
+        let copying = |oid| self.tables.get(oid).is_some_and(|table| table.flags.copying.load(Ordering::Acquire));
+        if !copying(*relation) {
+            return Ok(None);
+        }
+        self.connect_aside().await?;
+        match (self.tables.get(*relation), &self.progress.side) {
+            (Some(table), Some(session)) => toast::filled(&self.address, session, table, message).await,
+            _ => Ok(None),
+        }
+    }
+
+    async fn announced(&mut self, relation: Relation) -> Result<()> {
+        if !self.tables.is_news(&relation) {
+            return Ok(());
+        }
+        self.hand_over(false).await?;
+        self.connect_aside().await?;
+        let Some(session) = &self.progress.side else { return Ok(()) };
+        let oid = relation.oid;
+        match self.tables.announce(&self.address, session, &self.source, relation).await {
+            Ok(None) => Ok(()),
+            Ok(Some(schema)) => self.send(Event::SchemaChanged { schema }).await,
+            Err(error) if matches!(error.kind(), Kind::Contract | Kind::Data) => match self.tables.stop(oid, error) {
+                Applied::Stopped(table, error) => self.send(stopped(table, error)).await,
+                Applied::Rows(_) => Ok(()),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn connect_aside(&mut self) -> Result<()> {
+        if self.progress.side.as_ref().is_none_or(|session| session.client.is_closed()) {
+            self.progress.side = Some(self.address.connect("stream catalog").await?);
+        }
+        Ok(())
+    }
+
+    async fn truncated(&mut self, relations: &[u32], transaction: Transaction) -> Result<()> {
+        self.hand_over(false).await?;
+        let mut rows = 0;
+        for oid in relations {
+            let mut at = transaction.at(self.epoch);
+            at.ordinal += rows;
+            rows += 1;
+            let Some(table) = self.tables.get(*oid) else { continue };
+            if table.flags.stopped.load(Ordering::Acquire) || transaction.lsn < table.from {
+                continue;
+            }
+            let position = PgPosition { epoch: self.epoch, lsn: transaction.lsn, ordinal: at.ordinal }.position();
+            let event = Event::Truncated {
+                table: table.name().clone(),
+                position,
+                txid: at.txid,
+                ordinal: at.ordinal,
+                committed_at: at.committed_at,
+            };
+            self.send(event).await?;
+        }
+        self.applied(rows);
+        Ok(())
+    }
+
+    /// Hands over what was decoded, and behind it the boundary when no transaction is open.
+    async fn hand_over(&mut self, at_boundary: bool) -> Result<()> {
+        for (oid, batch) in self.tables.take() {
+            match batch {
+                Ok(batch) => self.send(Event::Changes(batch)).await?,
+                Err(error) => {
+                    if let Applied::Stopped(table, error) = self.tables.stop(oid, error) {
+                        self.send(stopped(table, error)).await?;
+                    }
+                }
+            }
+        }
+        if !at_boundary {
+            return Ok(());
+        }
+        self.progress.due = None;
+        let reached = self.progress.reached;
+        if reached > *self.boundary.borrow() {
+            self.send(Event::Boundary(self.checkpoint(reached))).await?;
+            self.boundary.send_replace(reached);
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self, lsn: Lsn) -> Checkpoint {
+        let through: Position = PgPosition::boundary(self.epoch, lsn).position();
+        Checkpoint { stream: self.source.clone(), through, identity: self.identity.to_string() }
+    }
+
+    async fn send(&self, event: Event) -> Result<()> {
+        // Only reached when the source was dropped in this moment; `follow` sees the closed channel and leaves.
+        if self.out.send(Ok(event)).await.is_err() {
+            tracing::debug!("nobody listens to the stream any more");
+        }
+        Ok(())
+    }
+}
+
+fn stopped(table: TableName, error: Error) -> Event {
+    Event::Notice { table, notice: TableNotice::Stopped(error) }
+}
