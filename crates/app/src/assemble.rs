@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use capture::postgres::{self, ByteSize, CopyConfig, PostgresConfig, Resume, Secret, WalBudget, WalPolicy};
+use capture::postgres::{self, ByteSize, CopyConfig, OnUnfit, PostgresConfig, Resume, Secret, WalBudget, WalPolicy};
 use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Problem, Result, Severity, TableCheckpoint, TableName, TableSchema};
 use gate::{Gate, Policy};
 use lake::{Lake, LakeOptions, Layer, WriterOptions};
@@ -50,6 +50,7 @@ pub(crate) fn postgres_config(project: &Project, name: &str, entry: &SourceEntry
         sslkey: file(&section.sslkey),
         wal_budget: wal_budget(section.wal_budget.as_ref()),
         copy: CopyConfig { parallel: section.copy_parallel, ..CopyConfig::default() },
+        on_unfit: if section.unfit_to_null { OnUnfit::Null } else { OnUnfit::Halt },
     })
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct PostgresEntry {
     pub(crate) wal_budget: Option<(u64, u64, String)>,
     /// Connections that read chunks of the first copy at the same time.
     pub(crate) copy_parallel: usize,
+    /// Whether a value that the lake's type cannot hold becomes null (and is counted) instead of stopping its table.
+    pub(crate) unfit_to_null: bool,
 }
 
 /// `commit:`: a commit is due when any bound is reached.
@@ -223,6 +225,12 @@ impl PostgresEntry {
             entry.copy_parallel = copy.number("parallel", 1.0, 64.0).map_or(2, |parallel| parallel as usize);
             copy.end();
         });
+        if let Some((choice, line)) = section.text_with_line("on_unfit") {
+            entry.unfit_to_null = choice == "null";
+            if !["null", "halt"].contains(&choice.as_str()) {
+                section.wrong(Some(line), &format!("`on_unfit: {choice}` is not known"), "Write halt or null.");
+            }
+        }
         section.end();
         entry
     }

@@ -177,7 +177,7 @@ fn say_what_next(parts: &Parts, held: &BTreeMap<TableName, String>, once: bool) 
     let durable: u64 = seen.tables.values().map(|table| table.rows_durable).sum();
     let done = if once { "caught up" } else { "stopped at a boundary" };
     eprintln!("{done}: {durable} rows in {} commits are durable in {}", seen.commits, parts.project.lake_url());
-    if let Some(table) = parts.gate.tables().next() {
+    if let Some(table) = parts.gate.policy().tables().next() {
         eprintln!("next: lockgate query \"SELECT count(*) FROM {table}\"");
     }
 }

@@ -12,6 +12,15 @@ pub enum Layer {
     Changes,
 }
 
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Current => "current rows",
+            Self::Changes => "change log",
+        })
+    }
+}
+
 const CHANGES: &str = "__changes";
 const HISTORY: &str = "__history";
 
