@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{max, min};
-use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int16Type, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Int16Type, Int32Type, Int64Type, SchemaRef, TimeUnit,
+    TimestampMicrosecondType,
+};
 use bytes::Bytes;
 use change::Result;
-use chrono::{DateTime, NaiveDate, TimeDelta};
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -43,7 +46,8 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], statistics: &S
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_statistics_enabled(EnabledStatistics::None);
     for column in &statistics.0 {
-        properties = properties.set_column_statistics_enabled(ColumnPath::from(column.as_str()), EnabledStatistics::Chunk);
+        properties =
+            properties.set_column_statistics_enabled(ColumnPath::from(column.as_str()), EnabledStatistics::Chunk);
     }
     let mut bytes = Vec::with_capacity(1 << 20);
     let mut writer = ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties.build())).explain(doing)?;
@@ -114,14 +118,33 @@ fn bounds(data_type: &DataType, columns: &[&ArrayRef]) -> Option<(Value, Value)>
     })
 }
 
+/// Bounds outside the years 1 to 9999 have more than four digits or a sign, which readers do not parse: the file goes without.
+fn readable(date: &impl Datelike) -> bool {
+    (1..=9999).contains(&date.year())
+}
+
 fn date(days: i32) -> Option<String> {
     let date = NaiveDate::from_ymd_opt(1970, 1, 1)?.checked_add_signed(TimeDelta::try_days(i64::from(days))?)?;
+    readable(&date).then_some(())?;
     Some(date.format("%Y-%m-%d").to_string())
 }
 
 fn time(millis: i64, zone: bool) -> Option<String> {
     let format = if zone { "%Y-%m-%dT%H:%M:%S%.3fZ" } else { "%Y-%m-%dT%H:%M:%S%.3f" };
-    Some(DateTime::from_timestamp_millis(millis)?.format(format).to_string())
+    let time = DateTime::from_timestamp_millis(millis)?;
+    readable(&time).then(|| time.format(format).to_string())
+}
+
+/// Statistics of a file of which rows are deleted: the bounds may be wider than the rows that are left (Delta protocol, "Per-file
+/// Statistics": `tightBounds`).
+pub(crate) fn loosened(stats: &str) -> String {
+    match serde_json::from_str::<Map<String, Value>>(stats) {
+        Ok(mut stats) => {
+            stats.insert("tightBounds".into(), false.into());
+            Value::Object(stats).to_string()
+        }
+        Err(_) => stats.to_owned(),
+    }
 }
 
 /// Columns cast and ordered as the table stores them; missing ones are null.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use change::{Error, Kind, Result};
 use deltalake::DeltaTable;
 use deltalake::kernel::transaction::TransactionError;
-use deltalake::kernel::{Action, Add, DomainMetadata, Remove, Transaction};
+use deltalake::kernel::{Action, Add, DomainMetadata, LogicalFileView, Remove, Transaction};
 use deltalake::logstore::{CommitOrBytes, LogStoreRef};
 use uuid::Uuid;
 
@@ -65,12 +65,15 @@ impl TableLog {
         })?;
         let file = |add: Add| {
             let rows = add.stats.as_deref().and_then(rows_of).ok_or_else(|| {
-                Error::new(Kind::Conflict, format!("{table}: a data file was added by something else, without its number of rows"))
-                    .fix("Restore the table to the last version that Lockgate wrote.")
+                Error::new(
+                    Kind::Conflict,
+                    format!("{table}: a data file was added by something else, without its number of rows"),
+                )
+                .fix("Restore the table to the last version that Lockgate wrote.")
             })?;
             Ok((add.path.clone(), DataFile { add, rows }))
         };
-        let files = state.log_data().iter().map(|view| file(view.add_action())).collect::<Result<_>>()?;
+        let files = state.log_data().iter().map(|view| file(add_of(&view))).collect::<Result<_>>()?;
         let id = Uuid::parse_str(state.metadata().id()).unwrap_or_default();
         Ok(Some(Self {
             table: table.clone(),
@@ -88,17 +91,30 @@ impl TableLog {
     ///
     /// # Errors
     /// `Unavailable`, `Full` or `Auth` when the store did not take it; the table is unchanged then.
-    pub(crate) async fn commit(&mut self, operation: &str, actions: Vec<Action>, mut record: Record, now_ms: i64) -> Result<Committed> {
+    pub(crate) async fn commit(
+        &mut self,
+        operation: &str,
+        actions: Vec<Action>,
+        mut record: Record,
+        now_ms: i64,
+    ) -> Result<Committed> {
         record.sequence = self.record.sequence + 1;
         record.commit = Uuid::new_v4().as_u128();
         self.commit_as(operation, actions, record, now_ms).await
     }
 
     /// As [`TableLog::commit`], with sequence and commit id as they stand in `record`.
-    pub(crate) async fn commit_as(&mut self, operation: &str, actions: Vec<Action>, record: Record, now_ms: i64) -> Result<Committed> {
+    pub(crate) async fn commit_as(
+        &mut self,
+        operation: &str,
+        actions: Vec<Action>,
+        record: Record,
+        now_ms: i64,
+    ) -> Result<Committed> {
         let bytes = self.entry(operation, &actions, &record, now_ms)?;
         let version = self.version + 1;
-        let written = self.store.write_commit_entry(version, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
+        let written =
+            self.store.write_commit_entry(version, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
         match written {
             Ok(()) => {}
             Err(error) => match self.store.read_commit_entry(version).await {
@@ -135,7 +151,9 @@ impl TableLog {
     }
 
     fn entry(&self, operation: &str, actions: &[Action], record: &Record, now_ms: i64) -> Result<Bytes> {
-        let bug = |error: serde_json::Error| Error::new(Kind::Bug, format!("{}: a commit is not JSON", self.table)).source(error);
+        let bug = |error: serde_json::Error| {
+            Error::new(Kind::Bug, format!("{}: a commit is not JSON", self.table)).source(error)
+        };
         let record_text = serde_json::to_string(record).map_err(bug)?;
         let info = serde_json::json!({ "commitInfo": {
             "timestamp": now_ms,
@@ -147,7 +165,11 @@ impl TableLog {
         }});
         let fixed = [
             Action::Txn(Transaction::new_with_last_update(DOMAIN, record.sequence, Some(now_ms))),
-            Action::DomainMetadata(DomainMetadata { domain: DOMAIN.into(), configuration: record_text, removed: false }),
+            Action::DomainMetadata(DomainMetadata {
+                domain: DOMAIN.into(),
+                configuration: record_text,
+                removed: false,
+            }),
         ];
         let mut text = serde_json::to_string(&info).map_err(bug)?;
         for action in fixed.iter().chain(actions) {
@@ -160,10 +182,16 @@ impl TableLog {
     async fn overtaken(&self, version: u64) -> Committed {
         let theirs = Self::load(&self.table, &self.store).await;
         match theirs {
-            Ok(Some(log)) if log.record.writer == self.record.writer => Committed::Foreign(
-                Error::new(Kind::Unavailable, format!("{}: another program made version {version} of the table", self.table))
+            // Our record is still the newest, or a try of ours was taken after all.
+            Ok(Some(log)) if log.record.commit == self.record.commit || log.record.writer == self.record.writer => {
+                Committed::Foreign(
+                    Error::new(
+                        Kind::Unavailable,
+                        format!("{}: another program made version {version} of the table", self.table),
+                    )
                     .fix("Nothing to do: Lockgate reads the table again and goes on."),
-            ),
+                )
+            }
             Ok(_) => Committed::Fenced(
                 Error::new(Kind::Conflict, format!("{}: another Lockgate writes this table", self.table))
                     .fix("Stop the other instance, or this one; only one may run for a project."),
@@ -203,6 +231,20 @@ impl TableLog {
             Err(TransactionError::ObjectStore { source }) => Err(source).explain(doing),
             Err(error) => Err(error).explain(doing),
         }
+    }
+}
+
+/// The action that put a file into the table, as far as Lockgate's tables use it.
+pub(crate) fn add_of(view: &LogicalFileView) -> Add {
+    Add {
+        path: view.path().into_owned(),
+        partition_values: view.partition_values_map(),
+        size: view.size(),
+        modification_time: view.modification_time(),
+        data_change: true,
+        stats: view.stats(),
+        deletion_vector: view.deletion_vector_descriptor(),
+        ..Add::default()
     }
 }
 
