@@ -1,1 +1,41 @@
-fn main() {}
+//! `cargo x`: the one door for chores. CI, the Makefile and people all come in here.
+
+mod chores;
+mod command;
+mod skips;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+cargo x <chore> [arguments]
+
+  check     formatting, clippy, the house rules (xtask/tests/house), and cargo-deny where it is installed
+  fmt       formats everything
+  test      check, then every test, the doc tests of the gate and the foreign readers: what CI runs
+              --no-check   leaves out the first part
+              other arguments go to the test runner: `cargo x test -p gate`
+  demo      the demo on a private Postgres; arguments go to `lockgate demo`
+  build     the optimised binary, at bin/lockgate
+  bench     every figure, as one table; arguments name single benches
+  readers   what the foreign readers see in Delta tables: `cargo x readers lake/claims_db/public/members`
+  servers   runs an emulator until Ctrl-C: `cargo x servers s3|azure|gcs PORT`
+  up        raises the dependencies within their ranges, then looks at licences and advisories
+";
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((chore, rest)) = arguments.split_first() else { return chores::say(HELP) };
+    match chore.as_str() {
+        "check" => chores::check(),
+        "fmt" => chores::fmt(),
+        "test" => chores::test(rest),
+        "demo" => chores::demo(rest),
+        "build" => chores::build(),
+        "bench" => chores::bench(rest),
+        "readers" => chores::readers(rest),
+        "servers" => chores::servers(rest),
+        "up" => chores::up(),
+        "help" | "--help" | "-h" => chores::say(HELP),
+        other => bail!("no chore is called `{other}`; `cargo x help` lists them"),
+    }
+}

@@ -1,6 +1,6 @@
 //! The loop: a source's events through the gate into the lake, and back to the source only what is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::workers::Workers;
 /// Everything that one run of one source is made of.
 pub(crate) struct Pipeline {
     pub(crate) feed: Feed,
-    pub(crate) gate: Gate,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) workers: Workers,
     pub(crate) lake: Arc<Lake>,
     pub(crate) batching: Batching,
@@ -41,10 +41,12 @@ struct Progress {
     pending: Pending,
     /// The last boundary, while nothing was handed over after it.
     boundary: Option<Checkpoint>,
-    /// The commit in flight: its boundary and the number of reports still missing.
-    round: Option<(Checkpoint, usize)>,
+    /// The commit in flight: its boundary and the lake tables whose reports are still missing.
+    round: Option<(Checkpoint, BTreeSet<(TableName, Layer)>)>,
     durable: Option<Checkpoint>,
     recorded_at: Option<Duration>,
+    /// When the run was told to stop.
+    leaving_since: Option<Duration>,
 }
 
 /// How a run ended.
@@ -58,6 +60,8 @@ pub(crate) enum Ended {
 
 /// How often an idle stream's position is written to the lake before it is confirmed.
 const RECORD_EVERY: Duration = Duration::from_secs(10);
+/// How long a run that was told to stop waits for a boundary.
+const LEAVE_WITHIN: Duration = Duration::from_secs(20);
 
 impl Pipeline {
     /// Runs until told to stop, until caught up, or until an error that another start may mend.
@@ -72,20 +76,20 @@ impl Pipeline {
 
     async fn turn(&mut self, progress: &mut Progress) -> Result<()> {
         loop {
-            if progress.ready(&self.batching, self.clock.monotonic(), self.stop.is_cancelled()) {
+            if progress.ready(&self.batching, self.clock.monotonic()) {
                 self.commit(progress).await?;
             }
             if self.finished(progress) {
                 return Ok(());
             }
-            let due = progress.pending.due_at(&self.batching);
-            let wait = due.map_or(RECORD_EVERY, |due| due.saturating_sub(self.clock.monotonic()));
             tokio::select! {
                 biased;
                 report = self.workers.report() => self.settle(report, progress).await?,
                 event = self.feed.next() => self.take(event?, progress).await?,
-                () = tokio::time::sleep(wait), if progress.boundary.is_some() => {}
-                () = self.stop.cancelled(), if progress.boundary.is_some() && progress.round.is_none() => {}
+                () = tokio::time::sleep(progress.patience(&self.batching, self.clock.monotonic())) => {}
+                () = self.stop.cancelled(), if progress.leaving_since.is_none() => {
+                    progress.leaving_since = Some(self.clock.monotonic());
+                }
             }
             self.watch.source(&self.feed.status());
         }
@@ -164,7 +168,7 @@ impl Pipeline {
             return Ok(());
         }
         let gate = self.gate.table(schema)?;
-        let dropped: Vec<String> = gate.dropped().iter().map(|dropped| dropped.column.clone()).collect();
+        let dropped: Vec<String> = gate.dropped().iter().map(|dropped| dropped.name.clone()).collect();
         for column in &dropped {
             tracing::warn!(table = %schema.table, %column, "the column is not stored: no rule of policy.yaml names it");
         }
@@ -177,9 +181,9 @@ impl Pipeline {
     /// Begins the one commit that may be in flight; reading goes on meanwhile.
     async fn commit(&mut self, progress: &mut Progress) -> Result<()> {
         let Some(boundary) = progress.boundary.clone() else { return Ok(()) };
-        let reports = self.workers.commit_stream(&boundary).await?;
+        let missing = self.workers.commit_stream(&boundary).await?;
         progress.pending = Pending::default();
-        progress.round = (reports > 0).then_some((boundary, reports));
+        progress.round = (!missing.is_empty()).then_some((boundary, missing));
         Ok(())
     }
 
@@ -188,10 +192,12 @@ impl Pipeline {
         let Report { table, layer, news } = report;
         let now = self.clock.now();
         match news {
+            // The layer that did not fail may still answer what it was told before.
+            News::Stream { .. } | News::Copy { .. } if progress.stopped.contains_key(&table) => {}
             News::Stream { version, rows, newest } => {
                 self.watch.all(|seen| seen.commits += u64::from(version.is_some()));
                 self.watch.table(&table, |seen| seen.committed(layer == Layer::Current, version, rows, newest, now));
-                progress.answered();
+                progress.answered(&table, layer);
             }
             News::Copy { version, rows, progress: copy } => {
                 self.watch.all(|seen| seen.commits += u64::from(version.is_some()));
@@ -205,9 +211,7 @@ impl Pipeline {
             }
             News::Failed(error) => self.hold_table(table, Err(error), progress)?,
         }
-        if matches!(progress.round, Some((_, 0)))
-            && let Some((durable, _)) = progress.round.take()
-        {
+        if let Some((durable, _)) = progress.round.take_if(|(_, missing)| missing.is_empty()) {
             progress.durable = Some(durable.clone());
             if progress.stopped.is_empty() {
                 self.feed.confirm(durable).await;
@@ -246,14 +250,18 @@ impl Pipeline {
         progress.copies.remove(&table);
         progress.stopped.insert(table.clone(), error.to_string());
         self.workers.stop(&table);
-        // The reports of the stopped table's workers will not come: the round in flight is given up, and nothing of it is confirmed.
-        progress.round = None;
+        for layer in [Layer::Changes, Layer::Current] {
+            progress.answered(&table, layer);
+        }
         Ok(())
     }
 
     fn finished(&self, progress: &Progress) -> bool {
         let settled = progress.pending.is_empty() && progress.round.is_none();
-        let stopping = self.stop.is_cancelled() && settled && progress.boundary.is_some();
+        // In the middle of a transaction nothing can be committed: its end is awaited for a while, then its rows are left to the next run.
+        let stopping = progress.leaving_since.is_some_and(|since| {
+            settled && progress.boundary.is_some() || self.clock.monotonic().saturating_sub(since) >= LEAVE_WITHIN
+        });
         let caught_up = self.until.as_ref().is_some_and(|until| {
             let through = progress.durable.as_ref().is_some_and(|durable| durable.through >= *until)
                 || (!progress.stopped.is_empty()
@@ -266,14 +274,22 @@ impl Pipeline {
 
 impl Progress {
     /// A commit may begin: at a boundary, none in flight, and due (or leaving).
-    fn ready(&self, batching: &Batching, now: Duration, leaving: bool) -> bool {
-        let due = self.pending.is_due(batching, now) || (leaving && !self.pending.is_empty());
+    fn ready(&self, batching: &Batching, now: Duration) -> bool {
+        let due = self.pending.is_due(batching, now) || (self.leaving_since.is_some() && !self.pending.is_empty());
         self.boundary.is_some() && self.round.is_none() && due
     }
 
-    fn answered(&mut self) {
+    /// How long the loop may wait for an event or a report before it looks at the time again.
+    fn patience(&self, batching: &Batching, now: Duration) -> Duration {
+        let commit_at = self.pending.due_at(batching).filter(|_| self.boundary.is_some() && self.round.is_none());
+        let leave_at = self.leaving_since.map(|since| since + LEAVE_WITHIN);
+        let next = [commit_at, leave_at].into_iter().flatten().min();
+        next.map_or(RECORD_EVERY, |at| at.saturating_sub(now))
+    }
+
+    fn answered(&mut self, table: &TableName, layer: Layer) {
         if let Some((_, missing)) = &mut self.round {
-            *missing = missing.saturating_sub(1);
+            missing.remove(&(table.clone(), layer));
         }
     }
 

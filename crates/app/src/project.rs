@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use change::{Error, Kind, Problem, Result, Severity};
-use serde::Deserialize;
-use serde_saphyr::Spanned;
 
+use crate::project_reader::Reader;
 use crate::secrets::Reference;
 
 /// The name of the engineers' file.
@@ -15,93 +14,56 @@ pub(crate) const PROJECT_FILE: &str = "lockgate.yaml";
 pub(crate) const POLICY_FILE: &str = "policy.yaml";
 
 /// `lockgate.yaml`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default)]
 pub(crate) struct ProjectFile {
     /// A folder, or a URL: `s3://bucket/prefix`, `az://container/prefix`, `gs://bucket/prefix`.
-    pub(crate) lake: Spanned<String>,
+    pub(crate) lake: String,
     /// Options of the object store (names as in the `object_store` crate); values may be secret references.
-    #[serde(default)]
     pub(crate) lake_options: BTreeMap<String, String>,
     /// The sources by name.
     pub(crate) sources: BTreeMap<String, SourceEntry>,
     /// When a commit is due.
-    #[serde(default)]
     pub(crate) commit: CommitEntry,
 }
 
 /// One source.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default)]
 pub(crate) struct SourceEntry {
+    /// The line of its name.
+    pub(crate) line: u64,
     /// The connector's own section.
     pub(crate) postgres: PostgresEntry,
     /// Tables (`public.claims`) or patterns (`public.*`).
-    pub(crate) tables: Vec<Spanned<String>>,
+    pub(crate) tables: Vec<String>,
 }
 
 /// The `postgres:` section of a source.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default)]
 pub(crate) struct PostgresEntry {
     /// `postgresql://user@host:5432/database?sslmode=verify-full`, without a password.
-    pub(crate) url: Spanned<String>,
-    /// A secret reference.
-    #[serde(default)]
-    pub(crate) password: Option<Spanned<String>>,
+    pub(crate) url: String,
+    /// The line of the URL.
+    pub(crate) url_line: u64,
+    /// Where the password is.
+    pub(crate) password: Option<Reference>,
     /// The replication slot; made if missing.
-    #[serde(default)]
     pub(crate) slot: Option<String>,
     /// The publication; made if missing.
-    #[serde(default)]
     pub(crate) publication: Option<String>,
     /// Certificates of the authorities that the server's certificate is checked against.
-    #[serde(default)]
     pub(crate) sslrootcert: Option<PathBuf>,
     /// The client's certificate.
-    #[serde(default)]
     pub(crate) sslcert: Option<PathBuf>,
     /// The key of the client's certificate.
-    #[serde(default)]
     pub(crate) sslkey: Option<PathBuf>,
-    /// How much log the source may keep for Lockgate.
-    #[serde(default)]
-    pub(crate) wal_budget: Option<WalBudgetEntry>,
-    /// How the first copy reads.
-    #[serde(default)]
-    pub(crate) copy: CopyEntry,
-}
-
-/// `wal_budget:`, sizes as `4GiB`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct WalBudgetEntry {
-    /// From here on a warning.
-    pub(crate) warn: String,
-    /// From here on the policy.
-    pub(crate) critical: String,
-    /// What is done then.
-    #[serde(default)]
-    pub(crate) policy: Option<String>,
-}
-
-/// `copy:`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct CopyEntry {
-    /// Connections that read chunks at the same time.
-    pub(crate) parallel: usize,
-}
-
-impl Default for CopyEntry {
-    fn default() -> Self {
-        Self { parallel: 2 }
-    }
+    /// How much log the source may keep for Lockgate: warning and critical bytes, and what is done then.
+    pub(crate) wal_budget: Option<(u64, u64, String)>,
+    /// Connections that read chunks of the first copy at the same time.
+    pub(crate) copy_parallel: usize,
 }
 
 /// `commit:`: a commit is due when any bound is reached.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone)]
 pub(crate) struct CommitEntry {
     /// Seconds since the first change that is not committed.
     pub(crate) max_seconds: f64,
@@ -131,22 +93,17 @@ impl Project {
     /// # Errors
     /// All problems at once; each names file and line.
     pub(crate) fn read(dir: &Path) -> Result<Self, Vec<Problem>> {
-        let text = read_file(dir, PROJECT_FILE).map_err(|problem| vec![problem])?;
-        let file: ProjectFile = serde_saphyr::from_str(&text).map_err(|error| vec![yaml_problem(PROJECT_FILE, &error)])?;
-        let mut problems = file.problems();
-        match read_file(dir, POLICY_FILE) {
-            Ok(policy_text) if problems.is_empty() => Ok(Self { dir: dir.to_owned(), file, policy_text }),
-            Ok(_) => Err(problems),
-            Err(problem) => {
-                problems.push(problem);
-                Err(problems)
-            }
+        let policy_text = read_file(dir, POLICY_FILE);
+        let file = read_file(dir, PROJECT_FILE).map_err(|problem| vec![problem]).and_then(|text| ProjectFile::parse(&text));
+        match (file, policy_text) {
+            (Ok(file), Ok(policy_text)) => Ok(Self { dir: dir.to_owned(), file, policy_text }),
+            (file, policy_text) => Err(file.err().into_iter().flatten().chain(policy_text.err()).collect()),
         }
     }
 
     /// The lake as a URL or an absolute folder.
     pub(crate) fn lake_url(&self) -> String {
-        let lake = &self.file.lake.value;
+        let lake = &self.file.lake;
         if lake.contains("://") { lake.clone() } else { self.dir.join(lake).to_string_lossy().into_owned() }
     }
 
@@ -171,54 +128,110 @@ impl Project {
 }
 
 impl ProjectFile {
-    fn problems(&self) -> Vec<Problem> {
+    /// Reads the text of `lockgate.yaml`.
+    ///
+    /// # Errors
+    /// All problems at once, with their lines.
+    pub(crate) fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        let root = gate::yaml::parse(text, PROJECT_FILE)?;
         let mut problems = Vec::new();
-        let mut error = |line: Option<u64>, what: String, fix: &str| {
-            problems.push(Problem { severity: Severity::Error, file: PROJECT_FILE.into(), line, what, fix: fix.into() });
-        };
-        if self.sources.is_empty() {
-            error(None, "no source is declared".into(), "Add one under `sources:`, or let `lockgate init --from URL` write it.");
-        }
-        if !(0.05..=3600.0).contains(&self.commit.max_seconds) {
-            error(None, "commit.max_seconds is out of range".into(), "Choose between 0.05 and 3600 seconds.");
-        }
-        if self.commit.max_rows == 0 {
-            error(None, "commit.max_rows is 0".into(), "Choose at least 1; 200000 is a good start.");
-        }
-        for (name, source) in &self.sources {
-            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-                error(
-                    Some(source.postgres.url.referenced.line()),
-                    format!("`{name}` cannot be a source's name: it becomes a folder and a SQL name"),
-                    "Use letters, digits and underscores.",
-                );
+        let mut reader = Reader::new(PROJECT_FILE, &root, &mut problems);
+        let mut file = Self { lake: reader.required("lake"), ..Self::default() };
+        file.lake_options = reader.texts("lake_options");
+        reader.section("sources", |sources| {
+            for name in sources.keys() {
+                sources.section(&name, |source| {
+                    file.sources.insert(name.clone(), SourceEntry::read(&name, source));
+                });
             }
-            if source.tables.is_empty() {
-                error(
-                    Some(source.postgres.url.referenced.line()),
-                    format!("source {name} lists no tables"),
-                    "Add `tables: [public.*]` or name them.",
-                );
-            }
-            if let Some(password) = &source.postgres.password
-                && let Err(wrong) = Reference::parse(&password.value)
-            {
-                error(
-                    Some(password.referenced.line()),
-                    format!("source {name}: password: {}", wrong.what()),
-                    wrong.how_to_fix().unwrap_or_default(),
-                );
+        });
+        reader.section("commit", |commit| {
+            file.commit.max_seconds = commit.number("max_seconds", 0.05, 3600.0).unwrap_or(file.commit.max_seconds);
+            file.commit.max_rows = commit.number("max_rows", 1.0, 1e9).map_or(file.commit.max_rows, |rows| rows as u64);
+            commit.end();
+        });
+        if file.sources.is_empty() {
+            reader.wrong(None, "no source is declared", "Add one under `sources:`, or let `lockgate init --from URL` write it.");
+        }
+        for (name, value) in &file.lake_options {
+            if names_a_secret(name) && Reference::parse(value).is_err() {
+                reader.wrong(None, &format!("lake_options.{name} holds a secret in clear"), "Write ${env:NAME} or ${file:PATH}.");
             }
         }
-        for (name, value) in &self.lake_options {
-            let secret = ["secret", "key", "token", "password", "credential"].iter().any(|word| name.to_lowercase().contains(word))
-                && !name.to_lowercase().ends_with("key_id");
-            if secret && Reference::parse(value).is_err() {
-                error(None, format!("lake_options.{name} holds a secret in clear"), "Write ${env:NAME} or ${file:PATH}.");
-            }
-        }
-        problems
+        reader.end();
+        if problems.is_empty() { Ok(file) } else { Err(problems) }
     }
+}
+
+impl SourceEntry {
+    fn read(name: &str, source: &mut Reader<'_>) -> Self {
+        let mut entry = Self { line: source.line(), ..Self::default() };
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            source.wrong(
+                Some(entry.line),
+                &format!("`{name}` cannot be a source's name: it becomes a folder and a SQL name"),
+                "Use letters, digits and underscores.",
+            );
+        }
+        entry.tables = source.list("tables");
+        if entry.tables.is_empty() {
+            source.wrong(Some(entry.line), &format!("source {name} lists no tables"), "Add `tables: [public.*]` or name them.");
+        }
+        source.section("postgres", |postgres| entry.postgres = PostgresEntry::read(postgres));
+        if entry.postgres.url.is_empty() {
+            source.wrong(Some(entry.line), &format!("source {name} has no `postgres:` section with a url"), "Add `postgres: { url: ... }`.");
+        }
+        source.end();
+        entry
+    }
+}
+
+impl PostgresEntry {
+    fn read(section: &mut Reader<'_>) -> Self {
+        let mut entry = Self { copy_parallel: 2, ..Self::default() };
+        (entry.url, entry.url_line) = section.text_with_line("url").unwrap_or_default();
+        if let Some((password, line)) = section.text_with_line("password") {
+            match Reference::parse(&password) {
+                Ok(reference) => entry.password = Some(reference),
+                Err(wrong) => section.wrong(
+                    Some(line),
+                    &format!("password: {}", wrong.what()),
+                    wrong.how_to_fix().unwrap_or_default(),
+                ),
+            }
+        }
+        entry.slot = section.text("slot");
+        entry.publication = section.text("publication");
+        entry.sslrootcert = section.text("sslrootcert").map(PathBuf::from);
+        entry.sslcert = section.text("sslcert").map(PathBuf::from);
+        entry.sslkey = section.text("sslkey").map(PathBuf::from);
+        section.section("wal_budget", |budget| {
+            let mut size = |name: &str| {
+                let (text, line) = budget.text_with_line(name).unwrap_or_else(|| ("missing".into(), budget.line()));
+                parse_size(&text).map_err(|error| {
+                    budget.wrong(Some(line), &format!("wal_budget.{name}: {}", error.what()), error.how_to_fix().unwrap_or_default());
+                })
+            };
+            let (warn, critical) = (size("warn"), size("critical"));
+            let policy = budget.text("policy").unwrap_or_else(|| "pause".into());
+            if let (Ok(warn), Ok(critical)) = (warn, critical) {
+                entry.wal_budget = Some((warn, critical, policy));
+            }
+            budget.end();
+        });
+        section.section("copy", |copy| {
+            entry.copy_parallel = copy.number("parallel", 1.0, 64.0).map_or(2, |parallel| parallel as usize);
+            copy.end();
+        });
+        section.end();
+        entry
+    }
+}
+
+fn names_a_secret(option: &str) -> bool {
+    let option = option.to_lowercase();
+    let secret = ["secret", "key", "token", "password", "credential", "sas"].iter().any(|word| option.contains(word));
+    secret && !option.ends_with("key_id")
 }
 
 fn read_file(dir: &Path, name: &str) -> Result<String, Problem> {
@@ -230,16 +243,6 @@ fn read_file(dir: &Path, name: &str) -> Result<String, Problem> {
         what: format!("cannot be read: {error}"),
         fix: "Run `lockgate init --from URL` to write a starter folder, or point --dir at one.".into(),
     })
-}
-
-fn yaml_problem(file: &str, error: &serde_saphyr::Error) -> Problem {
-    Problem {
-        severity: Severity::Error,
-        file: file.into(),
-        line: error.location().map(|location| location.line()),
-        what: error.without_snippet().to_string(),
-        fix: "Correct the entry; `docs/guide/project.md` lists every field.".into(),
-    }
 }
 
 /// Reads a size such as `4GiB`, `512 MiB` or a number of bytes.
@@ -280,26 +283,36 @@ commit: { max_seconds: 5, max_rows: 200000 }
 
     #[test]
     fn the_documented_form_is_read() {
-        let file: ProjectFile = serde_saphyr::from_str(GOOD).unwrap();
-        assert!(file.problems().is_empty());
-        assert_eq!(file.sources["claims_db"].tables.len(), 2);
+        let file = ProjectFile::parse(GOOD).unwrap();
+        assert_eq!(file.sources["claims_db"].tables, ["public.members", "public.claims"]);
+        assert_eq!(file.sources["claims_db"].postgres.wal_budget, Some((4 << 30, 10 << 30, "pause".into())));
+        assert_eq!(file.commit.max_rows, 200_000);
     }
 
     #[test]
     fn a_literal_password_is_refused_with_its_line_and_not_repeated() {
-        let file: ProjectFile = serde_saphyr::from_str(&GOOD.replace("${env:CLAIMS_DB_PASSWORD}", "hunter2")).unwrap();
-        let problems = file.problems();
+        let problems = ProjectFile::parse(&GOOD.replace("${env:CLAIMS_DB_PASSWORD}", "hunter2")).unwrap_err();
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].line, Some(6));
         assert!(!problems[0].to_string().contains("hunter2"));
     }
 
     #[test]
-    fn a_typo_names_its_line() {
-        let error = serde_saphyr::from_str::<ProjectFile>(&GOOD.replace("tables:", "tabels:")).map(|_| ()).unwrap_err();
-        let problem = yaml_problem(PROJECT_FILE, &error);
-        assert_eq!(problem.line, Some(8));
-        assert!(problem.what.contains("tabels"), "{}", problem.what);
+    fn all_problems_are_found_at_once_with_their_lines() {
+        let text = GOOD.replace("tables:", "tabels:").replace("max_rows: 200000", "max_rows: many").replace("4GiB", "4 apples");
+        let problems = ProjectFile::parse(&text).unwrap_err();
+        let found: Vec<_> = problems.iter().map(|problem| (problem.line, problem.what.as_str())).collect();
+        assert!(found.iter().any(|(line, what)| *line == Some(8) && what.contains("tabels")), "{found:?}");
+        assert!(found.iter().any(|(line, what)| *line == Some(9) && what.contains("max_rows")), "{found:?}");
+        assert!(found.iter().any(|(line, what)| *line == Some(7) && what.contains("wal_budget.warn")), "{found:?}");
+    }
+
+    #[test]
+    fn a_secret_of_the_store_must_be_a_reference() {
+        let text = format!("{GOOD}lake_options: {{ aws_access_key_id: AKIA, aws_secret_access_key: hunter2 }}\n");
+        let problems = ProjectFile::parse(&text).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].what.contains("aws_secret_access_key") && !problems[0].to_string().contains("hunter2"));
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl TableSeen {
     }
 
     /// Counts rows that passed the gate, and values that did not fit their transform.
-    pub(crate) fn cleared(&mut self, rows: u64, invalid: &BTreeMap<String, u64>) {
+    pub(crate) fn cleared(&mut self, rows: u64, invalid: &[(String, u64)]) {
         self.rows_cleared += rows;
         for (column, count) in invalid {
             *self.invalid.entry(column.clone()).or_default() += count;

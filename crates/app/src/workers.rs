@@ -1,6 +1,6 @@
 //! The lake side of a run: two workers for every source table, and how much memory may wait for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Result, TableName};
@@ -30,7 +30,7 @@ pub(crate) struct Workers {
     shared: Shared,
     queues: BTreeMap<TableName, Vec<mpsc::Sender<Command>>>,
     /// Tables with changes that are staged and not yet told to be committed.
-    dirty: std::collections::BTreeSet<TableName>,
+    dirty: BTreeSet<TableName>,
     reports_in: mpsc::UnboundedSender<Report>,
     reports: mpsc::UnboundedReceiver<Report>,
     waiting: Arc<Semaphore>,
@@ -46,7 +46,7 @@ impl Workers {
         Self {
             shared,
             queues: BTreeMap::new(),
-            dirty: std::collections::BTreeSet::new(),
+            dirty: BTreeSet::new(),
             reports_in,
             reports,
             waiting: Arc::new(Semaphore::new(WAITING_KIB as usize)),
@@ -114,13 +114,14 @@ impl Workers {
         self.tell(table, || Command::CommitCopy(chunk, progress.clone())).await
     }
 
-    /// Commits every table that has staged changes; returns the number of reports that will answer.
-    pub(crate) async fn commit_stream(&mut self, through: &Checkpoint) -> Result<usize> {
-        let tables = std::mem::take(&mut self.dirty);
-        for table in &tables {
-            self.tell(table, || Command::CommitStream(through.clone())).await?;
+    /// Commits every table that has staged changes; returns the lake tables that will report.
+    pub(crate) async fn commit_stream(&mut self, through: &Checkpoint) -> Result<BTreeSet<(TableName, Layer)>> {
+        let mut reports = BTreeSet::new();
+        for table in std::mem::take(&mut self.dirty) {
+            self.tell(&table, || Command::CommitStream(through.clone())).await?;
+            reports.extend([Layer::Changes, Layer::Current].map(|layer| (table.clone(), layer)));
         }
-        Ok(tables.len() * Self::LAYERS)
+        Ok(reports)
     }
 
     /// Lets a table's workers end; what they have staged and not committed is given up.

@@ -1,3 +1,4 @@
-//! Real servers, started and stopped.
+//! Real servers, started and stopped, with invented claims in them.
 
+mod claims;
 mod private_postgres;

@@ -55,6 +55,8 @@ async fn a_password_and_tls_are_asked_for_over_tcp() {
     assert_eq!(psql(&url, "correct horse").stdout, b"t\n");
     assert!(!psql(&url, "wrong").status.success());
 
+    assert_eq!(psql(&server.url_socket("postgres", "postgres"), "").status.code(), Some(0));
+
     let (certificate, key) = server.client_certificate("certified").unwrap();
     let url = server.url("certified", "postgres");
     assert!(!psql(&url, "").status.success());

@@ -1,5 +1,13 @@
-//! The connectors against real servers that the tests start themselves.
+//! Capture against recordings of Postgres, and against Postgres itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
-mod replay;
+mod codec_oracle;
+mod printed;
+mod recorded;
+mod recording;
+mod type_catalog;
 
 mod follow;
+mod refuse;
+mod replay;
+mod resume;

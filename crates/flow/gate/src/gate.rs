@@ -1,21 +1,46 @@
 use std::sync::Arc;
 
-use change::{Error, Identity, Kind, Problem, Result, TableName, TableSchema};
+use change::{Clock, Error, Identity, Kind, Problem, Result, Severity, TableName, TableSchema};
+use sha2::{Digest, Sha256};
 
-use crate::policy::{Policy, TableRules};
+use crate::calendar::Date;
+use crate::canonical::Form;
+use crate::kernel::place::ZIP3_VINTAGE;
+use crate::keys::hex;
+use crate::policy::{Policy, Rule, TableRules};
 use crate::report::{Report, did_you_mean};
 use crate::table::TableGate;
+use crate::{KeyRing, PolicyStamp, Profile, Transform, Vault};
+
+/// What the gate needs from outside: it does no I/O itself.
+pub(crate) struct Means {
+    pub(crate) keys: Option<KeyRing>,
+    pub(crate) vault: Option<Arc<dyn Vault>>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
 
 /// A policy that fits its tables: makes the [`TableGate`] of each, and again at every change of a table's structure.
 pub struct Gate {
     policy: Arc<Policy>,
+    means: Means,
+    stamp: PolicyStamp,
     notes: Vec<Problem>,
 }
 
 impl Policy {
-    /// Meets the policy with the tables as they are now. Reports all problems at once; what does not stop is in [`Gate::notes`].
-    pub fn compile(&self, tables: &[Arc<TableSchema>]) -> Result<Gate, Vec<Problem>> {
+    /// Meets the policy with the tables as they are now. `keys` is `None` when the policy names none, `vault` when there is none to keep
+    /// codes in; `clock` tells the day of processing (UTC), on which ages depend. Reports all problems at once; what stops nothing is in
+    /// [`Gate::notes`].
+    pub fn compile(
+        &self,
+        tables: &[Arc<TableSchema>],
+        keys: Option<KeyRing>,
+        vault: Option<Arc<dyn Vault>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Gate, Vec<Problem>> {
+        let means = Means { keys, vault, clock };
         let mut report = Report::new(&self.file);
+        self.check_means(&means, &mut report);
         for (name, rules) in &self.tables {
             match tables.iter().find(|schema| schema.table == *name) {
                 Some(schema) => check_table(schema, rules, &mut report),
@@ -33,10 +58,92 @@ impl Policy {
             let what = format!("{} has no rule and is not captured", schema.table);
             report.note(None, what, "Add its columns to the policy, or remove it from the source's tables.");
         }
+        if let Some(paperwork) = paperwork(self.profile) {
+            report.note(None, format!("`{}` is claimed", self.profile), paperwork);
+        }
+        let stamp = self.stamp(&means).unwrap_or_else(|error| {
+            report.error(None, error.what(), error.how_to_fix().unwrap_or_default());
+            self.unkeyed_stamp()
+        });
         if report.has_errors() {
             return Err(report.problems);
         }
-        Ok(Gate { policy: Arc::new(self.clone()), notes: report.problems })
+        Ok(Gate { policy: Arc::new(self.clone()), means, stamp, notes: report.problems })
+    }
+
+    fn check_means(&self, means: &Means, report: &mut Report) {
+        if self.needs_keys() && means.keys.is_none() {
+            let reference = self.keys.as_deref().unwrap_or_default();
+            let what = format!("the policy makes tokens, and its keys `{reference}` are not there");
+            report.error(None, what, "Put the key file back, or let `lockgate init` make one for a new lake.");
+        }
+        let vaulted = self.rules().find(|(_, rule)| matches!(rule.transform, Transform::VaultCode { .. }));
+        if let (Some((table, rule)), None) = (vaulted, &means.vault) {
+            let what = format!("{table}.{} needs a vault, and none is configured", rule.column);
+            report.error(rule.line, what, "Configure a vault in lockgate.yaml, or use hmac_token(domain) or drop.");
+        }
+        let today = Date::from_timestamp(means.clock.now());
+        if let (Profile::Expert, Some(expert)) = (self.profile, &self.expert)
+            && expert.expires < today
+        {
+            let what = format!("the expert's determination expired on {}", expert.expires);
+            report.error(expert.line, what, "Have it renewed, or claim less.");
+        }
+    }
+
+    fn stamp(&self, means: &Means) -> Result<PolicyStamp> {
+        let mut stamp = self.unkeyed_stamp();
+        if let (true, Some(keys)) = (self.needs_keys(), &means.keys) {
+            stamp.key_epoch = Some(keys.current_epoch());
+            stamp.key_fingerprint = Some(keys.fingerprint()?);
+        }
+        Ok(stamp)
+    }
+
+    fn unkeyed_stamp(&self) -> PolicyStamp {
+        PolicyStamp {
+            profile: self.profile,
+            policy_hash: self.hash(),
+            key_epoch: None,
+            key_fingerprint: None,
+            zip3_table: ZIP3_VINTAGE.into(),
+        }
+    }
+
+    /// SHA-256 over the rules in one order and one spelling, so that only a change of meaning changes it.
+    fn hash(&self) -> String {
+        let mut lines: Vec<String> = self
+            .rules()
+            .map(|(table, rule)| {
+                format!(
+                    "{table}\t{}\t{}\t{:?}\t{}\n",
+                    rule.column,
+                    rule.transform,
+                    rule.on_invalid,
+                    rule.form.versioned()
+                )
+            })
+            .collect();
+        lines.sort();
+        let mut digest = Sha256::new().chain_update(format!("policy 1\n{}\n{ZIP3_VINTAGE}\n", self.profile));
+        lines.iter().for_each(|line| digest.update(line));
+        hex(&digest.finalize())
+    }
+}
+
+/// What a claim needs beside the rules: `privacy.md` section 1.4.
+fn paperwork(profile: Profile) -> Option<&'static str> {
+    match profile {
+        Profile::SafeHarbor => Some(
+            "It also needs a signed statement that nobody knows the rest to identify a person (164.514(b)(2)(ii)).",
+        ),
+        Profile::LimitedDataSet => {
+            Some("It also needs a data use agreement with whoever reads the lake; the data are still PHI.")
+        }
+        Profile::Expert => {
+            Some("It rests on the expert's report; keep it on file. Small groups (k-anonymity) are not checked here.")
+        }
+        Profile::None => None,
     }
 }
 
@@ -44,6 +151,16 @@ impl Gate {
     /// What the user should know and nothing stops for: columns and tables that no rule names.
     pub fn notes(&self) -> &[Problem] {
         &self.notes
+    }
+
+    /// What goes into every commit's metadata.
+    pub fn stamp(&self) -> &PolicyStamp {
+        &self.stamp
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Whether the policy has rules for the table. A table without rules is not captured.
@@ -63,10 +180,10 @@ impl Gate {
         })?;
         let mut report = Report::new(&self.policy.file);
         check_structure(schema, rules, &mut report);
-        if let Some(problem) = report.problems.into_iter().next() {
+        if let Some(problem) = report.problems.into_iter().find(|problem| problem.severity == Severity::Error) {
             return Err(Error::new(Kind::Contract, problem.what).fix(problem.fix));
         }
-        TableGate::new(schema, rules)
+        TableGate::new(schema, rules, self.policy.invalid_percent_max, &self.means)
     }
 }
 
@@ -95,9 +212,19 @@ fn check_table(schema: &TableSchema, rules: &TableRules, report: &mut Report) {
 fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report) {
     for column in &schema.columns {
         let Some(rule) = rules.columns.iter().find(|rule| rule.column == column.name) else { continue };
-        if let Err(why) = rule.transform.output(&column.data_type) {
-            let what = format!("{}.{} is {}: {why}", schema.table, column.name, column.source_type);
+        if let Err(reads) = rule.transform.output(&column.data_type) {
+            let what = format!(
+                "{}.{} is {}, and `{}` reads {reads}",
+                schema.table, column.name, column.source_type, rule.transform
+            );
             report.error(rule.line, what, "Choose a transform that fits the type, or `drop`.");
+        }
+        if schema.identity == Identity::WholeRow && rule.transform.depends_on_today() {
+            let what = format!(
+                "{} has no key: its rows are found by all their values, and `{}` of `{}` changes with the years",
+                schema.table, rule.transform, column.name
+            );
+            report.warning(rule.line, what, "Give the source table a primary key, or drop the column.");
         }
     }
     let Identity::Key(key) = &schema.identity else { return };
@@ -109,14 +236,23 @@ fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report
                 let what = format!("{}.{} identifies the row and has no rule", schema.table, column.name);
                 report.error(rules.line, what, fix);
             }
-            Some(rule) if !rule.transform.is_injective() => {
-                let what = format!(
-                    "{}.{} identifies the row, and `{}` would make different rows the same",
-                    schema.table, column.name, rule.transform
-                );
-                report.error(rule.line, what, fix);
+            Some(rule) => {
+                if let Some(why) = merges_rows(rule) {
+                    let what = format!("{}.{} identifies the row, and {why}", schema.table, column.name);
+                    report.error(rule.line, what, fix);
+                }
             }
-            Some(_) => {}
         }
+    }
+}
+
+/// Why different rows would become one, if they would.
+fn merges_rows(rule: &Rule) -> Option<String> {
+    if !rule.transform.is_injective() {
+        Some(format!("`{}` would make different rows the same", rule.transform))
+    } else if rule.form != Form::Exact {
+        Some(format!("the canonical form `{}` would make different rows the same", rule.form))
+    } else {
+        None
     }
 }

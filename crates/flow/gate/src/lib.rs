@@ -1,19 +1,42 @@
 //! Contract, masking, quality: raw in, cleared out. No I/O.
+//!
+//! A [`Policy`] is read from `policy.yaml`, meets the tables in [`Policy::compile`] and becomes a [`Gate`]; that makes a [`TableGate`] for each
+//! table, whose [`clear`](TableGate::clear) turns raw rows into a [`ClearedBatch`].
 
-mod cleared;
-mod gate;
-mod kernel;
 mod policy;
 mod profile;
+mod transform;
+
+mod gate;
+mod table;
+
+mod cleared;
+mod stamp;
+
+mod kernel;
+
+mod canonical;
+mod keys;
+mod vault;
+
+mod calendar;
+mod invalid;
+
+mod class;
+mod propose;
+
 mod report;
 mod spelling;
-mod table;
-mod transform;
 pub mod yaml;
 
+pub use class::{Class, classify};
 pub use cleared::{ClearedBatch, ClearedColumn, ClearedSchema};
 pub use gate::Gate;
+pub use keys::KeyRing;
 pub use policy::Policy;
 pub use profile::Profile;
+pub use propose::{Candidate, Proposal, Shape, propose};
+pub use stamp::PolicyStamp;
 pub use table::{Cleared, DroppedColumn, TableGate};
-pub use transform::Transform;
+pub use transform::{DateUnit, Edges, Transform};
+pub use vault::Vault;

@@ -16,6 +16,10 @@ impl Report {
         self.push(Severity::Error, line.into(), what.into(), fix.into());
     }
 
+    pub(crate) fn warning(&mut self, line: impl Into<Option<u64>>, what: impl Into<String>, fix: impl Into<String>) {
+        self.push(Severity::Warning, line.into(), what.into(), fix.into());
+    }
+
     pub(crate) fn note(&mut self, line: impl Into<Option<u64>>, what: impl Into<String>, fix: impl Into<String>) {
         self.push(Severity::Note, line.into(), what.into(), fix.into());
     }

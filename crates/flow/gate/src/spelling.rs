@@ -1,7 +1,8 @@
 //! Reads a transform as a policy spells it: `keep`, `hmac_token(member)`, `bucket(0,18,40,65)`.
 
-use crate::Transform;
 use crate::report::did_you_mean;
+use crate::transform::{DateUnit, Edges};
+use crate::{Profile, Transform};
 
 /// What is wrong with a spelling and how to mend it.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,7 +12,28 @@ pub(crate) struct Misspelt {
 }
 
 /// Every transform's name with an example of its spelling.
-const SPELLINGS: [(&str, &str); 2] = [("keep", "keep"), ("drop", "drop")];
+const SPELLINGS: [(&str, &str); 14] = [
+    ("keep", "keep"),
+    ("drop", "drop"),
+    ("null_out", "null_out"),
+    ("redact", "redact(NAME)"),
+    ("mask_chars", "mask_chars(4)"),
+    ("hmac_token", "hmac_token(member)"),
+    ("vault_code", "vault_code(member)"),
+    ("date_year", "date_year"),
+    ("date_trunc", "date_trunc(month)"),
+    ("age_cap", "age_cap"),
+    ("dob_generalise", "dob_generalise"),
+    ("zip3", "zip3"),
+    ("geo_state", "geo_state"),
+    ("bucket", "bucket(0,18,40,65)"),
+];
+
+/// More shown characters than this are not a mask.
+const SHOWN_MAX: u8 = 8;
+
+/// Longer names would make every token long.
+const DOMAIN_CHARACTERS_MAX: usize = 32;
 
 /// Reads one spelling.
 pub(crate) fn parse(text: &str) -> Result<Transform, Misspelt> {
@@ -20,10 +42,8 @@ pub(crate) fn parse(text: &str) -> Result<Transform, Misspelt> {
         None => (text, Vec::new()),
         Some((name, rest)) => {
             let Some(inside) = rest.strip_suffix(')') else {
-                return Err(Misspelt {
-                    what: format!("`{text}` lacks its closing bracket"),
-                    fix: format!("Write `{text})`."),
-                });
+                let what = format!("`{text}` lacks its closing bracket");
+                return Err(Misspelt { what, fix: format!("Write `{text})`.") });
             };
             (name.trim_end(), inside.split(',').map(str::trim).collect())
         }
@@ -38,6 +58,9 @@ fn unknown(name: &str) -> Misspelt {
     let names = SPELLINGS.iter().map(|(name, _)| *name);
     let fix = match did_you_mean(name, names.clone()) {
         Some(meant) => format!("Did you mean `{meant}`?"),
+        None if Profile::ALL.iter().any(|profile| profile.name() == name) => {
+            "A profile is for the whole policy.".into()
+        }
         None => format!("Use one of {}.", names.collect::<Vec<_>>().join(", ")),
     };
     Misspelt { what: format!("there is no transform `{name}`"), fix }
@@ -48,8 +71,87 @@ fn build(name: &str, arguments: &[&str]) -> Result<Transform, String> {
         [] => Ok(transform),
         _ => Err(format!("`{name}` takes no argument")),
     };
+    let one = || match arguments {
+        [one] if !one.is_empty() => Ok(*one),
+        _ => Err(format!("`{name}` takes one argument")),
+    };
     match name {
         "keep" => plain(Transform::Keep),
-        _ => plain(Transform::Drop),
+        "drop" => plain(Transform::Drop),
+        "null_out" => plain(Transform::NullOut),
+        "redact" => Ok(Transform::Redact { marker: marker(one()?)? }),
+        "mask_chars" => match one()?.parse() {
+            Ok(shown) if shown <= SHOWN_MAX => Ok(Transform::MaskChars { shown }),
+            _ => Err(format!("`mask_chars` shows 0 to {SHOWN_MAX} characters")),
+        },
+        "hmac_token" => Ok(Transform::HmacToken { domain: domain(one()?)? }),
+        "vault_code" => Ok(Transform::VaultCode { domain: domain(one()?)? }),
+        "date_year" => plain(Transform::DateYear),
+        "date_trunc" => {
+            let unit = one()?;
+            let unit = DateUnit::ALL.into_iter().find(|known| known.name() == unit);
+            unit.map(|unit| Transform::DateTrunc { unit }).ok_or("`date_trunc` takes month, quarter or week".into())
+        }
+        "age_cap" => plain(Transform::AgeCap),
+        "dob_generalise" => plain(Transform::DobGeneralise),
+        "zip3" => plain(Transform::Zip3),
+        "geo_state" => plain(Transform::GeoState),
+        _ => Ok(Transform::Bucket { edges: Edges::parse(arguments)? }),
+    }
+}
+
+fn domain(name: &str) -> Result<String, String> {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let starts_right = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    if starts_right && name.len() <= DOMAIN_CHARACTERS_MAX && name.bytes().all(legal) {
+        Ok(name.into())
+    } else {
+        Err(format!("a domain is 1 to {DOMAIN_CHARACTERS_MAX} small letters, digits and _, a letter first"))
+    }
+}
+
+fn marker(text: &str) -> Result<String, String> {
+    let legal = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    if text.len() <= 32 && text.bytes().all(legal) {
+        Ok(text.into())
+    } else {
+        Err("a marker is 1 to 32 capital letters, digits and _".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_example_is_read_and_spelt_again() {
+        for (name, example) in SPELLINGS {
+            let transform = parse(example).unwrap();
+            assert_eq!(transform.to_string(), example);
+            assert!(example.starts_with(name));
+        }
+        assert_eq!(parse(" bucket( 0.5 , 18 ) ").unwrap().to_string(), "bucket(0.5,18)");
+    }
+
+    #[test]
+    fn a_wrong_spelling_says_how_it_is_right() {
+        let cases = [
+            ("hmac_tokn(member)", "there is no transform `hmac_tokn`", "Did you mean `hmac_token`?"),
+            ("encrypt", "there is no transform `encrypt`", "Use one of keep, drop"),
+            ("hmac_token", "`hmac_token` takes one argument", "hmac_token(member)"),
+            ("hmac_token()", "`hmac_token` takes one argument", "hmac_token(member)"),
+            ("hmac_token(Member.A)", "a domain is 1 to 32 small letters", "hmac_token(member)"),
+            ("keep(1)", "`keep` takes no argument", "Write it like `keep`."),
+            ("mask_chars(9)", "shows 0 to 8 characters", "mask_chars(4)"),
+            ("date_trunc(day)", "month, quarter or week", "date_trunc(month)"),
+            ("bucket(18,0)", "the borders must ascend", "bucket(0,18,40,65)"),
+            ("bucket", "at least one border", "bucket(0,18,40,65)"),
+            ("redact(a b)", "capital letters", "redact(NAME)"),
+            ("zip3(", "closing bracket", "Write"),
+        ];
+        for (text, what, fix) in cases {
+            let wrong = parse(text).unwrap_err();
+            assert!(wrong.what.contains(what) && wrong.fix.contains(fix), "{text}: {wrong:?}");
+        }
     }
 }

@@ -1,10 +1,14 @@
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
-use change::{ChangeBatch, Error, Identity, Kind, Result, TableSchema, Unsent};
+use arrow::array::{Array, RecordBatch, RecordBatchOptions};
+use change::{ChangeBatch, Clock, Error, Identity, Kind, Result, TableSchema, Unsent};
 
-use crate::policy::{Rule, TableRules};
-use crate::{ClearedBatch, ClearedColumn, ClearedSchema, Transform, kernel};
+use crate::calendar::Date;
+use crate::gate::Means;
+use crate::invalid::InvalidWatch;
+use crate::kernel::Kernel;
+use crate::policy::{OnInvalid, TableRules};
+use crate::{ClearedBatch, ClearedColumn, ClearedSchema};
 
 /// The gate of one table with one structure.
 pub struct TableGate {
@@ -12,12 +16,17 @@ pub struct TableGate {
     cleared: Arc<ClearedSchema>,
     passages: Vec<Passage>,
     dropped: Vec<DroppedColumn>,
+    clock: Arc<dyn Clock>,
 }
 
-/// How one column passes: from which raw column, by which rule.
+/// How one column passes.
 struct Passage {
+    /// The raw column's index.
     from: usize,
-    rule: Rule,
+    kernel: Kernel,
+    /// Not one value may be lost: the column identifies the row, or the rule says halt.
+    halts: bool,
+    watch: InvalidWatch,
 }
 
 /// A column that no rule names: it is not stored, and someone has to classify it.
@@ -39,29 +48,37 @@ pub struct Cleared {
 }
 
 impl TableGate {
-    pub(crate) fn new(raw: &Arc<TableSchema>, rules: &TableRules) -> Result<Self> {
+    pub(crate) fn new(
+        raw: &Arc<TableSchema>,
+        rules: &TableRules,
+        invalid_percent_max: f64,
+        means: &Means,
+    ) -> Result<Self> {
         let (mut passages, mut columns, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
         for (from, column) in raw.columns.iter().enumerate() {
             let Some(rule) = rules.columns.iter().find(|rule| rule.column == column.name) else {
                 dropped.push(DroppedColumn { name: column.name.clone(), source_type: column.source_type.clone() });
                 continue;
             };
-            let output = rule
-                .transform
-                .output(&column.data_type)
-                .map_err(|why| Error::new(Kind::Contract, format!("{}.{}: {why}", raw.table, column.name)))?;
-            let Some(data_type) = output else { continue };
+            let output = rule.transform.output(&column.data_type).map_err(|reads| {
+                let what = format!("{}.{}: `{}` reads {reads}", raw.table, column.name, rule.transform);
+                Error::new(Kind::Contract, what)
+            })?;
+            let kernel = Kernel::new(&rule.transform, &column.data_type, rule.form, means)?;
+            let (Some(data_type), Some(kernel)) = (output, kernel) else { continue };
+            let identifies = matches!(&raw.identity, Identity::Key(key) if key.contains(&from));
             columns.push(ClearedColumn {
                 name: column.name.clone(),
-                statistics: rule.transform.statistics(&data_type),
+                statistics: !identifies && rule.transform.statistics(&data_type),
                 data_type,
                 transform: rule.transform.to_string(),
             });
-            passages.push(Passage { from, rule: rule.clone() });
+            let halts = identifies || rule.on_invalid == OnInvalid::Halt;
+            passages.push(Passage { from, kernel, halts, watch: InvalidWatch::new(invalid_percent_max) });
         }
         let identity = cleared_identity(raw, &passages);
         let cleared = Arc::new(ClearedSchema { table: raw.table.clone(), columns, identity });
-        Ok(Self { raw: raw.clone(), cleared, passages, dropped })
+        Ok(Self { raw: raw.clone(), cleared, passages, dropped, clock: means.clock.clone() })
     }
 
     /// The table's structure after the gate.
@@ -77,24 +94,30 @@ impl TableGate {
     /// Clears a batch: every row passes, in order, and each column by its rule. The result shares no memory with the raw rows.
     ///
     /// # Errors
-    /// [`Kind::Bug`] when the batch has another structure.
+    /// [`Kind::Data`] when a column that identifies rows, or whose rule says halt, holds a value that its transform cannot read, or when
+    /// too many values of another column cannot be read; [`Kind::Bug`] when the batch has another structure; and what the vault says.
     pub fn clear(&self, batch: ChangeBatch) -> Result<Cleared> {
         let (schema, origin, rows, meta, unsent) = batch.into_parts();
         if !Arc::ptr_eq(&schema, &self.raw) && schema != self.raw {
             let what = format!("{}: rows of another structure came to the gate", self.raw.table);
             return Err(Error::new(Kind::Bug, what));
         }
+        let today = Date::from_timestamp(self.clock.now());
         let rows = rows.into_exposed();
         let (mut columns, mut masks, mut invalid) = (Vec::new(), Vec::new(), Vec::new());
-        for passage in &self.passages {
-            let (values, unreadable) = match &passage.rule.transform {
-                Transform::Keep => (kernel::copy::tight(rows.column(passage.from))?, 0),
-                Transform::Drop => continue,
-            };
-            if unreadable > 0 {
-                invalid.push((passage.rule.column.clone(), unreadable));
+        for (passage, cleared) in self.passages.iter().zip(&self.cleared.columns) {
+            let raw = rows.column(passage.from);
+            let place = || format!("{}.{}", self.raw.table, cleared.name);
+            let passed = passage.kernel.apply(raw, today).map_err(|error| error.context(place()))?;
+            if passed.invalid > 0 {
+                if passage.halts {
+                    return Err(halted(&place(), &cleared.transform, passed.invalid));
+                }
+                invalid.push((cleared.name.clone(), passed.invalid));
             }
-            columns.push(values);
+            let values = (raw.len() - raw.null_count()) as u64;
+            passage.watch.observe(values, passed.invalid).map_err(|error| error.context(place()))?;
+            columns.push(passed.values);
             masks.push(unsent.0[passage.from].clone());
         }
         let options = RecordBatchOptions::new().with_row_count(Some(meta.len()));
@@ -104,6 +127,11 @@ impl TableGate {
         let batch = ClearedBatch::new(self.cleared.clone(), origin, rows, meta, Unsent(masks));
         Ok(Cleared { batch, invalid })
     }
+}
+
+fn halted(place: &str, transform: &str, invalid: u64) -> Error {
+    Error::new(Kind::Data, format!("{place}: `{transform}` cannot read {invalid} value(s), and none may be lost here"))
+        .fix("Mend the values in the source, or choose another transform for the column.")
 }
 
 fn cleared_identity(raw: &TableSchema, passages: &[Passage]) -> Identity {

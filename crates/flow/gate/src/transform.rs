@@ -2,7 +2,10 @@ use std::fmt;
 
 use arrow::datatypes::DataType;
 
-use crate::kernel::copy::can_copy;
+use crate::canonical;
+use crate::kernel::{amount, copy, dates, place};
+
+pub use crate::kernel::amount::Edges;
 
 /// What is done to a column's values. `privacy.md` section 5 names them T1 to T24; here are those that are built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,32 +14,121 @@ pub enum Transform {
     Keep,
     /// T1: the column is not in the lake.
     Drop,
+    /// T2: the column is there and always null.
+    NullOut,
+    /// T3: a marker like `[NAME]` for every value.
+    Redact {
+        /// What stands between the square brackets.
+        marker: String,
+    },
+    /// T4: four asterisks and the last characters.
+    MaskChars {
+        /// How many characters are shown.
+        shown: u8,
+    },
+    /// T5: a keyed token; the same value has the same token in every column of the domain.
+    HmacToken {
+        /// The domain.
+        domain: String,
+    },
+    /// T7: a random code that a vault keeps for the value; not derived from it.
+    VaultCode {
+        /// The domain.
+        domain: String,
+    },
+    /// T9: the year; years that show an age above 89 are one group.
+    DateYear,
+    /// T10: the first day of the month, quarter or week.
+    DateTrunc {
+        /// How coarse.
+        unit: DateUnit,
+    },
+    /// T12: the age in whole years; 90 stands for all above.
+    AgeCap,
+    /// T13: the year of birth; everybody above 89 is one group.
+    DobGeneralise,
+    /// T14: three digits of the ZIP code where more than 20,000 people live, else 000.
+    Zip3,
+    /// T15: the state's two letters.
+    GeoState,
+    /// T16: the name of the range that the number lies in.
+    Bucket {
+        /// The borders of the ranges.
+        edges: Edges,
+    },
+}
+
+/// How coarse [`Transform::DateTrunc`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DateUnit {
+    /// The first of the month.
+    Month,
+    /// The first of January, April, July or October.
+    Quarter,
+    /// The Monday on or before the day.
+    Week,
 }
 
 impl Transform {
     /// The Arrow type after the transform, for values of `input`; `None` for [`Transform::Drop`].
     ///
     /// # Errors
-    /// A sentence that names what the transform can read, when it cannot read `input`.
-    pub fn output(&self, input: &DataType) -> Result<Option<DataType>, String> {
-        match self {
-            Transform::Drop => Ok(None),
-            Transform::Keep if can_copy(input) => Ok(Some(input.clone())),
-            Transform::Keep => Err("`keep` cannot read this type".into()),
-        }
+    /// What the transform can read, when it cannot read `input`.
+    pub fn output(&self, input: &DataType) -> Result<Option<DataType>, &'static str> {
+        use Transform as T;
+        let text = matches!(input, DataType::Utf8 | DataType::LargeUtf8);
+        let (reads, needs, output) = match self {
+            T::Drop => return Ok(None),
+            T::Keep | T::NullOut => (copy::can_copy(input), "a type that is not nested", input.clone()),
+            T::Redact { .. } => (true, "", DataType::Utf8),
+            T::MaskChars { .. } => (text, "text", DataType::Utf8),
+            T::HmacToken { .. } | T::VaultCode { .. } => {
+                (canonical::can_read(input), "integers, decimals, text, dates, timestamps or binary", DataType::Utf8)
+            }
+            T::DateYear | T::DobGeneralise => (dates::can_read(input), "dates, timestamps or text", DataType::Int16),
+            T::DateTrunc { .. } => (dates::can_read(input), "dates, timestamps or text", DataType::Date32),
+            T::AgeCap => (amount::can_read(input), "numbers or text", DataType::Int16),
+            T::Bucket { .. } => (amount::can_read(input), "numbers or text", DataType::Utf8),
+            T::Zip3 => (place::can_read_zip(input), "text or integers", DataType::Utf8),
+            T::GeoState => (text, "text", DataType::Utf8),
+        };
+        if reads { Ok(Some(output)) } else { Err(needs) }
     }
 
     /// Whether different values stay different, so that the column can still tell rows apart.
     pub fn is_injective(&self) -> bool {
-        matches!(self, Transform::Keep)
+        matches!(self, Transform::Keep | Transform::HmacToken { .. } | Transform::VaultCode { .. })
     }
 
-    /// Whether minimum and maximum of the output may stand in file statistics: not for tokens, and not for kept text or binary, where
-    /// a single value may point at one person.
+    /// Whether the output depends on the day of processing.
+    pub fn depends_on_today(&self) -> bool {
+        matches!(self, Transform::DateYear | Transform::DobGeneralise)
+    }
+
+    /// The domain of a token or code.
+    pub(crate) fn domain(&self) -> Option<&str> {
+        match self {
+            Transform::HmacToken { domain } | Transform::VaultCode { domain } => Some(domain),
+            _ => None,
+        }
+    }
+
+    /// Whether minimum and maximum of the output may stand in file statistics. Not for tokens, not for parts of values, and not for kept
+    /// text or binary, where a single value may point at one person; yes for kept numbers, dates and booleans, which a reviewer has
+    /// called not identifying, and for what has been made coarse.
     pub(crate) fn statistics(&self, output: &DataType) -> bool {
         match self {
             Transform::Keep => output.is_primitive() || *output == DataType::Boolean,
-            Transform::Drop => false,
+            Transform::Drop | Transform::NullOut => false,
+            Transform::MaskChars { .. } | Transform::HmacToken { .. } | Transform::VaultCode { .. } => false,
+            Transform::Redact { .. }
+            | Transform::DateYear
+            | Transform::DateTrunc { .. }
+            | Transform::AgeCap
+            | Transform::DobGeneralise
+            | Transform::Zip3
+            | Transform::GeoState
+            | Transform::Bucket { .. } => true,
         }
     }
 }
@@ -46,6 +138,30 @@ impl fmt::Display for Transform {
         match self {
             Transform::Keep => f.write_str("keep"),
             Transform::Drop => f.write_str("drop"),
+            Transform::NullOut => f.write_str("null_out"),
+            Transform::Redact { marker } => write!(f, "redact({marker})"),
+            Transform::MaskChars { shown } => write!(f, "mask_chars({shown})"),
+            Transform::HmacToken { domain } => write!(f, "hmac_token({domain})"),
+            Transform::VaultCode { domain } => write!(f, "vault_code({domain})"),
+            Transform::DateYear => f.write_str("date_year"),
+            Transform::DateTrunc { unit } => write!(f, "date_trunc({})", unit.name()),
+            Transform::AgeCap => f.write_str("age_cap"),
+            Transform::DobGeneralise => f.write_str("dob_generalise"),
+            Transform::Zip3 => f.write_str("zip3"),
+            Transform::GeoState => f.write_str("geo_state"),
+            Transform::Bucket { edges } => write!(f, "bucket({edges})"),
+        }
+    }
+}
+
+impl DateUnit {
+    pub(crate) const ALL: [DateUnit; 3] = [DateUnit::Month, DateUnit::Quarter, DateUnit::Week];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            DateUnit::Month => "month",
+            DateUnit::Quarter => "quarter",
+            DateUnit::Week => "week",
         }
     }
 }

@@ -1,1 +1,3 @@
 //! Cleared changes become Delta commits.
+
+pub mod index;

@@ -28,7 +28,6 @@ pub struct PrivatePostgres {
     account: Account,
     folder: PathBuf,
     port: u16,
-    password: Option<String>,
     authority: Option<Authority>,
     child: Option<Child>,
     // Last: it removes the folder, after the server is gone.
@@ -52,9 +51,7 @@ impl PrivatePostgres {
         let folder = make_folder(&options.folder.clone().unwrap_or_else(std::env::temp_dir))?;
         account.own(&folder)?;
         let guard = Guard::start(account, &installed.bin, &folder)?;
-        let password = options.password.clone();
-        let mut server =
-            Self { installed, account, folder, port: 0, password, authority: None, child: None, _guard: guard };
+        let mut server = Self { installed, account, folder, port: 0, authority: None, child: None, _guard: guard };
         server.make_data(&options)?;
         server.start_again().await?;
         Ok(server)
@@ -86,7 +83,7 @@ impl PrivatePostgres {
 
     /// A connection string over the Unix socket, which needs no password.
     pub fn url_socket(&self, user: &str, database: &str) -> String {
-        format!("postgresql:///{database}?host={}&port={}&user={user}", self.folder.display(), self.port)
+        format!("postgresql://{user}@/{database}?host={}&port={}", self.folder.display(), self.port)
     }
 
     /// The certificate of the authority that signed the server's, when it has TLS.
@@ -123,6 +120,11 @@ impl PrivatePostgres {
     pub async fn create_database(&self, name: &str) -> Result<Client> {
         self.execute(&format!("CREATE DATABASE \"{name}\"")).await?;
         self.client_to("postgres", name).await
+    }
+
+    /// The folder in which the server keeps the rows of all databases, in clear.
+    pub fn data_folder(&self) -> PathBuf {
+        self.data().join("base")
     }
 
     /// What the server has logged so far. It may quote statements with their values: show it only when the data is made up.

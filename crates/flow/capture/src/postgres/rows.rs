@@ -73,7 +73,8 @@ impl TableDecoder {
         for announced in &relation.columns {
             let index = table.columns.iter().position(|column| column.name == announced.name);
             let index = index.ok_or_else(|| differs(format!("column {} is not in the table", announced.name)))?;
-            if table.columns[index].pg_type.oid != announced.type_oid {
+            let declared = &table.columns[index].pg_type;
+            if (declared.oid, declared.typmod) != (announced.type_oid, announced.typmod) {
                 return Err(differs(format!("column {} has another type", announced.name)));
             }
             in_replica_identity[index] = announced.key;
@@ -340,13 +341,19 @@ impl TableDecoder {
     fn settle(&mut self, index: usize, appended: Result<(), CellFault>) -> Result<(), RowFault> {
         match appended {
             Ok(()) => Ok(()),
-            Err(CellFault::Unfit(_)) if self.on_unfit == OnUnfit::Null && !self.identifies[index] => {
+            Err(CellFault::Unfit(_)) if self.on_unfit == OnUnfit::Null && !self.in_key(index) => {
                 self.columns[index].append_null();
                 self.unfit[index] += 1;
                 Ok(())
             }
             Err(fault) => Err((Some(index), fault)),
         }
+    }
+
+    /// Whether the column is part of a key. A null would make keys equal that are not; in the multiset of [`Identity::WholeRow`] it is as
+    /// good a value as any, because the old row and the new one lose the same to it.
+    fn in_key(&self, index: usize) -> bool {
+        self.identifies[index] && matches!(self.schema.identity, Identity::Key(_))
     }
 
     fn check_width(&self, tuple: &Tuple<'_>) -> Result<(), RowFault> {
@@ -379,9 +386,8 @@ impl TableDecoder {
         };
         match fault {
             CellFault::Unfit(what) => {
-                let identifies = column.is_some_and(|index| self.identifies[index]);
-                let fix = if identifies {
-                    "Correct the value in the source, or identify rows by another column."
+                let fix = if column.is_some_and(|index| self.in_key(index)) {
+                    "Correct the value in the source, or give the table another key."
                 } else {
                     "Correct the value in the source, or declare `on_unfit: null`, which stores null instead and counts it."
                 };
@@ -396,3 +402,6 @@ impl TableDecoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

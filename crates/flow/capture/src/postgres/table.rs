@@ -49,20 +49,24 @@ pub struct PgColumn {
 }
 
 impl PgColumn {
-    /// The column as it is to stand in the select list of a `COPY (SELECT ...) TO STDOUT (FORMAT binary)`.
-    ///
-    /// Types whose binary form is not read here are printed by the server. `format` calls the type's output function, so that a copied
-    /// value is byte for byte what the stream carries; a cast would not do, as casts to text may print differently (`inet` gains its
-    /// mask) and users may define their own. `num_nulls` because `IS NULL` is also true of a row whose fields are all null.
+    /// The column as it is to stand in the select list of a `COPY (SELECT ...) TO STDOUT (FORMAT binary)`: printed by the server when
+    /// the type's binary form is not read here.
     pub fn copy_expression(&self) -> Result<String> {
-        let name = quoted(&self.name);
         Ok(match self.pg_type.form()? {
-            Form::Text(TextForm::Printed) => {
-                format!("CASE WHEN pg_catalog.num_nulls({name}) = 0 THEN pg_catalog.format('%s', {name}) END")
-            }
-            _ => name,
+            Form::Text(TextForm::Printed) => printed(&self.name),
+            _ => quoted(&self.name),
         })
     }
+}
+
+/// An SQL expression that is what the stream carries of a column in text mode, byte for byte: what the type's output function prints, or
+/// null.
+///
+/// `format` calls that function. A cast would not do: casts to text may print differently (`inet` gains its mask, `char(n)` loses its
+/// blanks), and users may define their own. `num_nulls` because `IS NULL` is also true of a row whose fields are all null.
+pub(crate) fn printed(column: &str) -> String {
+    let name = quoted(column);
+    format!("CASE WHEN pg_catalog.num_nulls({name}) = 0 THEN pg_catalog.format('%s', {name}) END")
 }
 
 /// A Postgres table as the catalog or a relation message describes it: the columns that the stream carries, and no others.

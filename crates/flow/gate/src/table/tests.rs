@@ -4,6 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
 use change::{ChangeBatch, Column, Identity, Op, Origin, RowMetaBuilder, TableName, TableSchema, Unsent};
 
+use crate::policy::tests::compile;
 use crate::{Policy, TableGate};
 
 fn schema(columns: &[(&str, DataType)]) -> Arc<TableSchema> {
@@ -32,7 +33,7 @@ fn batch(schema: &Arc<TableSchema>, columns: Vec<ArrayRef>) -> ChangeBatch {
 fn gate(schema: &Arc<TableSchema>, rules: &str) -> TableGate {
     let text = format!("profile: none\ntables:\n  db.public.members: {{ {rules} }}\n");
     let policy = Policy::parse(&text, "policy.yaml").unwrap();
-    policy.compile(std::slice::from_ref(schema)).unwrap().table(schema).unwrap()
+    compile(&policy, std::slice::from_ref(schema)).unwrap().table(schema).unwrap()
 }
 
 #[test]

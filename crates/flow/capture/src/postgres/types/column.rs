@@ -99,9 +99,12 @@ impl Strings {
     }
 }
 
+/// The most room that a column keeps between batches, so that a table with megabyte values does not hold on to it while it is idle.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
 /// Room for as much again: batches of one table resemble each other.
 fn refill<T>(used: &[T]) -> Vec<T> {
-    Vec::with_capacity(used.len())
+    Vec::with_capacity(used.len().min(KEPT_BYTES_MAX / size_of::<T>()))
 }
 
 fn take<T>(values: &mut Vec<T>) -> Vec<T> {

@@ -73,7 +73,7 @@ pub enum OnUnfit {
     /// The table stops, with an error that names the column and the kind of value.
     #[default]
     Halt,
-    /// The value becomes null and is counted. Never applies to a column that identifies rows.
+    /// The value becomes null and is counted. Never applies to a column of the key.
     Null,
 }
 

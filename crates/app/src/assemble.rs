@@ -1,0 +1,243 @@
+//! Names every part of a run and puts them together.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use capture::postgres::{self, ByteSize, CopyConfig, PostgresConfig, Resume, Secret, WalBudget, WalPolicy};
+use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Problem, Result, Severity, TableCheckpoint, TableName, TableSchema};
+use gate::{Gate, Means, Policy};
+use lake::{Lake, LakeOptions, Layer, WriterOptions};
+use tokio_util::sync::CancellationToken;
+
+use crate::batching::Batching;
+use crate::feed::Feed;
+use crate::keys;
+use crate::pipeline::Pipeline;
+use crate::project::{POLICY_FILE, PROJECT_FILE, Project, SourceEntry};
+use crate::vault::VaultFile;
+use crate::watch::Watch;
+use crate::workers::{Shared, Workers};
+
+/// Opens the project's lake.
+///
+/// # Errors
+/// Those of the lake, and of secret references among its options.
+pub(crate) async fn lake(project: &Project) -> Result<Arc<Lake>> {
+    let options = LakeOptions { store: project.lake_options()?.into_iter().collect() };
+    Lake::open(&project.lake_url(), options).await.map(Arc::new)
+}
+
+/// A source's configuration for the connector, with its secrets resolved.
+pub(crate) fn postgres_config(project: &Project, name: &str, entry: &SourceEntry) -> Result<PostgresConfig> {
+    let section = &entry.postgres;
+    let password = section
+        .password
+        .as_ref()
+        .map(|reference| reference.resolve(&project.dir).map_err(|error| error.context(format!("sources.{name}.postgres.password"))))
+        .transpose()?;
+    let file = |path: &Option<PathBuf>| path.as_ref().map(|path| project.dir.join(path));
+    Ok(PostgresConfig {
+        source: name.to_owned(),
+        url: section.url.clone(),
+        password: password.map(|secret| Secret::new(secret.reveal())),
+        slot: section.slot.clone().unwrap_or_else(|| format!("lockgate_{}", name.to_lowercase())),
+        publication: section.publication.clone(),
+        tables: entry.tables.clone(),
+        sslrootcert: file(&section.sslrootcert),
+        sslcert: file(&section.sslcert),
+        sslkey: file(&section.sslkey),
+        wal_budget: wal_budget(section.wal_budget.as_ref()),
+        copy: CopyConfig { parallel: section.copy_parallel, ..CopyConfig::default() },
+    })
+}
+
+fn wal_budget(budget: Option<&(u64, u64, String)>) -> WalBudget {
+    let Some((warn, critical, policy)) = budget else { return WalBudget::default() };
+    let policy = match policy.as_str() {
+        "spool" => WalPolicy::Spool,
+        "drop_and_repair" => WalPolicy::DropAndRepair,
+        _ => WalPolicy::Pause,
+    };
+    WalBudget { warn: ByteSize(*warn), critical: ByteSize(*critical), policy }
+}
+
+/// Everything that is wrong with the project and can be seen without a network.
+pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, entry) in &project.file.sources {
+        match postgres_config(project, name, entry) {
+            Ok(config) => problems.extend(config.problems().into_iter().map(|problem| Problem {
+                file: PROJECT_FILE.into(),
+                line: Some(entry.postgres.url_line),
+                ..problem
+            })),
+            Err(error) => problems.push(as_problem(PROJECT_FILE, Some(entry.line), &error)),
+        }
+        if let Some((_, _, policy)) = &entry.postgres.wal_budget
+            && !["pause", "spool", "drop_and_repair"].contains(&policy.as_str())
+        {
+            problems.push(Problem {
+                severity: Severity::Error,
+                file: PROJECT_FILE.into(),
+                line: Some(entry.line),
+                what: format!("wal_budget.policy `{policy}` is not known"),
+                fix: "Write `policy: pause`.".into(),
+            });
+        }
+    }
+    match Policy::parse(&project.policy_text, POLICY_FILE) {
+        Ok(policy) => {
+            if let Err(error) = keys::load(policy.keys(), &project.dir) {
+                problems.push(as_problem(POLICY_FILE, None, &error));
+            }
+        }
+        Err(found) => problems.extend(found),
+    }
+    problems
+}
+
+/// An error as a problem of a file.
+pub(crate) fn as_problem(file: &str, line: Option<u64>, error: &Error) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        file: file.into(),
+        line,
+        what: error.to_string().lines().next().unwrap_or_default().to_owned(),
+        fix: error.how_to_fix().unwrap_or_default().to_owned(),
+    }
+}
+
+/// What every run of a project shares.
+pub(crate) struct Parts {
+    pub(crate) project: Project,
+    pub(crate) lake: Arc<Lake>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) watch: Arc<Watch>,
+}
+
+/// Meets the policy with the tables of the sources.
+///
+/// # Errors
+/// All problems of the policy at once.
+pub(crate) fn compile(
+    project: &Project,
+    tables: &[Arc<TableSchema>],
+    clock: &Arc<dyn Clock>,
+) -> std::result::Result<Gate, Vec<Problem>> {
+    let policy = Policy::parse(&project.policy_text, POLICY_FILE)?;
+    let one = |error: Error| vec![as_problem(POLICY_FILE, None, &error)];
+    let keys = keys::load(policy.keys(), &project.dir).map_err(one)?.map(Arc::new);
+    let vault = VaultFile::open(&project.state_dir()).map_err(one)?;
+    policy.compile(tables, Means { keys, vault: Some(Arc::new(vault)), clock: clock.clone() })
+}
+
+/// Puts one source's run together: reads what the lake has of it, opens the source there, starts reading.
+///
+/// # Errors
+/// Those of the source and of the lake.
+pub(crate) async fn pipeline(
+    parts: &Parts,
+    name: &str,
+    tables: &[TableName],
+    once: bool,
+    stop: CancellationToken,
+) -> Result<Pipeline> {
+    let entry = parts.project.file.sources.get(name).ok_or_else(|| Error::new(Kind::Bug, format!("there is no source {name}")))?;
+    let mut config = postgres_config(&parts.project, name, entry)?;
+    config.tables = tables.iter().map(|table| format!("{}.{}", table.schema, table.table)).collect();
+    let resume = resume(&parts.lake, name).await?;
+    let source = postgres::open(config, resume, parts.clock.clone()).await?;
+    let until = if once { Some(source.end_of_log().await?) } else { None };
+    let shared = Shared {
+        lake: parts.lake.clone(),
+        options: WriterOptions::new(parts.clock.clone(), parts.project.state_dir().join("index")),
+        stamp: serde_json::to_value(parts.gate.stamp())
+            .map_err(|error| Error::new(Kind::Bug, "the policy's stamp is not JSON").source(error))?,
+        clock: parts.clock.clone(),
+    };
+    let commit = &parts.project.file.commit;
+    Ok(Pipeline {
+        feed: Feed::start(source),
+        gate: parts.gate.clone(),
+        workers: Workers::new(shared),
+        lake: parts.lake.clone(),
+        batching: Batching { max_age: Duration::from_secs_f64(commit.max_seconds), max_rows: commit.max_rows },
+        clock: parts.clock.clone(),
+        watch: parts.watch.clone(),
+        until,
+        stop,
+    })
+}
+
+/// What the lake has made durable of a source.
+async fn resume(lake: &Lake, source: &str) -> Result<Resume> {
+    let mut layers: BTreeMap<TableName, Vec<(Layer, TableCheckpoint)>> = BTreeMap::new();
+    for table in lake.tables().await?.into_iter().filter(|table| table.name.source == source) {
+        if let Some(checkpoint) = lake.checkpoint(&table.name, table.layer).await? {
+            layers.entry(table.name).or_default().push((table.layer, checkpoint));
+        }
+    }
+    let tables = layers.into_iter().filter_map(|(table, layers)| Some((table, common(&layers)?))).collect();
+    Ok(Resume { tables, stream: lake.stream_checkpoint(source).await? })
+}
+
+/// What both layers of a table have: the lower boundary, and the chunks that are done in both. A table of which one layer is missing
+/// begins again; the other layer drops what it has already.
+fn common(layers: &[(Layer, TableCheckpoint)]) -> Option<TableCheckpoint> {
+    let [(_, first), (_, second)] = layers else { return None };
+    let stream = lower(first.stream.as_ref(), second.stream.as_ref());
+    let copy = match (&first.copy, &second.copy) {
+        (Some(first), Some(second)) => Some(both(first, second)),
+        (Some(only), None) | (None, Some(only)) => Some(CopyProgress { done: Default::default(), finished: None, ..only.clone() }),
+        (None, None) => None,
+    };
+    Some(TableCheckpoint { stream, copy })
+}
+
+fn lower(first: Option<&Checkpoint>, second: Option<&Checkpoint>) -> Option<Checkpoint> {
+    let (first, second) = (first?, second?);
+    Some(if first.through <= second.through { first.clone() } else { second.clone() })
+}
+
+fn both(first: &CopyProgress, second: &CopyProgress) -> CopyProgress {
+    let mut done = change::ChunkSet::default();
+    for chunk in (0..first.chunks).filter(|chunk| first.done.contains(*chunk) && second.done.contains(*chunk)) {
+        done.insert(chunk);
+    }
+    let finished = first.finished.clone().zip(second.finished.clone()).map(|(first, second)| first.max(second));
+    CopyProgress { done, finished, ..first.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use change::Position;
+
+    use super::*;
+
+    fn checkpoint(through: u8, done: &[u32]) -> TableCheckpoint {
+        let position = Position::from_bytes(&[through]);
+        let mut copy = CopyProgress { low: Position::default(), plan: "p".into(), chunks: 4, done: Default::default(), finished: None };
+        done.iter().for_each(|chunk| copy.done.insert(*chunk));
+        TableCheckpoint {
+            stream: Some(Checkpoint { stream: "s".into(), through: position, identity: "i".into() }),
+            copy: Some(copy),
+        }
+    }
+
+    #[test]
+    fn a_table_resumes_from_what_both_of_its_layers_have() {
+        let layers = [(Layer::Current, checkpoint(3, &[0, 1, 3])), (Layer::Changes, checkpoint(5, &[1, 2, 3]))];
+        let common = common(&layers).unwrap();
+        assert_eq!(common.stream.unwrap().through, Position::from_bytes(&[3]));
+        let copy = common.copy.unwrap();
+        assert_eq!((0..4).filter(|chunk| copy.done.contains(*chunk)).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn a_table_with_one_layer_begins_again() {
+        assert_eq!(common(&[(Layer::Current, checkpoint(3, &[0]))]), None);
+    }
+}

@@ -1,0 +1,176 @@
+//! `lockgate init`: a starter folder that a live database is read for. Values are looked at in memory and reduced to shapes; none is kept.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use capture::postgres::{self, Described, ValueShape};
+use change::{Error, Kind, Result};
+use gate::{Candidate, Shape, Transform, propose};
+
+use crate::assemble;
+use crate::cli::Init;
+use crate::keys;
+use crate::outcome::Outcome;
+use crate::project::{POLICY_FILE, PROJECT_FILE, PostgresEntry, Project, ProjectFile, SourceEntry};
+use crate::secrets::Reference;
+
+const KEY_FILE: &str = "keys/dev.key";
+
+#[allow(clippy::print_stdout)]
+pub(crate) async fn run(dir: &Path, options: &Init) -> Result<Outcome> {
+    for name in [PROJECT_FILE, POLICY_FILE] {
+        if dir.join(name).exists() {
+            return Err(Error::new(Kind::Config, format!("{} is there already", dir.join(name).display()))
+                .fix("Choose another folder with --dir, or remove the file."));
+        }
+    }
+    let described = match &options.from {
+        Some(url) => describe(dir, url, options).await?,
+        None => Vec::new(),
+    };
+    let url = options.from.as_deref().unwrap_or("postgresql://lockgate@db.internal:5432/claims?sslmode=verify-full");
+    let (policy, found) = policy_text(&described);
+    write_new(&dir.join(PROJECT_FILE), &project_text(url, options))?;
+    write_new(&dir.join(POLICY_FILE), &policy)?;
+    write_ignores(dir)?;
+    keys::make(&dir.join(KEY_FILE))?;
+    println!("wrote {PROJECT_FILE}, {POLICY_FILE} and {KEY_FILE} (keep it secret, and keep a copy) in {}", dir.display());
+    if options.from.is_some() {
+        println!(
+            "{} tables, {} columns: {} masked, {} kept, {} dropped until somebody classifies them",
+            described.len(),
+            found.columns,
+            found.columns - found.kept - found.dropped,
+            found.kept,
+            found.dropped
+        );
+    }
+    println!("next: read {POLICY_FILE} line by line, then run: lockgate --dir {} check --connect", dir.display());
+    Ok(Outcome::Done)
+}
+
+async fn describe(dir: &Path, url: &str, options: &Init) -> Result<Vec<Described>> {
+    let password = Reference::parse(&options.password).map_err(|error| error.context("--password"))?;
+    // A database that asks for no password needs none to be set.
+    let password = Some(password).filter(|password| *password != Reference::Env(DEFAULT_PASSWORD.into()) || is_set(DEFAULT_PASSWORD));
+    let postgres = PostgresEntry { url: url.to_owned(), password, copy_parallel: 1, ..PostgresEntry::default() };
+    let entry = SourceEntry { line: 0, postgres, tables: options.tables.clone() };
+    let project = Project { dir: dir.to_owned(), file: ProjectFile::default(), policy_text: String::new() };
+    let config = assemble::postgres_config(&project, &options.name, &entry)?;
+    if let Some(problem) = config.problems().into_iter().find(|problem| problem.severity == change::Severity::Error) {
+        return Err(Error::new(Kind::Config, problem.what).fix(problem.fix));
+    }
+    let described = postgres::describe(&config).await?;
+    if described.is_empty() {
+        let what = format!("no table matches {}", options.tables.join(", "));
+        return Err(Error::new(Kind::Config, what).fix("Give --tables a pattern such as public.*, and grant USAGE on the schema."));
+    }
+    Ok(described)
+}
+
+const DEFAULT_PASSWORD: &str = "LOCKGATE_SOURCE_PASSWORD";
+
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some()
+}
+
+/// What was proposed, for the summary.
+#[derive(Default)]
+struct Found {
+    columns: usize,
+    kept: usize,
+    dropped: usize,
+}
+
+fn policy_text(described: &[Described]) -> (String, Found) {
+    let mut text = format!(
+        "# Proposed by `lockgate init`: a start, not a review. A column that is not named is never stored.\n\
+         # The transforms are described in docs/guide/policy.md.\n\
+         profile: limited_data_set\nkeys: file:./{KEY_FILE}\ntables:\n"
+    );
+    let mut found = Found::default();
+    if described.is_empty() {
+        text += "  # source.public.members:\n  #   member_id: hmac_token(member)\n";
+    }
+    for table in described {
+        let schema = &table.schema;
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {}:", quoted(&schema.table.to_string()));
+        let key = schema.identity_columns();
+        for (index, column) in schema.columns.iter().enumerate() {
+            let proposal = propose(&Candidate {
+                table: &schema.table.table,
+                column: &column.name,
+                source_type: &column.source_type,
+                is_key: key.contains(&index) && matches!(schema.identity, change::Identity::Key(_)),
+                shape: table.shapes.get(index).copied().map_or(Shape::Unknown, shape),
+            });
+            found.columns += 1;
+            found.kept += usize::from(proposal.transform == Transform::Keep);
+            found.dropped += usize::from(proposal.transform == Transform::Drop);
+            let _ = writeln!(text, "    {}: {:<28} # {}; {}", quoted(&column.name), proposal.transform, column.source_type, proposal.why);
+        }
+    }
+    (text, found)
+}
+
+/// A name as a YAML key.
+fn quoted(name: &str) -> String {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') && name.starts_with(|c: char| c.is_ascii_alphabetic());
+    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")) }
+}
+
+/// What the connector saw, in the gate's words.
+fn shape(seen: ValueShape) -> Shape {
+    match seen {
+        ValueShape::Unknown => Shape::Unknown,
+        ValueShape::FewValues => Shape::FewValues,
+        ValueShape::ManyValues => Shape::ManyValues,
+        ValueShape::Prose => Shape::Prose,
+        ValueShape::Ssn => Shape::Ssn,
+        ValueShape::Mbi => Shape::Mbi,
+        ValueShape::Npi => Shape::Npi,
+        ValueShape::Phone => Shape::Phone,
+        ValueShape::Email => Shape::Email,
+        ValueShape::Network => Shape::Network,
+        ValueShape::Date => Shape::Date,
+        ValueShape::Account => Shape::Account,
+    }
+}
+
+fn project_text(url: &str, options: &Init) -> String {
+    let tables: Vec<String> = options.tables.iter().map(|table| format!("\"{table}\"")).collect();
+    format!(
+        "lake: ./lake                          # or s3://bucket/prefix, az://container/prefix, gs://bucket/prefix\n\
+         sources:\n  {name}:\n    postgres:\n      url: {url}\n{password}      slot: lockgate_{slot}\n      \
+         wal_budget: {{ warn: 4GiB, critical: 10GiB, policy: pause }}\n    tables: [{tables}]\n\
+         commit: {{ max_seconds: 5, max_rows: 200000 }}\n",
+        name = options.name,
+        password = if options.password == format!("${{env:{DEFAULT_PASSWORD}}}") && !is_set(DEFAULT_PASSWORD) {
+            format!("      # password: {}\n", options.password)
+        } else {
+            format!("      password: {}\n", options.password)
+        },
+        slot = options.name.to_lowercase(),
+        tables = tables.join(", ")
+    )
+}
+
+/// Keys and state never reach version control.
+fn write_ignores(dir: &Path) -> Result<()> {
+    let path = dir.join(".gitignore");
+    if path.exists() {
+        return Ok(());
+    }
+    write_new(&path, "/keys/\n/.lockgate/\n/lake/\n")
+}
+
+fn write_new(path: &Path, text: &str) -> Result<()> {
+    let failed = |error: std::io::Error| {
+        Error::new(Kind::Config, format!("cannot write {}", path.display())).source(error).fix("Choose a folder that you may write to.")
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    std::fs::write(path, text).map_err(failed)
+}

@@ -1,0 +1,7 @@
+//! One file for each subcommand.
+
+pub(crate) mod check;
+pub(crate) mod init;
+pub(crate) mod query;
+pub(crate) mod run;
+pub(crate) mod status;

@@ -1,0 +1,183 @@
+//! `lockgate status`: what the lake holds, how far behind it is, and what is stopped.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use capture::postgres;
+use change::{Clock, Result, TableName};
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use indicatif::{HumanBytes, HumanCount};
+use lake::{Lake, Layer, TableStatus};
+use serde::Serialize;
+
+use crate::assemble;
+use crate::cli::Status;
+use crate::clock::SystemClock;
+use crate::outcome::{Outcome, refused};
+use crate::project::Project;
+use crate::watch::Seen;
+
+/// One table, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Line {
+    table: String,
+    rows: u64,
+    files: u64,
+    bytes: u64,
+    version: u64,
+    changes_version: Option<u64>,
+    /// Seconds since the last commit of the table.
+    committed_seconds_ago: Option<f64>,
+    copied: bool,
+    chunks_done: u64,
+    chunks: u64,
+    dropped_columns: Vec<String>,
+    stopped: Option<String>,
+}
+
+/// One source, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct SourceLine {
+    source: String,
+    lag_bytes: Option<u64>,
+    retained_bytes: Option<u64>,
+    retention_left_bytes: Option<u64>,
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    lake: String,
+    sources: Vec<SourceLine>,
+    tables: Vec<Line>,
+    last_error: Option<String>,
+}
+
+pub(crate) async fn run(dir: &Path, options: &Status) -> Result<Outcome> {
+    let project = match Project::read(dir) {
+        Ok(project) => project,
+        Err(problems) => return refused(&problems),
+    };
+    let report = report(&project).await?;
+    if options.json {
+        print_json(&report)?;
+    } else {
+        print_tables(&report);
+    }
+    let held = report.tables.iter().any(|line| line.stopped.is_some());
+    Ok(if held { Outcome::Held } else { Outcome::Done })
+}
+
+async fn report(project: &Project) -> Result<Report> {
+    let lake = assemble::lake(project).await?;
+    let seen = Seen::load(&project.state_dir());
+    let clock = SystemClock::new();
+    let mut sources = Vec::new();
+    for (name, entry) in &project.file.sources {
+        let lag = match assemble::postgres_config(project, name, entry) {
+            Ok(config) => postgres::lag(&config).await,
+            Err(error) => Err(error),
+        };
+        sources.push(SourceLine {
+            source: name.clone(),
+            lag_bytes: lag.as_ref().ok().map(|lag| lag.confirmed_bytes),
+            retained_bytes: lag.as_ref().ok().map(|lag| lag.retained_bytes),
+            retention_left_bytes: lag.as_ref().ok().and_then(|lag| lag.retention_left_bytes),
+            error: lag.err().map(|error| error.to_string()),
+        });
+    }
+    Ok(Report {
+        lake: project.lake_url(),
+        sources,
+        tables: lines(&lake, seen.as_ref(), clock.now()).await?,
+        last_error: seen.and_then(|seen| seen.last_error),
+    })
+}
+
+async fn lines(lake: &Arc<Lake>, seen: Option<&Seen>, now: change::Timestamp) -> Result<Vec<Line>> {
+    let mut found: BTreeMap<TableName, BTreeMap<Layer, TableStatus>> = BTreeMap::new();
+    for table in lake.tables().await? {
+        let status = lake.status(&table.name, table.layer).await?;
+        found.entry(table.name).or_default().insert(table.layer, status);
+    }
+    let line = |(name, mut layers): (TableName, BTreeMap<Layer, TableStatus>)| {
+        let changes_version = layers.get(&Layer::Changes).map(|status| status.version);
+        let status = layers.remove(&Layer::Current)?;
+        let table = name.to_string();
+        let last = seen.and_then(|seen| seen.tables.get(&table));
+        let copy = status.checkpoint.copy.as_ref();
+        Some(Line {
+            rows: status.rows,
+            files: status.files,
+            bytes: status.bytes,
+            version: status.version,
+            changes_version,
+            committed_seconds_ago: status.committed_at.map(|at| (now - at) as f64 / 1e6),
+            copied: copy.is_some_and(|copy| copy.finished.is_some()),
+            chunks_done: copy.map_or(0, |copy| copy.done.len()),
+            chunks: copy.map_or(0, |copy| u64::from(copy.chunks)),
+            dropped_columns: last.map(|last| last.dropped_columns.clone()).unwrap_or_default(),
+            stopped: last.and_then(|last| last.stopped.clone()),
+            table,
+        })
+    };
+    Ok(found.into_iter().filter_map(line).collect())
+}
+
+#[allow(clippy::print_stdout)]
+fn print_json(report: &Report) -> Result<()> {
+    let text = serde_json::to_string_pretty(report)
+        .map_err(|error| change::Error::new(change::Kind::Bug, "the status is not JSON").source(error))?;
+    println!("{text}");
+    Ok(())
+}
+
+#[allow(clippy::print_stdout)]
+fn print_tables(report: &Report) {
+    println!("lake: {}", report.lake);
+    for source in &report.sources {
+        match (&source.error, source.lag_bytes, source.retained_bytes) {
+            (Some(error), ..) => println!("source {}: not reached: {error}", source.source),
+            (None, lag, retained) => println!(
+                "source {}: {} behind, keeps {} of log{}",
+                source.source,
+                HumanBytes(lag.unwrap_or_default()),
+                HumanBytes(retained.unwrap_or_default()),
+                source.retention_left_bytes.map(|left| format!(", {} left", HumanBytes(left))).unwrap_or_default(),
+            ),
+        }
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["table", "rows", "files", "size", "version", "committed", "state"]);
+    for line in &report.tables {
+        let state = match (&line.stopped, line.copied) {
+            (Some(_), _) => "STOPPED".to_owned(),
+            (None, false) => format!("copying {}/{}", line.chunks_done, line.chunks),
+            (None, true) => "following".to_owned(),
+        };
+        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+        let committed = line.committed_seconds_ago.map(|seconds| format!("{seconds:.0} s ago")).unwrap_or_default();
+        table.add_row([
+            Cell::new(&line.table),
+            right(HumanCount(line.rows).to_string()),
+            right(line.files.to_string()),
+            right(HumanBytes(line.bytes).to_string()),
+            right(line.version.to_string()),
+            right(committed),
+            Cell::new(state),
+        ]);
+    }
+    println!("{table}");
+    for line in &report.tables {
+        if let Some(why) = &line.stopped {
+            println!("{} is stopped: {why}", line.table);
+        }
+        if !line.dropped_columns.is_empty() {
+            println!("{}: not stored, because no rule names them: {}", line.table, line.dropped_columns.join(", "));
+        }
+    }
+    if let Some(error) = &report.last_error {
+        println!("last error of the run: {error}");
+    }
+}

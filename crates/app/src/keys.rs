@@ -1,0 +1,99 @@
+//! The key file: read with care for its mode, made by `init`.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use change::{Error, Kind, Result};
+use gate::KeyRing;
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use zeroize::Zeroizing;
+
+/// Reads the keys that the policy refers to (`file:./keys/dev.key`); `None` when it needs none.
+///
+/// # Errors
+/// `Config` for a reference that this version does not know; `Privacy` when the file is missing, readable by others, or not a key file.
+pub(crate) fn load(reference: Option<&str>, project: &Path) -> Result<Option<KeyRing>> {
+    let Some(reference) = reference else { return Ok(None) };
+    let path = path(reference, project)?;
+    let wrong = |what: String, fix: &str| Error::new(Kind::Privacy, what).fix(fix);
+    let mode = std::fs::metadata(&path)
+        .map_err(|error| {
+            wrong(format!("cannot read the key file {}", path.display()), "Restore it from where you keep keys: a new one makes other tokens.")
+                .source(error)
+        })?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0 {
+        return Err(wrong(
+            format!("the key file {} is open to other users (mode {:o})", path.display(), mode & 0o777),
+            &format!("Run: chmod 600 {}", path.display()),
+        ));
+    }
+    let text = std::fs::read_to_string(&path)
+        .map(Zeroizing::new)
+        .map_err(|error| wrong(format!("cannot read the key file {}", path.display()), "Make it readable for this user.").source(error))?;
+    KeyRing::parse(&text).map(Some).map_err(|error| error.context(path.display()))
+}
+
+/// Makes a key file with a fresh key, mode 0600; an existing file is left as it is.
+pub(crate) fn make(path: &Path) -> Result<bool> {
+    if path.exists() {
+        return Ok(false);
+    }
+    let failed = |error: std::io::Error| {
+        Error::new(Kind::Config, format!("cannot write the key file {}", path.display())).source(error)
+    };
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    OsRng.try_fill_bytes(&mut *bytes).map_err(|error| {
+        Error::new(Kind::Unavailable, "the system gave no random numbers for a key").source(error)
+    })?;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let text = KeyRing::generate("default", bytes)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(true)
+}
+
+fn path(reference: &str, project: &Path) -> Result<PathBuf> {
+    match reference.split_once(':') {
+        Some(("file", path)) if !path.is_empty() => Ok(project.join(path)),
+        Some((manager @ ("vault" | "aws-kms" | "azure-kv" | "gcp-kms"), _)) => {
+            Err(Error::new(Kind::Config, format!("policy.yaml: keys from {manager} are not supported by this version"))
+                .fix("Let the manager write the key file, and write `keys: file:PATH`."))
+        }
+        _ => Err(Error::new(Kind::Config, "policy.yaml: `keys` is not a reference to keys").fix("Write `keys: file:./keys/dev.key`.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_made_key_file_is_private_and_read_back_and_an_open_one_is_refused() {
+        let folder = std::env::temp_dir().join(format!("lockgate-keys-{}", std::process::id()));
+        let path = folder.join("keys/dev.key");
+        assert!(make(&path).unwrap());
+        assert!(!make(&path).unwrap(), "a key is never replaced");
+        assert!(load(Some("file:keys/dev.key"), &folder).unwrap().is_some());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let Err(error) = load(Some("file:keys/dev.key"), &folder) else { panic!("an open key file was taken") };
+        assert!(error.how_to_fix().unwrap().contains("chmod 600"));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_policy_without_keys_needs_no_file_and_other_places_are_named() {
+        assert!(load(None, Path::new(".")).unwrap().is_none());
+        for reference in ["vault:transit/lockgate", "hunter2"] {
+            let Err(error) = load(Some(reference), Path::new(".")) else { panic!("{reference} was taken") };
+            assert_eq!(error.kind(), Kind::Config);
+            assert!(!error.to_string().contains("hunter2"));
+        }
+    }
+}

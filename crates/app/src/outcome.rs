@@ -1,0 +1,63 @@
+//! How a command ends: what is printed last, and the exit code.
+
+use std::process::ExitCode;
+
+use change::{Error, Problem, Result, Severity};
+
+use crate::error_policy::exit_code;
+
+/// A command that came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Exit code 0.
+    Done,
+    /// The user must fix something that was printed: exit code 1.
+    ToFix,
+    /// Quality or privacy stopped at least one table: exit code 3.
+    Held,
+}
+
+/// Prints the error, if any, and makes the exit code.
+#[allow(clippy::print_stderr)]
+pub(crate) fn finish(done: Result<Outcome>) -> ExitCode {
+    match done {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::ToFix) => ExitCode::from(1),
+        Ok(Outcome::Held) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(exit_code(error.kind()))
+        }
+    }
+}
+
+/// A panic prints where it happened and never what with: its message could hold a row value.
+#[allow(clippy::print_stderr)]
+pub(crate) fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_else(|| "an unknown place".into());
+        eprintln!("error: Lockgate has a defect at {place}; nothing that was confirmed is lost\n  fix: Start it again, and report this line.");
+    }));
+}
+
+/// Prints problems, worst last so that it stays on the screen, and says whether any is an error.
+#[allow(clippy::print_stderr)]
+pub(crate) fn print_problems(problems: &[Problem]) -> bool {
+    let mut sorted: Vec<&Problem> = problems.iter().collect();
+    sorted.sort_by_key(|problem| problem.severity);
+    for problem in &sorted {
+        eprintln!("{problem}");
+    }
+    sorted.iter().any(|problem| problem.severity == Severity::Error)
+}
+
+/// Problems as one error, for a command that cannot go on.
+pub(crate) fn refused(problems: &[Problem]) -> Result<Outcome> {
+    print_problems(problems);
+    Ok(Outcome::ToFix)
+}
+
+/// The end of a task that should not have ended.
+pub(crate) fn lost_task(error: tokio::task::JoinError) -> Error {
+    Error::new(change::Kind::Bug, "a task of the run ended without an answer").source(error)
+}

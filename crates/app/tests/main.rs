@@ -1,0 +1,12 @@
+//! The whole program against a real Postgres that the tests start themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
+
+mod e2e {
+    mod bad_input;
+    mod copy_and_follow;
+    mod crashes;
+    mod foreign_readers;
+    mod leaks;
+    mod project;
+    mod shapes;
+}

@@ -1,0 +1,231 @@
+//! What a column's name says about the person: the 18 classes of 45 CFR 164.514(b)(2)(i), and what is near them.
+
+/// What a column seems to hold, by its name alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// A: names, and what people log in with.
+    Name,
+    /// B: a street address or a point on the map.
+    Street,
+    /// B: a city, county or another part of a state.
+    Place,
+    /// B: a ZIP code.
+    Zip,
+    /// B: a state, which may stay.
+    State,
+    /// C: the date of birth.
+    Birth,
+    /// C: the date of death.
+    Death,
+    /// C: an age.
+    Age,
+    /// C: any other date.
+    Date,
+    /// D, E: phone and fax numbers.
+    Phone,
+    /// F: e-mail addresses.
+    Email,
+    /// G: social security and tax numbers.
+    Ssn,
+    /// H: medical record numbers.
+    MedicalRecord,
+    /// I: health plan beneficiary numbers.
+    HealthPlan,
+    /// J: account numbers.
+    Account,
+    /// K: certificates and licences.
+    Licence,
+    /// L: vehicles.
+    Vehicle,
+    /// M: devices.
+    Device,
+    /// N, O: web and network addresses.
+    Network,
+    /// P, Q: biometrics and pictures.
+    Biometric,
+    /// R: any other unique number or code.
+    Unique,
+    /// Text that may hold any of them.
+    FreeText,
+    /// A code of a public coding system, a kind or a status.
+    Code,
+    /// An amount of money or a quantity.
+    Amount,
+}
+
+/// Words and runs of words that give a class away, apart by commas; the first class with one that is found wins.
+const WORDS: [(Class, &str); 24] = [
+    (Class::Ssn, "ssn, social security, tin, itin, tax id, ein"),
+    (
+        Class::HealthPlan,
+        "mbi, hicn, hic, medicare, medicaid, member id, member number, member no, member key, subscriber, \
+         beneficiary, bene id, policy id, policy number, policy no, insured id, insured number",
+    ),
+    (
+        Class::MedicalRecord,
+        "mrn, medical record, chart, patient id, patient number, patient no, patient key, accession",
+    ),
+    (Class::Birth, "dob, birth, birthday, birthdate, born"),
+    (Class::Death, "death, dod, deceased, died"),
+    (Class::Email, "email, e mail, mail"),
+    (Class::Phone, "phone, telephone, tel, mobile, cell, pager, fax"),
+    (Class::Network, "url, uri, website, homepage, ip, ipv4, ipv6, mac, hostname, cookie, user agent"),
+    (Class::Licence, "license, licence, dea, certificate, passport, driver, permit"),
+    (Class::Vehicle, "vin, plate, vehicle"),
+    (Class::Device, "device, serial, udi, imei, implant"),
+    (
+        Class::Biometric,
+        "fingerprint, biometric, retina, iris, voice, dna, genome, photo, picture, image, avatar, portrait, face",
+    ),
+    (Class::Account, "account, acct, iban, routing, card, bank, control number, control no, invoice"),
+    (
+        Class::FreeText,
+        "note, notes, comment, comments, remark, remarks, description, memo, narrative, text, message, body, \
+         details, history, report, summary, document, payload, raw, json, xml",
+    ),
+    (Class::Zip, "zip, zipcode, zip4, postal, postcode"),
+    (
+        Class::Street,
+        "address, addr, street, apt, apartment, suite, latitude, longitude, lat, lon, lng, geo, geocode, location",
+    ),
+    (Class::Place, "city, town, county, district, precinct, tract, neighborhood"),
+    (
+        Class::Name,
+        "name, names, surname, lastname, firstname, fullname, middlename, fname, lname, mname, forename, \
+         initials, nickname, alias, maiden, username, login, password, secret, employer, guarantor, contact, \
+         spouse, mother, father, relative",
+    ),
+    (Class::Age, "age"),
+    (Class::Date, "date, dt, day, at, time, timestamp, ts, datetime"),
+    (Class::State, "state, province"),
+    (
+        Class::Unique,
+        "id, ids, uuid, guid, key, number, num, no, nbr, npi, identifier, ref, reference, hash, token, seq",
+    ),
+    (
+        Class::Amount,
+        "amount, amt, paid, charge, charged, allowed, cost, price, copay, coinsurance, deductible, units, qty, \
+         quantity, count, rate, percent, total, balance, billed, fee, discount",
+    ),
+    (
+        Class::Code,
+        "code, cd, type, status, indicator, flag, category, currency, kind, icd, icd9, icd10, diagnosis, dx, cpt, \
+         hcpcs, drg, ndc, loinc, snomed, modifier, revenue, taxonomy, specialty, plan, product, gender, sex, is, \
+         has, active, version, pos",
+    ),
+];
+
+/// The class that a column's name gives away.
+pub fn classify(column: &str) -> Option<Class> {
+    let words = format!(" {} ", words(column).join(" "));
+    let found = |runs: &str| runs.split(", ").any(|run| words.contains(&format!(" {run} ")));
+    WORDS.iter().find(|(_, runs)| found(runs)).map(|(class, _)| *class)
+}
+
+/// Whether the name says that the column holds one of the direct identifiers that a limited data set must not hold (45 CFR 164.514(e)(2)),
+/// or free text, which may hold all of them. `note_type` is about a note and does not hold one.
+pub(crate) fn names_direct_identifier(column: &str) -> bool {
+    use Class as C;
+    const ABOUT: [&str; 8] = ["type", "kind", "status", "category", "indicator", "flag", "count", "language"];
+    let about = words(column).last().is_some_and(|last| ABOUT.contains(&last.as_str()));
+    let direct = [
+        C::Name,
+        C::Street,
+        C::Phone,
+        C::Email,
+        C::Ssn,
+        C::MedicalRecord,
+        C::HealthPlan,
+        C::Account,
+        C::Licence,
+        C::Vehicle,
+        C::Device,
+        C::Network,
+        C::Biometric,
+        C::FreeText,
+    ];
+    !about && classify(column).is_some_and(|class| direct.contains(&class))
+}
+
+/// A name's words in lower case: `memberId`, `MEMBER_ID` and `memberid` are all `member id`.
+pub(crate) fn words(name: &str) -> Vec<String> {
+    const STEMS: [&str; 9] =
+        ["member", "patient", "claim", "provider", "subscriber", "account", "policy", "encounter", "person"];
+    let mut words: Vec<String> = Vec::new();
+    let mut previous = '_';
+    for character in name.chars() {
+        if character.is_alphanumeric() {
+            let starts = !previous.is_alphanumeric() || (previous.is_lowercase() && character.is_uppercase());
+            if starts {
+                words.push(String::new());
+            }
+            if let Some(word) = words.last_mut() {
+                word.extend(character.to_lowercase());
+            }
+        }
+        previous = character;
+    }
+    words
+        .into_iter()
+        .flat_map(|word| match word.strip_suffix("id").filter(|stem| STEMS.contains(stem)) {
+            Some(stem) => vec![stem.to_owned(), "id".to_owned()],
+            None => vec![word],
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_give_their_class_away() {
+        let cases = [
+            ("member_id", Some(Class::HealthPlan)),
+            ("memberId", Some(Class::HealthPlan)),
+            ("MEMBERID", Some(Class::HealthPlan)),
+            ("patient_ssn", Some(Class::Ssn)),
+            ("mbi", Some(Class::HealthPlan)),
+            ("MRN", Some(Class::MedicalRecord)),
+            ("birthDate", Some(Class::Birth)),
+            ("dob", Some(Class::Birth)),
+            ("last_name", Some(Class::Name)),
+            ("employer_name", Some(Class::Name)),
+            ("home_phone", Some(Class::Phone)),
+            ("e_mail", Some(Class::Email)),
+            ("email_address", Some(Class::Email)),
+            ("ip_address", Some(Class::Network)),
+            ("addr_line1", Some(Class::Street)),
+            ("county_code", Some(Class::Place)),
+            ("zip_code", Some(Class::Zip)),
+            ("state", Some(Class::State)),
+            ("date_of_death", Some(Class::Death)),
+            ("service_from_date", Some(Class::Date)),
+            ("updated_at", Some(Class::Date)),
+            ("age", Some(Class::Age)),
+            ("patient_account_no", Some(Class::Account)),
+            ("drivers_license_no", Some(Class::Licence)),
+            ("vin", Some(Class::Vehicle)),
+            ("implant_serial", Some(Class::Device)),
+            ("photo", Some(Class::Biometric)),
+            ("note_text", Some(Class::FreeText)),
+            ("claim_id", Some(Class::Unique)),
+            ("paid_amount", Some(Class::Amount)),
+            ("procedure_code", Some(Class::Code)),
+            ("thing", None),
+            ("coverage", None),
+        ];
+        for (name, class) in cases {
+            assert_eq!(classify(name), class, "{name}");
+        }
+    }
+    #[test]
+    fn a_column_about_an_identifier_is_not_one() {
+        for direct in ["note", "phone", "home_address", "member_id", "ssn", "device_serial", "lat"] {
+            assert!(names_direct_identifier(direct), "{direct}");
+        }
+        for other in ["note_type", "phone_status", "city", "claim_id", "paid_amount", "thing"] {
+            assert!(!names_direct_identifier(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What a policy's rules say together: domains, keys, and whether they carry the claimed profile.
+
+use std::collections::BTreeMap;
+
+use super::Policy;
+use crate::report::Report;
+use crate::{Profile, Transform};
+
+/// Adds everything that is wrong with the rules as a whole.
+pub(super) fn check(policy: &Policy, report: &mut Report) {
+    check_profile(policy, report);
+    check_domains(policy, report);
+    let first_token = policy.rules().find(|(_, rule)| rule.transform.domain().is_some());
+    if let (None, Some((_, rule))) = (&policy.keys, first_token) {
+        let what = format!("`{}` needs keys, and the policy names none", rule.transform);
+        report.error(
+            rule.line,
+            what,
+            "Add `keys: file:./keys/dev.key` to the policy (`lockgate init` makes the file).",
+        );
+    }
+}
+
+fn check_profile(policy: &Policy, report: &mut Report) {
+    for (table, rule) in policy.rules() {
+        if let Some(breach) = policy.profile.breach(rule) {
+            let what = format!(
+                "`{}` cannot be claimed: {table}.{} passes by `{}`: {}",
+                policy.profile, rule.column, rule.transform, breach.why
+            );
+            report.error(rule.line, what, breach.fix);
+        }
+    }
+    if policy.profile == Profile::Expert && policy.expert.is_none() && !report.has_errors() {
+        report.error(
+            None,
+            "`expert` is claimed, and no determination is named",
+            "Add `expert: { name: ..., method: ..., expires: 2027-06-30 }`.",
+        );
+    }
+}
+
+/// Tokens of one domain must join: one kind of code and one canonical form in all its columns.
+fn check_domains(policy: &Policy, report: &mut Report) {
+    let mut first = BTreeMap::new();
+    for (table, rule) in policy.rules() {
+        let Some(domain) = rule.transform.domain() else { continue };
+        let column = format!("{table}.{}", rule.column);
+        let (before, kind, form) =
+            first.entry(domain).or_insert_with(|| (column.clone(), kind(&rule.transform), rule.form));
+        if *kind != self::kind(&rule.transform) {
+            let what =
+                format!("domain `{domain}` is of `{kind}` for {before} and of `{}` for {column}", rule.transform);
+            report.error(rule.line, what, "The two would not join: use one transform, or another domain.");
+        } else if *form != rule.form {
+            let what =
+                format!("domain `{domain}` has canonical form {form} for {before} and {} for {column}", rule.form);
+            report.error(rule.line, what, "The same value would have two tokens: use one form, or another domain.");
+        }
+    }
+}
+
+fn kind(transform: &Transform) -> &'static str {
+    if matches!(transform, Transform::VaultCode { .. }) { "vault_code" } else { "hmac_token" }
+}

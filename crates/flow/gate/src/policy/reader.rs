@@ -1,0 +1,238 @@
+//! From the text of `policy.yaml` to a [`Policy`], with everything that is wrong in it.
+
+use std::collections::BTreeMap;
+
+use change::{Problem, TableName};
+
+use super::{Expert, INVALID_PERCENT_MAX, OnInvalid, Policy, Rule, TableRules};
+use crate::calendar::Date;
+use crate::canonical::Form;
+use crate::report::{Report, did_you_mean};
+use crate::yaml::{self, Entry, Node, Value};
+use crate::{Profile, Transform, spelling};
+
+const TOP: [&str; 5] = ["profile", "keys", "tables", "expert", "max_invalid_percent"];
+const OPTIONS: [&str; 5] = ["transform", "on_invalid", "canonical", "reason", "reviewer"];
+const EXPERT: [&str; 3] = ["name", "method", "expires"];
+
+/// Reads as much as can be read; the report says what could not.
+pub(super) fn read(text: &str, file: &str) -> Result<(Policy, Report), Vec<Problem>> {
+    let root = yaml::parse(text, file)?;
+    let mut reader = Reader { report: Report::new(file) };
+    let policy = reader.policy(&root, file);
+    Ok((policy, reader.report))
+}
+
+struct Reader {
+    report: Report,
+}
+
+impl Reader {
+    fn policy(&mut self, root: &Node, file: &str) -> Policy {
+        let entries = self.map(root, "the policy");
+        self.known(entries, &TOP, "the policy");
+        let mut policy = Policy {
+            file: file.into(),
+            profile: Profile::None,
+            expert: None,
+            keys: None,
+            invalid_percent_max: INVALID_PERCENT_MAX,
+            tables: BTreeMap::new(),
+        };
+        match find(entries, "profile") {
+            None => self.report.error(
+                root.line,
+                "the policy claims no profile",
+                "Add `profile: limited_data_set` (or safe_harbor, expert, or none to make no claim).",
+            ),
+            Some(node) => policy.profile = self.profile(node),
+        }
+        policy.keys = find(entries, "keys").and_then(|node| self.text(node, "`keys`"));
+        policy.expert = find(entries, "expert").and_then(|node| self.expert(node));
+        if let Some(node) = find(entries, "max_invalid_percent") {
+            policy.invalid_percent_max = self.percent(node);
+        }
+        match find(entries, "tables") {
+            None => self.report.error(root.line, "the policy names no table", "Add `tables:` with a rule per column."),
+            Some(node) => {
+                for entry in self.map(node, "`tables`") {
+                    self.table(entry, &mut policy);
+                }
+            }
+        }
+        policy
+    }
+
+    fn profile(&mut self, node: &Node) -> Profile {
+        let Some(text) = self.text(node, "`profile`") else { return Profile::None };
+        Profile::ALL.into_iter().find(|profile| profile.name() == text).unwrap_or_else(|| {
+            let names = Profile::ALL.map(Profile::name);
+            let fix = match did_you_mean(&text, names) {
+                Some(meant) => format!("Did you mean `{meant}`?"),
+                None => format!("Use one of {}.", names.join(", ")),
+            };
+            self.report.error(node.line, format!("there is no profile `{text}`"), fix);
+            Profile::None
+        })
+    }
+
+    fn expert(&mut self, node: &Node) -> Option<Expert> {
+        let entries = self.map(node, "`expert`");
+        self.known(entries, &EXPERT, "`expert`");
+        let mut text = |key: &str| match find(entries, key) {
+            Some(node) => self.text(node, &format!("`{key}`")).map(|text| (node.line, text)),
+            None => {
+                let fix = "An expert's determination is on file with name, method and expires: 2027-06-30.";
+                self.report.error(node.line, format!("`expert` does not say `{key}`"), fix);
+                None
+            }
+        };
+        let (name, method, expires) = (text("name"), text("method"), text("expires"));
+        let (line, expires) = expires?;
+        let date = Date::parse(&expires);
+        if date.is_none() {
+            self.report.error(line, format!("`{expires}` is not a date"), "Write it like 2027-06-30.");
+        }
+        name.and(method)?;
+        Some(Expert { line, expires: date? })
+    }
+
+    fn percent(&mut self, node: &Node) -> f64 {
+        let text = self.text(node, "`max_invalid_percent`").unwrap_or_default();
+        let number = text.trim_end_matches('%').trim_end().parse::<f64>().ok();
+        number.filter(|number| (0.0..=100.0).contains(number)).unwrap_or_else(|| {
+            let what = format!("`max_invalid_percent` cannot be `{text}`");
+            self.report.error(node.line, what, "Write a number from 0 to 100, like 0.1.");
+            INVALID_PERCENT_MAX
+        })
+    }
+
+    fn table(&mut self, entry: &Entry, policy: &mut Policy) {
+        let mut parts = entry.key.splitn(3, '.');
+        let (Some(source), Some(schema), Some(table)) = (parts.next(), parts.next(), parts.next()) else {
+            let what = format!("`{}` is not a table's full name", entry.key);
+            self.report.error(entry.line, what, "Write source.schema.table, like claims_db.public.members.");
+            return;
+        };
+        let entries = self.map(&entry.value, &format!("`{}`", entry.key));
+        let columns = entries.iter().filter_map(|column| self.rule(column)).collect();
+        policy.tables.insert(TableName::new(source, schema, table), TableRules { line: entry.line, columns });
+    }
+
+    fn rule(&mut self, entry: &Entry) -> Option<Rule> {
+        let mut rule = Rule {
+            column: entry.key.clone(),
+            line: entry.line,
+            transform: Transform::Drop,
+            on_invalid: OnInvalid::Null,
+            form: Form::Exact,
+            reason: None,
+            reviewer: None,
+        };
+        match &entry.value.value {
+            Value::Scalar(text) => rule.transform = self.transform(text, entry)?,
+            Value::List(_) => {
+                let what = format!("`{}` has a list of rules; a column has exactly one", entry.key);
+                self.report.error(entry.value.line, what, "Keep one transform.");
+                return None;
+            }
+            Value::Map(options) => self.options(options, entry, &mut rule)?,
+        }
+        Some(rule)
+    }
+
+    fn options(&mut self, options: &[Entry], entry: &Entry, rule: &mut Rule) -> Option<()> {
+        let whose = format!("the rule of `{}`", entry.key);
+        self.known(options, &OPTIONS, &whose);
+        let Some(node) = find(options, "transform") else {
+            self.report.error(entry.line, format!("{whose} names no transform"), "Add `transform: drop`.");
+            return None;
+        };
+        rule.transform = self.text(node, "`transform`").and_then(|text| self.transform(&text, entry))?;
+        rule.reason = find(options, "reason").and_then(|node| self.text(node, "`reason`"));
+        rule.reviewer = find(options, "reviewer").and_then(|node| self.text(node, "`reviewer`"));
+        if let Some(node) = find(options, "on_invalid") {
+            rule.on_invalid = self.on_invalid(node)?;
+        }
+        if let Some(node) = find(options, "canonical") {
+            rule.form = self.form(node, &rule.transform)?;
+        }
+        Some(())
+    }
+
+    fn form(&mut self, node: &Node, transform: &Transform) -> Option<Form> {
+        let text = self.text(node, "`canonical`")?;
+        if transform.domain().is_none() {
+            let what = format!("`canonical` means nothing to `{transform}`");
+            self.report.error(node.line, what, "Remove it; it is for hmac_token and vault_code.");
+            return None;
+        }
+        let form = Form::ALL.into_iter().find(|form| form.name() == text);
+        if form.is_none() {
+            let names = Form::ALL.map(Form::name).join(", ");
+            self.report.error(
+                node.line,
+                format!("there is no canonical form `{text}`"),
+                format!("Use one of {names}."),
+            );
+        }
+        form
+    }
+
+    fn transform(&mut self, text: &str, entry: &Entry) -> Option<Transform> {
+        spelling::parse(text)
+            .map_err(|wrong| self.report.error(entry.line, format!("`{}`: {}", entry.key, wrong.what), wrong.fix))
+            .ok()
+    }
+
+    fn on_invalid(&mut self, node: &Node) -> Option<OnInvalid> {
+        let text = self.text(node, "`on_invalid`")?;
+        match text.as_str() {
+            "null" => Some(OnInvalid::Null),
+            "halt" => Some(OnInvalid::Halt),
+            _ => {
+                let what = format!("`on_invalid` cannot be `{text}`");
+                self.report.error(node.line, what, "Use null (the value becomes null and is counted) or halt.");
+                None
+            }
+        }
+    }
+
+    fn map<'a>(&mut self, node: &'a Node, whose: &str) -> &'a [Entry] {
+        match &node.value {
+            Value::Map(entries) => entries,
+            _ => {
+                self.report.error(
+                    node.line,
+                    format!("{whose} must be a mapping"),
+                    "Write `name: value` lines below it.",
+                );
+                &[]
+            }
+        }
+    }
+
+    fn text(&mut self, node: &Node, whose: &str) -> Option<String> {
+        match &node.value {
+            Value::Scalar(text) if !text.is_empty() => Some(text.clone()),
+            _ => {
+                self.report.error(node.line, format!("{whose} must be text"), "Write one value behind the colon.");
+                None
+            }
+        }
+    }
+
+    fn known(&mut self, entries: &[Entry], known: &[&'static str], whose: &str) {
+        for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
+            let fix = match did_you_mean(&entry.key, known.iter().copied()) {
+                Some(meant) => format!("Did you mean `{meant}`?"),
+                None => format!("Remove it; known are {}.", known.join(", ")),
+            };
+            self.report.error(entry.line, format!("{whose} has no option `{}`", entry.key), fix);
+        }
+    }
+}
+
+fn find<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Node> {
+    entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+}

@@ -1,0 +1,245 @@
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use change::{Clock, Column, Identity, Problem, Severity, TableName, TableSchema, Timestamp};
+use zeroize::Zeroizing;
+
+use crate::{Gate, KeyRing, Policy, Profile, Vault};
+
+/// 2026-11-21T00:00:00Z, for ever.
+struct StoppedClock;
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        1_795_219_200_000_000
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Numbers its codes, so that a test can foresee them.
+#[derive(Default)]
+struct CountingVault(Mutex<BTreeMap<(String, [u8; 32]), u128>>);
+
+impl Vault for CountingVault {
+    fn codes(&self, domain: &str, index: &[[u8; 32]]) -> change::Result<Vec<[u8; 16]>> {
+        let mut codes = self.0.lock().unwrap();
+        let mut code = |index: &[u8; 32]| {
+            let next = codes.len() as u128 + 1;
+            codes.entry((domain.to_owned(), *index)).or_insert(next).to_be_bytes()
+        };
+        Ok(index.iter().map(&mut code).collect())
+    }
+}
+
+pub(crate) fn keys(first_byte: u8) -> Option<KeyRing> {
+    let key = Zeroizing::new(std::array::from_fn(|index| index as u8 + first_byte));
+    Some(KeyRing::parse(&KeyRing::generate("test", key).unwrap()).unwrap())
+}
+
+/// Compiles with a fixed key, a vault of its own and a clock that stands.
+pub(crate) fn compile(policy: &Policy, tables: &[Arc<TableSchema>]) -> Result<Gate, Vec<Problem>> {
+    policy.compile(tables, keys(0), Some(Arc::new(CountingVault::default())), Arc::new(StoppedClock))
+}
+
+fn members(identity: Identity) -> Arc<TableSchema> {
+    let column = |name: &str, data_type: DataType, source_type: &str| Column {
+        name: name.into(),
+        data_type,
+        nullable: true,
+        source_type: source_type.into(),
+    };
+    let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    Arc::new(TableSchema {
+        table: TableName::new("claims_db", "public", "members"),
+        columns: vec![
+            column("member_id", DataType::Int64, "bigint"),
+            column("ssn", DataType::Utf8, "text"),
+            column("birth_date", DataType::Date32, "date"),
+            column("zip", DataType::Utf8, "character varying(10)"),
+            column("weight", DataType::Float64, "double precision"),
+            column("updated_at", micros, "timestamp with time zone"),
+        ],
+        identity,
+    })
+}
+
+fn policy(rest: &str) -> String {
+    format!("profile: limited_data_set\nkeys: file:./k\ntables:\n  claims_db.public.members:\n{rest}")
+}
+
+/// Everything that `check` would say, from both steps.
+fn problems(text: &str) -> Vec<Problem> {
+    Policy::parse(text, "policy.yaml")
+        .and_then(|policy| compile(&policy, &[members(Identity::Key(vec![0]))]))
+        .map_or_else(|problems| problems, |gate| gate.notes().to_vec())
+}
+
+fn line(problem: &Problem) -> (u64, Severity) {
+    (problem.line.unwrap_or(0), problem.severity)
+}
+
+#[test]
+fn wrong_policies_say_where_and_how_to_mend_it() {
+    let id = "    member_id: hmac_token(member)\n";
+    let wrong = [
+        (policy(&format!("{id}    zip: zipp3\n")), 6, "no transform `zipp3`", "Did you mean `zip3`?"),
+        (policy(&format!("{id}    birthdate: drop\n")), 6, "no column `birthdate`", "Did you mean `birth_date`?"),
+        (policy(&format!("{id}    zip: zip3\n    zip: drop\n")), 7, "already on line 6", "Keep one"),
+        (policy("    member_id: drop\n"), 5, "`drop` would make different rows the same", "hmac_token(domain)"),
+        (policy("    zip: zip3\n"), 4, "member_id identifies the row and has no rule", "hmac_token(domain)"),
+        (policy(&format!("{id}    weight: hmac_token(w)\n")), 6, "weight is double precision", "fits the type"),
+        (policy(&format!("{id}    ssn: keep\n")), 6, "direct identifier", "reviewer"),
+        (policy(&format!("{id}    zip: [zip3, drop]\n")), 6, "list of rules", "one transform"),
+        (policy(&format!("{id}    zip: {{ transform: zip3, on_invalid: pass }}\n")), 6, "cannot be `pass`", "null"),
+        (
+            policy(&format!("{id}    zip: {{ transform: zip3, on_invald: null }}\n")),
+            6,
+            "no option `on_invald`",
+            "`on_invalid`",
+        ),
+        (
+            policy(&format!("{id}    zip: {{ transform: zip3, canonical: trim }}\n")),
+            6,
+            "means nothing to `zip3`",
+            "Remove",
+        ),
+        (
+            policy("    member_id: { transform: hmac_token(member), canonical: trim }\n"),
+            5,
+            "canonical form `trim`",
+            "hmac_token",
+        ),
+        (
+            policy(&format!("{id}    zip: vault_code(member)\n")),
+            6,
+            "domain `member` is of `hmac_token`",
+            "another domain",
+        ),
+        (
+            policy(&format!("{id}    zip: {{ transform: hmac_token(member), canonical: trim }}\n")),
+            6,
+            "has canonical form exact for",
+            "one form",
+        ),
+        (policy(&format!("{id}    zip:\n")), 6, "no transform", "Use one of"),
+        (
+            policy(id).replace("profile: limited", "profile: limted"),
+            1,
+            "no profile `limted_data_set`",
+            "`limited_data_set`",
+        ),
+        (policy(id).replace("profile: limited_data_set\n", ""), 1, "claims no profile", "Add `profile"),
+        (policy(id).replace("keys: file:./k\n", ""), 4, "needs keys", "Add `keys"),
+        (policy(id).replace("claims_db.public.", ""), 4, "not a table's full name", "source.schema.table"),
+        (policy(id).replace("members:", "membres:"), 4, "no source captures", "claims_db.public.members"),
+        (policy(id).replace("tables", "tabels"), 3, "no option `tabels`", "`tables`"),
+        (policy(id).replace("limited_data_set", "expert"), 0, "no determination", "expires"),
+        (
+            format!("{}expert: {{ name: A, method: B, expires: 2026-11-20 }}\n", policy(id)),
+            6,
+            "expired on 2026-11-20",
+            "renewed",
+        ),
+        (format!("{}expert: {{ name: A, expires: soon }}\n", policy(id)), 6, "does not say `method`", "on file"),
+        (format!("{}max_invalid_percent: many\n", policy(id)), 6, "cannot be `many`", "0 to 100"),
+    ];
+    for (text, at, what, fix) in wrong {
+        let text = if text.contains("expert: {") { text.replace("limited_data_set", "expert") } else { text };
+        let problems = problems(&text);
+        let errors: Vec<&Problem> = problems.iter().filter(|problem| problem.severity == Severity::Error).collect();
+        let found = errors
+            .iter()
+            .any(|problem| problem.line.unwrap_or(0) == at && problem.what.contains(what) && problem.fix.contains(fix));
+        assert!(found, "expected line {at}, {what}, {fix}; got {errors:?} for\n{text}");
+    }
+}
+
+#[test]
+fn all_problems_are_reported_at_once_in_the_order_of_the_file() {
+    let text = policy("    member_id: hmac(member)\n    ssn: kep\n    zip: zip3(\n") + "extra: 1\n";
+    let errors = Policy::parse(&text, "policy.yaml").unwrap_err();
+    let lines: Vec<u64> = errors.iter().map(|problem| problem.line.unwrap()).collect();
+    assert_eq!(lines.len(), 4, "{errors:?}");
+    assert!([5, 6, 7, 8].iter().all(|line| lines.contains(line)), "{lines:?}");
+    assert!(errors.iter().all(|problem| problem.file == "policy.yaml"));
+}
+
+#[test]
+fn a_stronger_claim_than_the_rules_carry_is_refused_and_names_the_columns() {
+    let rules =
+        "    member_id: hmac_token(member)\n    updated_at: date_trunc(month)\n    weight: keep\n    zip: zip3\n";
+    let text = policy(rules).replace("limited_data_set", "safe_harbor");
+    let errors = Policy::parse(&text, "policy.yaml").unwrap_err();
+    assert_eq!(errors.iter().map(line).collect::<Vec<_>>(), [5, 6, 7].map(|line| (line, Severity::Error)));
+    assert!(errors[0].what.contains("claims_db.public.members.member_id") && errors[0].what.contains("164.514(c)(1)"));
+
+    assert_eq!(Policy::parse(&policy(rules), "p").unwrap().claimable(), Profile::LimitedDataSet);
+    let safe = "    member_id: vault_code(member)\n    birth_date: dob_generalise\n    zip: zip3\n    weight: { transform: keep, reason: measured, reviewer: dpo }\n";
+    let safe = Policy::parse(&policy(safe).replace("limited_data_set", "safe_harbor"), "p").unwrap();
+    assert_eq!(safe.claimable(), Profile::SafeHarbor);
+    let none = policy("    member_id: keep\n    ssn: keep\n").replace("limited_data_set", "none");
+    assert_eq!(Policy::parse(&none, "p").unwrap().claimable(), Profile::None);
+}
+
+#[test]
+fn what_nobody_classified_is_listed_and_nothing_stops() {
+    let text = policy("    member_id: hmac_token(member)\n    ssn: drop\n");
+    let policy = Policy::parse(&text, "policy.yaml").unwrap();
+    let mut other = (*members(Identity::InsertOnly)).clone();
+    other.table.table = "audit".into();
+    let gate = compile(&policy, &[members(Identity::Key(vec![0])), Arc::new(other.clone())]).unwrap();
+    let whats: Vec<&str> = gate.notes().iter().map(|problem| problem.what.as_str()).collect();
+    for expected in [
+        "members.birth_date (date) has no rule",
+        "members.zip",
+        "members.weight",
+        "audit has no rule and is not captured",
+    ] {
+        assert!(whats.iter().any(|what| what.contains(expected)), "{expected} in {whats:?}");
+    }
+    assert!(gate.captures(&members(Identity::InsertOnly).table) && !gate.captures(&other.table));
+    assert_eq!(gate.table(&Arc::new(other)).err().unwrap().kind(), change::Kind::Privacy);
+}
+
+#[test]
+fn a_table_without_key_is_warned_of_transforms_that_change_with_the_years() {
+    let policy = Policy::parse(&policy("    birth_date: dob_generalise\n"), "p").unwrap();
+    let gate = compile(&policy, &[members(Identity::WholeRow)]).unwrap();
+    assert!(gate.notes().iter().any(|problem| problem.severity == Severity::Warning && problem.line == Some(5)));
+}
+
+#[test]
+fn missing_means_are_named() {
+    let policy = Policy::parse(&policy("    member_id: hmac_token(member)\n    zip: vault_code(zip)\n"), "p").unwrap();
+    let tables = [members(Identity::Key(vec![0]))];
+    let problems = policy.compile(&tables, None, None, Arc::new(StoppedClock)).err().unwrap();
+    let is_error = |problem: &&Problem| problem.severity == Severity::Error;
+    let errors: Vec<&str> = problems.iter().filter(is_error).map(|problem| problem.what.as_str()).collect();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].contains("`file:./k` are not there") && errors[1].contains("needs a vault"));
+}
+
+#[test]
+fn the_stamp_follows_the_meaning_and_not_the_spelling() {
+    let stamp = |text: &str, first_byte: u8| {
+        let policy = Policy::parse(text, "p").unwrap();
+        let tables = [members(Identity::Key(vec![0]))];
+        policy.compile(&tables, keys(first_byte), None, Arc::new(StoppedClock)).unwrap().stamp().clone()
+    };
+    let first = stamp(&policy("    member_id: hmac_token(member)\n    zip: zip3\n"), 0);
+    let same =
+        policy("    zip: { transform: zip3, reason: x }\n    # a comment\n    member_id: hmac_token( member )\n");
+    assert_eq!(stamp(&same, 0), first);
+    let other = stamp(&policy("    member_id: hmac_token(member)\n    zip: drop\n"), 0);
+    assert_ne!(other.policy_hash, first.policy_hash);
+    assert!(other.continues(&first).is_ok());
+
+    let error = stamp(&same, 1).continues(&first).unwrap_err();
+    assert_eq!(error.kind(), change::Kind::Privacy);
+    assert!(error.what().contains("epoch 1"));
+}

@@ -1,0 +1,230 @@
+use change::Result;
+
+use super::KeyHash;
+use super::block::{BLOCK_BYTES, BLOCK_ENTRIES, BLOCKS_AT, Block};
+use super::disk::{NamedFile, damaged};
+
+/// A map from hash to 64 bits in a file of blocks; the caller owns what stands before the first block.
+///
+/// The share of entries above which it doubles is [`LOAD_MAX`]. Hashes fill blocks like balls thrown at random: at that load a block of
+/// [`BLOCK_ENTRIES`] holds 100 on average, and the odds that one is full are below 10^-8; then the file doubles early, which costs
+/// time and nothing else.
+pub(super) struct BlockMap {
+    file: NamedFile,
+    log2_blocks: u32,
+    entries: u64,
+}
+
+/// In hundredths.
+const LOAD_MAX: u64 = 60;
+/// Below this load, in hundredths, a full block is no accident: the hashes are not random.
+const LOAD_SUSPECT: u64 = 5;
+/// With fewer blocks than this, chance may well fill one.
+const LOG2_BLOCKS_SMALL: u32 = 6;
+/// From this many keys of one block on, it is read whole.
+const KEYS_FOR_WHOLE_BLOCK: usize = 3;
+/// Blocks that are read or written at once by sequential work.
+const BLOCKS_AT_ONCE: usize = 256;
+
+impl BlockMap {
+    /// An empty map of `1 << log2_blocks` blocks.
+    pub(super) fn create(file: NamedFile, log2_blocks: u32) -> Result<Self> {
+        let mut writer = BlockWriter::new(&file);
+        let mut block = Block::unloaded(0);
+        for number in 0..1 << log2_blocks {
+            block.start_empty(number);
+            writer.push(&mut block)?;
+        }
+        writer.finish()?;
+        Ok(Self { file, log2_blocks, entries: 0 })
+    }
+
+    /// A map that is in the file already; the file's size must fit.
+    pub(super) fn open(file: NamedFile, log2_blocks: u32, entries: u64) -> Result<Self> {
+        let wanted = BLOCKS_AT + (BLOCK_BYTES as u64) * (1 << log2_blocks);
+        if file.len()? != wanted {
+            return Err(damaged(
+                file.path(),
+                &format!("the file does not have the {wanted} bytes that its header says"),
+            ));
+        }
+        Ok(Self { file, log2_blocks, entries })
+    }
+
+    pub(super) fn file(&self) -> &NamedFile {
+        &self.file
+    }
+
+    pub(super) fn log2_blocks(&self) -> u32 {
+        self.log2_blocks
+    }
+
+    pub(super) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// What lies under each of the keys, in their order. Reads every block once.
+    pub(super) fn get(&self, keys: &[KeyHash]) -> Result<Vec<Option<u64>>> {
+        let mut order: Vec<(KeyHash, u32)> = keys.iter().copied().zip(0..).collect();
+        order.sort_unstable();
+        let mut found = vec![None; keys.len()];
+        let mut block = Block::unloaded(0);
+        for group in order.chunk_by(|(left, _), (right, _)| self.same_block(*left, *right)) {
+            self.turn(&mut block, group[0].0, group.len())?;
+            for (key, index) in group {
+                found[*index as usize] = block.get(*key, &self.file)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Sets what lies under keys that ascend and differ; `None` removes. False when a block is full: then some of the keys are set, and
+    /// the same call is right again after [`BlockMap::rewrite`] into more blocks.
+    pub(super) fn set(&mut self, ascending: &[(KeyHash, Option<u64>)]) -> Result<bool> {
+        let mut block = Block::unloaded(0);
+        let log2_blocks = self.log2_blocks;
+        for group in ascending.chunk_by(|(left, _), (right, _)| left.block(log2_blocks) == right.block(log2_blocks)) {
+            self.turn(&mut block, group[0].0, group.len())?;
+            let mut entries = self.entries;
+            for (key, payload) in group {
+                let Some(before) = block.set(*key, *payload, &self.file)? else { return Ok(false) };
+                entries += u64::from(payload.is_some());
+                entries -= u64::from(before.is_some());
+            }
+            block.store(&self.file)?;
+            self.entries = entries;
+        }
+        Ok(true)
+    }
+
+    /// Whether the map should double.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.load() > LOAD_MAX
+    }
+
+    /// The same entries in twice as many blocks, or more when chance fills one of those too. `make` gives an empty file.
+    pub(super) fn doubled(&self, mut make: impl FnMut() -> Result<NamedFile>) -> Result<Self> {
+        if self.log2_blocks > LOG2_BLOCKS_SMALL && self.load() < LOAD_SUSPECT {
+            return Err(damaged(self.file.path(), "a block is full while the file is almost empty"));
+        }
+        let mut log2_blocks = self.log2_blocks;
+        loop {
+            log2_blocks += 1;
+            if let Some(map) = self.rewrite(make()?, log2_blocks, |payload| Ok(Some(payload)))? {
+                return Ok(map);
+            }
+        }
+    }
+
+    /// Writes every entry that `keep` returns, as it returns it, into `file`, in `1 << log2_blocks` blocks: at least as many as now.
+    /// Reads and writes sequentially. `None` when a block of the new file is full; then the new file is worth nothing.
+    pub(super) fn rewrite(
+        &self,
+        file: NamedFile,
+        log2_blocks: u32,
+        mut keep: impl FnMut(u64) -> Result<Option<u64>>,
+    ) -> Result<Option<Self>> {
+        let mut entries = 0;
+        let fan = 1 << (log2_blocks - self.log2_blocks);
+        let mut blocks: Vec<Block> = (0..fan).map(Block::unloaded).collect();
+        let mut writer = BlockWriter::new(&file);
+        let mut full = false;
+        self.for_each_block(|number, source| {
+            for (block, target) in blocks.iter_mut().zip(number * fan..) {
+                block.start_empty(target);
+            }
+            for (key, payload) in source.entries() {
+                let Some(payload) = keep(payload)? else { continue };
+                let target = &mut blocks[(key.block(log2_blocks) % fan) as usize];
+                full |= target.set(key, Some(payload), &file)?.is_none();
+                entries += 1;
+            }
+            blocks.iter_mut().try_for_each(|block| writer.push(block))
+        })?;
+        writer.finish()?;
+        Ok((!full).then_some(Self { file, log2_blocks, entries }))
+    }
+
+    /// Hands out every entry, in the order of blocks, and checks every checksum.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(KeyHash, u64) -> Result<()>) -> Result<()> {
+        self.for_each_block(|_, block| block.entries().try_for_each(|(key, payload)| visit(key, payload)))
+    }
+
+    /// Counts the entries anew, after a set that was cut off.
+    pub(super) fn recount(&mut self) -> Result<()> {
+        let mut entries = 0;
+        self.for_each(|_, _| {
+            entries += 1;
+            Ok(())
+        })?;
+        self.entries = entries;
+        Ok(())
+    }
+
+    /// Gives the file another name.
+    pub(super) fn renamed(self, rename: impl FnOnce(NamedFile) -> Result<NamedFile>) -> Result<Self> {
+        Ok(Self { file: rename(self.file)?, log2_blocks: self.log2_blocks, entries: self.entries })
+    }
+
+    fn for_each_block(&self, mut visit: impl FnMut(u64, &Block) -> Result<()>) -> Result<()> {
+        let blocks = 1u64 << self.log2_blocks;
+        let mut bytes = vec![0; BLOCK_BYTES * BLOCKS_AT_ONCE.min(blocks as usize)];
+        let mut block = Block::unloaded(0);
+        for first in (0..blocks).step_by(BLOCKS_AT_ONCE) {
+            self.file.read_at(&mut bytes, BLOCKS_AT + first * BLOCK_BYTES as u64)?;
+            for (number, bytes) in (first..).zip(bytes.chunks_exact(BLOCK_BYTES)) {
+                block.take_bytes(number, bytes, &self.file)?;
+                visit(number, &block)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn turn(&self, block: &mut Block, key: KeyHash, keys: usize) -> Result<()> {
+        block.turn_to(key.block(self.log2_blocks));
+        if keys >= KEYS_FOR_WHOLE_BLOCK { block.load(&self.file) } else { Ok(()) }
+    }
+
+    fn same_block(&self, left: KeyHash, right: KeyHash) -> bool {
+        left.block(self.log2_blocks) == right.block(self.log2_blocks)
+    }
+
+    fn load(&self) -> u64 {
+        self.entries * 100 / ((BLOCK_ENTRIES as u64) << self.log2_blocks)
+    }
+}
+
+/// The smallest number of blocks, as a power of two, that holds so many entries with room to grow by a tenth.
+pub(super) fn log2_blocks_for(entries: u64) -> u32 {
+    let blocks = entries * 11 / 10 * 100 / LOAD_MAX / BLOCK_ENTRIES as u64 + 1;
+    blocks.next_power_of_two().trailing_zeros()
+}
+
+/// Writes blocks one after the other, many at once.
+pub(super) struct BlockWriter<'a> {
+    file: &'a NamedFile,
+    bytes: Vec<u8>,
+    at: u64,
+}
+
+impl<'a> BlockWriter<'a> {
+    pub(super) fn new(file: &'a NamedFile) -> Self {
+        Self { file, bytes: Vec::new(), at: BLOCKS_AT }
+    }
+
+    pub(super) fn push(&mut self, block: &mut Block) -> Result<()> {
+        self.bytes.extend_from_slice(block.sealed());
+        if self.bytes.len() >= BLOCK_BYTES * BLOCKS_AT_ONCE { self.flush() } else { Ok(()) }
+    }
+
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.write_at(&self.bytes, self.at)?;
+        self.at += self.bytes.len() as u64;
+        self.bytes.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+use std::sync::Arc;
+
+use change::{Error, Kind, Result};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::context::SQLOptions;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::TryStreamExt;
+use lake::{Lake, TableVersion};
+
+use crate::catalog::catalogs;
+
+/// A read-only SQL session over a lake.
+pub struct Session {
+    context: SessionContext,
+}
+
+/// The rows of one answer, as they come.
+pub struct Answer(SendableRecordBatchStream);
+
+impl Session {
+    /// Lists the lake's tables; `at` shows each as it was at a version or a time.
+    ///
+    /// # Errors
+    /// Those of the lake.
+    pub async fn open(lake: Arc<Lake>, at: Option<TableVersion>) -> Result<Self> {
+        let tables = lake.tables().await?;
+        let config = SessionConfig::new().with_information_schema(true);
+        let context = SessionContext::new_with_config(config);
+        for (source, catalog) in catalogs(&lake, tables, at.as_ref()) {
+            context.register_catalog(source, catalog);
+        }
+        Ok(Self { context })
+    }
+
+    /// Plans and starts one `SELECT`.
+    ///
+    /// # Errors
+    /// `Config` when the statement is not valid, not read-only, or names a table that is not there; the lake's own otherwise.
+    pub async fn query(&self, sql: &str) -> Result<Answer> {
+        let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let frame = self.context.sql_with_options(sql, read_only).await.map_err(refused)?;
+        frame.execute_stream().await.map(Answer).map_err(refused)
+    }
+}
+
+impl Answer {
+    /// The columns.
+    pub fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    /// The next rows; `None` at the end.
+    ///
+    /// # Errors
+    /// `Unavailable` when a file of the lake cannot be read; `Config` when an expression fails on a value.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        self.0.try_next().await.map_err(refused)
+    }
+}
+
+/// The lake holds cleared values only, so DataFusion's own words may be shown.
+fn refused(error: DataFusionError) -> Error {
+    let (kind, what) = match error.find_root() {
+        DataFusionError::External(_) | DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
+            (Kind::Unavailable, "a table of the lake could not be read")
+        }
+        _ => (Kind::Config, "the statement cannot be run"),
+    };
+    Error::new(kind, what).source(error).fix("List what there is: lockgate query \"SHOW TABLES\"")
+}

@@ -1,0 +1,134 @@
+//! What each chore does.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{cargo, has_cargo, heading, python, root, step, tools};
+use crate::skips;
+
+/// Prints a text for its own sake.
+#[allow(clippy::print_stdout)]
+pub(crate) fn say(text: &str) -> Result<()> {
+    print!("{text}");
+    Ok(())
+}
+
+/// Formats everything.
+pub(crate) fn fmt() -> Result<()> {
+    step("format", &mut cargo(&["fmt", "--all"]))
+}
+
+/// What can be said of the sources without running them.
+pub(crate) fn check() -> Result<()> {
+    step("formatting", &mut cargo(&["fmt", "--all", "--check"]))?;
+    step("house rules", &mut cargo(&["test", "--quiet", "--package", "xtask"]))?;
+    let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    step("clippy", &mut cargo(&clippy))?;
+    deny()
+}
+
+/// Everything that CI runs.
+pub(crate) fn test(arguments: &[String]) -> Result<()> {
+    let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let all = arguments.len();
+    arguments.retain(|argument| *argument != "--no-check");
+    if arguments.len() == all {
+        check()?;
+    }
+    if !arguments.iter().any(|argument| matches!(*argument, "-p" | "--package")) {
+        arguments.extend(["--workspace", "--exclude", "xtask"]);
+    }
+    let skipped = run_tests(&arguments)?;
+    // The doc tests hold what must not compile: a cleared batch from outside the gate, a raw value in a log.
+    step("doc tests", &mut cargo(&["test", "--quiet", "--doc", "--package", "change", "--package", "gate"]))?;
+    for reason in &skipped {
+        heading(reason);
+    }
+    heading(&format!("all tests passed; {} reasons to skip a test", skipped.len()));
+    Ok(())
+}
+
+/// Runs the tests and returns why some did not run.
+fn run_tests(arguments: &[&str]) -> Result<BTreeSet<String>> {
+    let mut skipped = BTreeSet::new();
+    if python().is_none() {
+        skipped.insert("skipped: foreign readers and cloud emulators; scripts/setup.sh test installs them".to_owned());
+    }
+    if has_cargo("nextest") {
+        let report = target()?.join("nextest/default/junit.xml");
+        step("tests", cargo(&["nextest", "run"]).args(arguments))?;
+        skipped.extend(skips::from_report(&report));
+    } else {
+        let mut command = cargo(&["test", "--lib", "--bins", "--tests"]);
+        step("tests", command.args(arguments).args(["--", "--show-output"]))?;
+    }
+    Ok(skipped)
+}
+
+/// Licences, bans and advisories, where cargo-deny is installed.
+fn deny() -> Result<()> {
+    if has_cargo("deny") {
+        return step("licences and advisories", &mut cargo(&["deny", "--log-level", "error", "check"]));
+    }
+    heading("skipped: licences and advisories; `cargo install cargo-deny` makes them checked");
+    Ok(())
+}
+
+/// The demo, with the profile of the tests, so that one build serves both.
+pub(crate) fn demo(arguments: &[String]) -> Result<()> {
+    step("build", &mut cargo(&["build", "--package", "app", "--bin", "lockgate"]))?;
+    step("demo", Command::new(target()?.join("debug/lockgate")).arg("demo").args(arguments))
+}
+
+/// The optimised binary.
+pub(crate) fn build() -> Result<()> {
+    step("optimised build", &mut cargo(&["build", "--release", "--package", "app", "--bin", "lockgate"]))?;
+    let built = target()?.join("release/lockgate");
+    let wanted = root().join("bin/lockgate");
+    fs::create_dir_all(root().join("bin"))?;
+    fs::copy(&built, &wanted).with_context(|| format!("{} cannot be copied to bin/lockgate", built.display()))?;
+    heading("bin/lockgate");
+    Ok(())
+}
+
+/// The raises that the version ranges allow.
+pub(crate) fn up() -> Result<()> {
+    step("update", &mut cargo(&["update"]))?;
+    deny()
+}
+
+/// Every figure.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    step("gate kernels", cargo(&["bench", "--package", "gate"]).args(arguments))
+}
+
+/// What the foreign readers see.
+pub(crate) fn readers(arguments: &[String]) -> Result<()> {
+    if arguments.is_empty() {
+        bail!("which tables? `cargo x readers lake/claims_db/public/members`");
+    }
+    let script = root().join("tests/readers/read.py");
+    step("foreign readers", Command::new(venv()?).arg(script).arg("compare").args(arguments))
+}
+
+/// An emulator in the foreground.
+pub(crate) fn servers(arguments: &[String]) -> Result<()> {
+    let script = root().join("tests/servers/emulator.py");
+    step("emulator", Command::new(venv()?).arg(script).args(arguments).env("LOCKGATE_TOOLS", tools()))
+}
+
+fn venv() -> Result<PathBuf> {
+    python().context("the foreign readers and emulators are not installed; run `scripts/setup.sh test`")
+}
+
+/// Cargo's target folder.
+fn target() -> Result<PathBuf> {
+    let output = cargo(&["metadata", "--no-deps", "--format-version", "1"]).output()?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cargo metadata cannot be read")?;
+    Ok(PathBuf::from(metadata["target_directory"].as_str().context("cargo metadata names no target folder")?))
+}

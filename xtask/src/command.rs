@@ -1,0 +1,62 @@
+//! Running other programs, and where things lie.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// The root of the workspace.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Where `scripts/setup.sh` puts what is not an apt package.
+pub(crate) fn tools() -> PathBuf {
+    env::var_os("LOCKGATE_TOOLS").map_or_else(|| root().join(".tools"), PathBuf::from)
+}
+
+/// The Python that has the foreign readers and emulators, if set-up has made it.
+pub(crate) fn python() -> Option<PathBuf> {
+    Some(tools().join("venv/bin/python")).filter(|python| python.is_file())
+}
+
+/// A `cargo` command in the workspace, which tells the tests where the extra servers lie.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root());
+    command.env("LOCKGATE_TOOLS", tools());
+    // Resolved, because set-up may have moved the servers to where other accounts can reach them and left a link.
+    if let (None, Ok(servers)) = (env::var_os("LOCKGATE_POSTGRES"), tools().join("postgres").canonicalize()) {
+        command.env("LOCKGATE_POSTGRES", servers);
+    }
+    command
+}
+
+/// Whether `cargo <name>` exists.
+pub(crate) fn has_cargo(name: &str) -> bool {
+    let mut command = cargo(&[name, "--version"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Runs a step with its output shown, under a heading; fails when the step does.
+pub(crate) fn step(name: &str, command: &mut Command) -> Result<()> {
+    // How long a step of the build took is of interest to the person who waits: the wall clock is right here.
+    #[allow(clippy::disallowed_methods)]
+    let started = Instant::now();
+    heading(name);
+    let status = command.status().with_context(|| format!("{name}: {:?} cannot be started", command.get_program()))?;
+    if !status.success() {
+        bail!("{name} failed ({status})");
+    }
+    heading(&format!("{name}: ok, {:.0} s", started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// A line that stands out from a tool's own output.
+#[allow(clippy::print_stderr)]
+pub(crate) fn heading(text: &str) {
+    eprintln!("== {text}");
+}

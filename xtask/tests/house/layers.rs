@@ -1,0 +1,89 @@
+//! Who may depend on whom: data flows one way, and only one crate knows each outside world.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::sources::root;
+
+/// Each crate, what it may depend on, and what its tests may use besides.
+const ARROWS: [(&str, &[&str], &[&str]); 8] = [
+    ("change", &[], &[]),
+    ("capture", &["change"], &["sandbox", "gate"]),
+    ("gate", &["change"], &[]),
+    ("lake", &["change", "gate"], &["sandbox"]),
+    ("serve", &["change", "lake"], &["gate"]),
+    ("sandbox", &[], &[]),
+    ("app", &["change", "capture", "gate", "lake", "serve", "sandbox"], &[]),
+    ("xtask", &[], &[]),
+];
+
+/// An outside world, and the only crates that may depend on it, tests included.
+const WORLDS: [(&str, &[&str]); 8] = [
+    ("deltalake", &["lake"]),
+    ("buoyant_kernel", &["lake"]),
+    ("object_store", &["lake"]),
+    ("parquet", &["lake"]),
+    ("datafusion", &["lake", "serve"]),
+    ("pgwire-replication", &["capture"]),
+    ("tokio-postgres", &["capture", "sandbox", "app"]),
+    ("tokio", &["capture", "lake", "serve", "sandbox", "app"]),
+];
+
+struct Arrow {
+    from: String,
+    to: String,
+    dev: bool,
+}
+
+fn arrows() -> Vec<Arrow> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let arguments = ["metadata", "--no-deps", "--format-version", "1"];
+    let output = Command::new(cargo).args(arguments).current_dir(root()).output().unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut arrows = Vec::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        for dependency in package["dependencies"].as_array().unwrap() {
+            arrows.push(Arrow {
+                from: package["name"].as_str().unwrap().to_owned(),
+                to: dependency["name"].as_str().unwrap().to_owned(),
+                dev: dependency["kind"] == "dev",
+            });
+        }
+        // A crate without dependencies still has to be in the table.
+        let name = package["name"].as_str().unwrap().to_owned();
+        arrows.push(Arrow { from: name.clone(), to: name, dev: true });
+    }
+    arrows
+}
+
+#[test]
+fn only_the_drawn_arrows_exist() {
+    let ours: BTreeSet<&str> = ARROWS.iter().map(|(name, _, _)| *name).collect();
+    let mut wrong = Vec::new();
+    for Arrow { from, to, dev } in arrows() {
+        let Some((_, may, tests_may)) = ARROWS.iter().find(|(name, _, _)| *name == from) else {
+            wrong.push(format!("{from}: a new crate; draw its arrows in {} and in ARCHITECTURE.md", file!()));
+            continue;
+        };
+        let drawn = to == from || may.contains(&to.as_str()) || (dev && tests_may.contains(&to.as_str()));
+        if ours.contains(to.as_str()) && !drawn {
+            wrong.push(format!("{from} -> {to}: not an arrow of ARCHITECTURE.md"));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn each_outside_world_has_its_crates() {
+    let mut wrong = Vec::new();
+    for Arrow { from, to, .. } in arrows() {
+        if let Some((_, may)) = WORLDS.iter().find(|(world, _)| *world == to)
+            && !may.contains(&from.as_str())
+        {
+            wrong.push(format!("{from} depends on {to}; only {} may", may.join(", ")));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
