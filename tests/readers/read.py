@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
 """What outside readers see in a Delta table, in one canonical form, so that a test can hold it against what Lockgate sees.
 
-    read.py all PATH [--version N] [--readers duckdb,sail] [--rows]   one JSON line per reader
-    read.py compare PATH...                                           a table per path; exit 1 when two readers differ
+    read.py all PATH [--rows]    one JSON line per reader
+    read.py compare PATH...      a table per path; exit 1 when two readers differ
+
+    --version N            the table at that version
+    --columns a,b          only these columns
+    --readers duckdb,sail  only these readers
 
 The canonical form of a row is a JSON object with its keys in order, no spaces, and every value as text: integers and decimals in
 plain digits, booleans as true/false, floats as the 16 hex digits of their 64 bits, dates as 2026-01-31, timestamps as microseconds since
@@ -106,8 +110,11 @@ def dump(value):
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def rows_of(table):
+def rows_of(table, wanted):
     import pyarrow
+
+    if wanted:
+        table = table.select(wanted)
 
     columns = []
     for name, column in zip(table.column_names, table.columns):
@@ -119,22 +126,23 @@ def rows_of(table):
     return sorted(lines, key=str.encode)
 
 
-def see(reader, path, version):
+def see(reader, path, version, columns=None):
     try:
         table = READERS[reader](path, version)
-        rows = rows_of(table)
+        rows = rows_of(table, columns)
     except CannotDo as why:
         return {"reader": reader, "ok": False, "skipped": str(why)}
     except Exception as error:  # a reader may fail in any way it likes: that is the finding
         return {"reader": reader, "ok": False, "error": f"{type(error).__name__}: {error}"}
     digest = hashlib.sha256("".join(row + "\n" for row in rows).encode()).hexdigest()
-    return {"reader": reader, "ok": True, "count": len(rows), "hash": digest, "columns": table.column_names, "rows": rows}
+    names = columns or table.column_names
+    return {"reader": reader, "ok": True, "count": len(rows), "hash": digest, "columns": names, "rows": rows}
 
 
-def compare(path, version, readers):
+def compare(path, version, readers, columns=None):
     """Prints what each reader sees; whether all see the same."""
     print(path)
-    seen = [see(reader, path, version) for reader in readers]
+    seen = [see(reader, path, version, columns) for reader in readers]
     for one in seen:
         what = f"{one['count']:>10} rows  {one['hash'][:16]}" if one["ok"] else one.get("skipped") or one["error"]
         print(f"  {one['reader']:<10}", what)
@@ -149,6 +157,7 @@ def main():
     parser.add_argument("action", choices=["all", "compare"])
     parser.add_argument("paths", nargs="+", metavar="PATH")
     parser.add_argument("--version", type=int)
+    parser.add_argument("--columns", type=lambda names: names.split(","))
     parser.add_argument("--readers", default=",".join(READERS))
     parser.add_argument("--rows", action="store_true")
     options = parser.parse_args()
@@ -160,13 +169,13 @@ def main():
     agreed = True
     for path in map(os.path.abspath, options.paths):
         if options.action == "compare":
-            agreed &= compare(path, options.version, readers)
+            agreed &= compare(path, options.version, readers, options.columns)
             continue
         for reader in readers:
-            found = see(reader, path, options.version)
+            found = see(reader, path, options.version, options.columns)
             if not options.rows:
                 found.pop("rows", None)
-            print(dump(found) if not options.rows else json.dumps(found, ensure_ascii=False))
+            print(json.dumps(found, ensure_ascii=False))
     return 0 if agreed else 1
 
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use capture::postgres::{self, ByteSize, CopyConfig, PostgresConfig, Resume, Secret, WalBudget, WalPolicy};
 use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Problem, Result, Severity, TableCheckpoint, TableName, TableSchema};
-use gate::{Gate, Means, Policy};
+use gate::{Gate, Policy};
 use lake::{Lake, LakeOptions, Layer, WriterOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -129,9 +129,9 @@ pub(crate) fn compile(
 ) -> std::result::Result<Gate, Vec<Problem>> {
     let policy = Policy::parse(&project.policy_text, POLICY_FILE)?;
     let one = |error: Error| vec![as_problem(POLICY_FILE, None, &error)];
-    let keys = keys::load(policy.keys(), &project.dir).map_err(one)?.map(Arc::new);
+    let keys = keys::load(policy.keys(), &project.dir).map_err(one)?;
     let vault = VaultFile::open(&project.state_dir()).map_err(one)?;
-    policy.compile(tables, Means { keys, vault: Some(Arc::new(vault)), clock: clock.clone() })
+    policy.compile(tables, keys, Some(Arc::new(vault)), clock.clone())
 }
 
 /// Puts one source's run together: reads what the lake has of it, opens the source there, starts reading.
@@ -153,7 +153,7 @@ pub(crate) async fn pipeline(
     let until = if once { Some(source.end_of_log().await?) } else { None };
     let shared = Shared {
         lake: parts.lake.clone(),
-        options: WriterOptions::new(parts.clock.clone(), parts.project.state_dir().join("index")),
+        options: WriterOptions::new(parts.clock.clone(), parts.project.state_dir().join("index"), boot_id()),
         stamp: serde_json::to_value(parts.gate.stamp())
             .map_err(|error| Error::new(Kind::Bug, "the policy's stamp is not JSON").source(error))?,
         clock: parts.clock.clone(),
@@ -170,6 +170,11 @@ pub(crate) async fn pipeline(
         until,
         stop,
     })
+}
+
+/// Differs from one boot of the machine to the next; `None` where the system does not tell.
+fn boot_id() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
 }
 
 /// What the lake has made durable of a source.

@@ -86,8 +86,8 @@ async fn owner_to_be_killed() {
     std::future::pending::<()>().await;
 }
 
-#[test]
-fn a_killed_owner_leaves_nothing_behind() {
+#[tokio::test]
+async fn a_killed_owner_leaves_nothing_behind() {
     let mut owner = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "private_postgres::owner_to_be_killed", "--nocapture"])
         .stdout(Stdio::null())
@@ -100,9 +100,11 @@ fn a_killed_owner_leaves_nothing_behind() {
     let process = PathBuf::from("/proc").join(postmaster.lines().next().unwrap());
     owner.kill().unwrap();
     owner.wait().unwrap();
-    let gone = (0..1000).any(|_| {
-        std::thread::sleep(Duration::from_millis(20));
-        !folder.exists() && !process.exists()
-    });
-    assert!(gone, "{} or its server is still there", folder.display());
+    let gone = async {
+        while folder.exists() || process.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), gone).await;
+    assert!(waited.is_ok(), "{} or its server is still there", folder.display());
 }

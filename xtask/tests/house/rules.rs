@@ -68,7 +68,7 @@ pub(crate) fn vague_name(source: &Source) -> Vec<Finding> {
 /// Whose code may look at raw values: the gate, decoders, and `change`, which makes the mark.
 pub(crate) fn raw_values(source: &Source) -> Vec<Finding> {
     const MAY: [&str; 3] = ["crates/flow/gate/", "crates/flow/capture/", "crates/change/src/"];
-    if MAY.iter().any(|folder| source.path.starts_with(folder)) || source.is_for_tests() {
+    if MAY.iter().any(|folder| source.path.starts_with(folder)) || source.for_tests {
         return Vec::new();
     }
     let what = "only decoders and the gate may look at raw values";
@@ -85,7 +85,8 @@ pub(crate) fn environment(source: &Source) -> Vec<Finding> {
 
 /// `change` and `gate` do no I/O.
 pub(crate) fn no_io(source: &Source) -> Vec<Finding> {
-    if !["crates/change/src/", "crates/flow/gate/src/"].iter().any(|folder| source.path.starts_with(folder)) {
+    let pure = ["crates/change/src/", "crates/flow/gate/src/"];
+    if source.for_tests || !pure.iter().any(|folder| source.path.starts_with(folder)) {
         return Vec::new();
     }
     let io = ["std::fs", "std::net", "std::process", "std::env", "std::thread", "File::open", "tokio::"];
@@ -94,7 +95,7 @@ pub(crate) fn no_io(source: &Source) -> Vec<Finding> {
 
 /// Programs print; libraries return or log.
 pub(crate) fn printing(source: &Source) -> Vec<Finding> {
-    if source.is_for_tests() || !source.path.starts_with("crates/") || source.path.starts_with("crates/app/") {
+    if source.for_tests || !source.path.starts_with("crates/") || source.path.starts_with("crates/app/") {
         return Vec::new();
     }
     let macros = [concat!("print", "ln!("), concat!("eprint", "ln!("), concat!("db", "g!(")];
@@ -136,7 +137,7 @@ pub(crate) fn lost_tasks(source: &Source) -> Vec<Finding> {
 
 fn is_below_app(source: &Source) -> bool {
     let below = ["crates/change/src/", "crates/flow/", "crates/control/src/"];
-    below.iter().any(|folder| source.path.starts_with(folder)) && !source.is_for_tests()
+    below.iter().any(|folder| source.path.starts_with(folder)) && !source.for_tests
 }
 
 fn words<'a>(

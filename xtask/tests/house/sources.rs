@@ -9,6 +9,8 @@ pub(crate) struct Source {
     pub(crate) path: String,
     /// The whole text.
     pub(crate) text: String,
+    /// Whether it is compiled for tests only.
+    pub(crate) for_tests: bool,
 }
 
 impl Source {
@@ -28,28 +30,45 @@ impl Source {
         self.path.ends_with(".rs")
     }
 
-    /// Whether the file is a test, a bench or an example as a whole.
-    pub(crate) fn is_for_tests(&self) -> bool {
-        let folders = ["tests", "benches", "examples", "fuzz"];
-        self.path.split('/').any(|part| folders.contains(&part)) || self.path.ends_with("tests.rs")
+    /// Files and folders of the modules that this one declares for tests only: `#[cfg(test)]`, then `mod name;`.
+    fn test_modules(&self) -> Vec<String> {
+        let folder = match self.path.rsplit_once('/') {
+            Some((folder, "mod.rs" | "lib.rs" | "main.rs")) => folder.to_owned(),
+            _ => self.path.trim_end_matches(".rs").to_owned(),
+        };
+        let after_mark = self.text.split("#[cfg(test)]\n").skip(1);
+        let names = after_mark.filter_map(|text| text.lines().next()?.split_once("mod ")?.1.strip_suffix(';'));
+        names.flat_map(|name| [format!("{folder}/{name}.rs"), format!("{folder}/{name}/")]).collect()
     }
 }
 
-/// The workspace's root.
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+/// Whether a path is one of a test, a bench or an example.
+fn is_beside_the_product(path: &str) -> bool {
+    path.split('/').any(|part| ["tests", "benches", "examples", "fuzz"].contains(&part))
+}
+
+/// The workspace's root: that of this run, because checkouts may share a target folder and with it the compiled test.
+pub(crate) fn root() -> PathBuf {
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    manifest.parent().unwrap().to_path_buf()
 }
 
 /// Every text file that belongs to the project: what git ignores is left out by name, so that the rules hold in an export too.
 pub(crate) fn all() -> Vec<Source> {
     let mut paths = Vec::new();
-    walk(root(), &mut paths);
+    walk(&root(), &mut paths);
     paths.sort();
     let read = |path: &PathBuf| {
         let text = fs::read_to_string(path).ok()?;
-        Some(Source { path: path.strip_prefix(root()).unwrap().to_str()?.to_owned(), text })
+        let path = path.strip_prefix(root()).unwrap().to_str()?.to_owned();
+        Some(Source { for_tests: is_beside_the_product(&path), path, text })
     };
-    let found: Vec<Source> = paths.iter().filter_map(read).collect();
+    let mut found: Vec<Source> = paths.iter().filter_map(read).collect();
+    let modules: Vec<String> = found.iter().filter(|source| source.is_rust()).flat_map(Source::test_modules).collect();
+    for source in &mut found {
+        source.for_tests |= modules.iter().any(|module| source.path.starts_with(module));
+    }
     assert!(found.iter().any(|source| source.path == "crates/change/src/lib.rs"), "the walk misses the sources");
     found
 }

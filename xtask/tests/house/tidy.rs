@@ -21,7 +21,7 @@ fn over(rule: fn(&Source) -> Vec<Finding>) -> Vec<Finding> {
 }
 
 fn product() -> Vec<Source> {
-    sources::all().into_iter().filter(|source| source.is_rust() && !source.is_for_tests()).collect()
+    sources::all().into_iter().filter(|source| source.is_rust() && !source.for_tests).collect()
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn no_path_of_one_machine() {
 
 /// A source for the rules' own tests.
 fn source(path: &str, text: &str) -> Source {
-    Source { path: path.to_owned(), text: text.to_owned() }
+    Source { path: path.to_owned(), text: text.to_owned(), for_tests: false }
 }
 
 #[test]
@@ -114,6 +114,14 @@ fn rules_spare_what_they_allow() {
     assert_eq!(rules::lost_tasks(&source("crates/app/src/a.rs", "    let task = tokio::spawn(work());")), []);
     let explained = concat!("    // Detached: ends with\n    // the process.\n    tokio::", "spawn(work());");
     assert_eq!(rules::lost_tasks(&source("crates/app/src/a.rs", explained)), []);
+}
+
+#[test]
+fn modules_for_tests_are_known() {
+    let all = sources::all();
+    let is_for_tests = |path: &str| all.iter().find(|source| source.path == path).unwrap().for_tests;
+    assert!(is_for_tests("crates/flow/gate/src/policy/tests.rs") && is_for_tests("xtask/tests/house/main.rs"));
+    assert!(!is_for_tests("crates/flow/gate/src/policy.rs"));
 }
 
 #[test]

@@ -143,28 +143,59 @@ fn text<'a>(array: impl StringArrayType<'a>, form: Form, mut each: impl FnMut(Ce
 }
 
 fn dates(array: &PrimitiveArray<Date32Type>, mut each: impl FnMut(Cell<'_>)) {
+    let mut scratch = Vec::with_capacity(16);
     for value in array {
-        match value {
-            Some(days) => each(Cell::Bytes(Date::from_days(days).to_string().as_bytes())),
-            None => each(Cell::Null),
-        }
+        let Some(days) = value else {
+            each(Cell::Null);
+            continue;
+        };
+        scratch.clear();
+        push_date(&mut scratch, Date::from_days(days));
+        each(Cell::Bytes(&scratch));
     }
 }
 
 fn timestamps(array: &PrimitiveArray<TimestampMicrosecondType>, zoned: bool, mut each: impl FnMut(Cell<'_>)) {
+    let mut scratch = Vec::with_capacity(32);
     for value in array {
         let Some(micros) = value else {
             each(Cell::Null);
             continue;
         };
-        // A timestamp in microseconds spans about 300,000 years: its day number fits.
-        let date = Date::from_days(micros.div_euclid(MICROS_PER_DAY) as i32);
         let time = micros.rem_euclid(MICROS_PER_DAY);
         let (seconds, fraction) = (time / 1_000_000, time % 1_000_000);
-        let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        let zone = if zoned { "Z" } else { "" };
-        each(Cell::Bytes(format!("{date}T{hours:02}:{minutes:02}:{seconds:02}.{fraction:06}{zone}").as_bytes()));
+        scratch.clear();
+        push_date(&mut scratch, Date::from_timestamp(micros));
+        for (before, number, width) in
+            [(b'T', seconds / 3600, 2), (b':', seconds / 60 % 60, 2), (b':', seconds % 60, 2), (b'.', fraction, 6)]
+        {
+            scratch.push(before);
+            push_digits(&mut scratch, number as u32, width);
+        }
+        if zoned {
+            scratch.push(b'Z');
+        }
+        each(Cell::Bytes(&scratch));
     }
+}
+
+fn push_date(out: &mut Vec<u8>, date: Date) {
+    if date.year < 0 {
+        out.push(b'-');
+    }
+    push_digits(out, date.year.unsigned_abs(), 4);
+    for number in [date.month, date.day] {
+        out.push(b'-');
+        push_digits(out, number, 2);
+    }
+}
+
+/// Decimal digits, with zeros before them up to `width`.
+fn push_digits(out: &mut Vec<u8>, number: u32, width: usize) {
+    let mut digits = Digits::default();
+    let digits = digits.write(i128::from(number), 0);
+    out.extend((digits.len()..width).map(|_| b'0'));
+    out.extend_from_slice(digits);
 }
 
 /// Room for any `i128` with sign, point and leading zeros, written from the end.

@@ -56,6 +56,29 @@ impl ClearedSchema {
 /// let _ = gate::ClearedBatch { schema, origin: change::Origin::Stream, rows, meta, unsent: change::Unsent::none(0) };
 /// # }
 /// ```
+///
+/// The gate's raw input can be neither printed nor serialised:
+///
+/// ```compile_fail,E0277
+/// # fn print(value: &change::Raw<String>) {
+/// println!("{value:?}");
+/// # }
+/// ```
+/// ```compile_fail,E0277
+/// # fn print(value: &change::Raw<String>) {
+/// println!("{value}");
+/// # }
+/// ```
+/// ```compile_fail,E0277
+/// # fn serialise(value: &change::Raw<String>) {
+/// let _ = serde_json::to_string(value);
+/// # }
+/// ```
+/// ```compile_fail,E0277
+/// # fn print(keys: &gate::KeyRing) {
+/// println!("{keys:?}");
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct ClearedBatch {
     schema: Arc<ClearedSchema>,

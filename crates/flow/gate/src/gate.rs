@@ -131,7 +131,7 @@ impl Policy {
     }
 }
 
-/// What a claim needs beside the rules: `privacy.md` section 1.4.
+/// What a claim needs beside the rules.
 fn paperwork(profile: Profile) -> Option<&'static str> {
     match profile {
         Profile::SafeHarbor => Some(

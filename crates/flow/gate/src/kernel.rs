@@ -4,6 +4,7 @@ pub(crate) mod amount;
 mod column;
 pub(crate) mod copy;
 pub(crate) mod dates;
+mod keyed_hash;
 pub(crate) mod place;
 mod text;
 mod token;

@@ -35,7 +35,7 @@ impl Profile {
 
     /// Why the rule cannot stand under the profile, and what to do; `None` when it can.
     ///
-    /// After `privacy.md` sections 1.4 and 5. Somebody who vouches (a reason and a reviewer) can say of a kept or bucketed column that it does
+    /// Somebody who vouches (a reason and a reviewer) can say of a kept or bucketed column that it does
     /// not identify a person; nobody can say that a token made from the value is not derived from it.
     pub(crate) fn breach(self, rule: &Rule) -> Option<Breach> {
         let breach = |why, fix| Some(Breach { why, fix });

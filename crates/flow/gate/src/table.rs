@@ -144,4 +144,6 @@ fn cleared_identity(raw: &TableSchema, passages: &[Passage]) -> Identity {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

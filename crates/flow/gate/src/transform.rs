@@ -7,51 +7,51 @@ use crate::kernel::{amount, copy, dates, place};
 
 pub use crate::kernel::amount::Edges;
 
-/// What is done to a column's values. `privacy.md` section 5 names them T1 to T24; here are those that are built.
+/// What is done to a column's values; `docs/guide/policy.md` is the manual.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transform {
-    /// T24: the value as it is. Needs somebody who says that it does not identify a person.
+    /// The value as it is. Needs somebody who says that it does not identify a person.
     Keep,
-    /// T1: the column is not in the lake.
+    /// The column is not in the lake.
     Drop,
-    /// T2: the column is there and always null.
+    /// The column is there and always null.
     NullOut,
-    /// T3: a marker like `[NAME]` for every value.
+    /// A marker like `[NAME]` for every value.
     Redact {
         /// What stands between the square brackets.
         marker: String,
     },
-    /// T4: four asterisks and the last characters.
+    /// Four asterisks and the last characters.
     MaskChars {
         /// How many characters are shown.
         shown: u8,
     },
-    /// T5: a keyed token; the same value has the same token in every column of the domain.
+    /// A keyed token; the same value has the same token in every column of the domain.
     HmacToken {
         /// The domain.
         domain: String,
     },
-    /// T7: a random code that a vault keeps for the value; not derived from it.
+    /// A random code that a vault keeps for the value; not derived from it.
     VaultCode {
         /// The domain.
         domain: String,
     },
-    /// T9: the year; years that show an age above 89 are one group.
+    /// The year; years that show an age above 89 are one group.
     DateYear,
-    /// T10: the first day of the month, quarter or week.
+    /// The first day of the month, quarter or week.
     DateTrunc {
         /// How coarse.
         unit: DateUnit,
     },
-    /// T12: the age in whole years; 90 stands for all above.
+    /// The age in whole years; 90 stands for all above.
     AgeCap,
-    /// T13: the year of birth; everybody above 89 is one group.
+    /// The year of birth; everybody above 89 is one group.
     DobGeneralise,
-    /// T14: three digits of the ZIP code where more than 20,000 people live, else 000.
+    /// Three digits of the ZIP code where more than 20,000 people live, else 000.
     Zip3,
-    /// T15: the state's two letters.
+    /// The state's two letters.
     GeoState,
-    /// T16: the name of the range that the number lies in.
+    /// The name of the range that the number lies in.
     Bucket {
         /// The borders of the ranges.
         edges: Edges,

@@ -1,3 +1,35 @@
-//! Cleared changes become Delta commits.
+//! Cleared changes become Delta commits; the only crate that knows Delta.
+//!
+//! A [`Lake`] is a folder of tables on a disk or in an object store. A [`TableWriter`] owns one table: it stages
+//! [`gate::ClearedBatch`]es in data files that nobody sees yet and commits them together with the table's checkpoint. What a
+//! commit replaces is found through a key index and marked in deletion vectors, so that its cost follows the number of changed rows.
+
+mod failure;
+mod lake;
+mod location;
+mod naming;
+
+mod incoming;
+mod schema;
+mod writer;
+
+mod area;
+mod changes;
+mod current;
+mod fill;
+mod identity;
 
 pub mod index;
+mod rebuild;
+
+mod deleted;
+mod encode;
+mod log;
+mod record;
+mod rows;
+
+mod upkeep;
+
+pub use lake::{Lake, LakeOptions, TableStatus, TableVersion};
+pub use naming::{LakeTable, Layer};
+pub use writer::{Commit, Committed, Outcome, TableWriter, WriterOptions};

@@ -1,4 +1,4 @@
-//! T12 `age_cap` and T16 `bucket`.
+//! `age_cap` and `bucket`.
 
 use std::fmt;
 use std::sync::Arc;

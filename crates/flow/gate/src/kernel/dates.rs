@@ -1,4 +1,4 @@
-//! T9 `date_year`, T10 `date_trunc`, T13 `dob_generalise`.
+//! `date_year`, `date_trunc`, `dob_generalise`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! T14 `zip3` and T15 `geo_state`.
+//! `zip3` and `geo_state`.
 
 use arrow::array::{Array, ArrowPrimitiveType, AsArray, PrimitiveArray, StringArrayType};
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type};

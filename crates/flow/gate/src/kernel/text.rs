@@ -1,4 +1,4 @@
-//! T3 `redact` and T4 `mask_chars`.
+//! `redact` and `mask_chars`.
 
 use arrow::array::{Array, AsArray, StringArrayType};
 use arrow::datatypes::DataType;

@@ -1,15 +1,14 @@
-//! T5 `hmac_token` and T7 `vault_code`: names for values that are the same wherever the value is the same, and tell nothing of it.
+//! `hmac_token` and `vault_code`: names for values that are the same wherever the value is the same, and tell nothing of it.
 
 use std::sync::Arc;
 
 use arrow::array::Array;
 use change::{Error, Kind, Result};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 
 use super::column::{Passed, TextColumn};
+use super::keyed_hash::KeyedHash;
 use crate::canonical::{self, Cell, Form};
-use crate::keys::{Purpose, push_field};
+use crate::keys::Purpose;
 use crate::{KeyRing, Vault};
 
 /// Characters of 128 bits in base 32.
@@ -17,30 +16,6 @@ const CODE_CHARACTERS: usize = 26;
 
 /// RFC 4648's alphabet in lower case.
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-
-/// HMAC-SHA-256 over length-prefixed fields: tenant, domain, canonical form, value. The state after the first three is kept.
-struct KeyedHash(Hmac<Sha256>);
-
-impl KeyedHash {
-    fn new(keys: &KeyRing, purpose: Purpose, domain: &str, epoch: u32, form: Form) -> Result<Self> {
-        let key = keys.derive(purpose, domain, epoch)?;
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&*key)
-            .map_err(|_| Error::new(Kind::Bug, "HMAC refused a key of 32 bytes"))?;
-        let mut fields = Vec::new();
-        for field in [keys.tenant(), domain, form.versioned()] {
-            push_field(&mut fields, field.as_bytes());
-        }
-        mac.update(&fields);
-        Ok(Self(mac))
-    }
-
-    fn of(&self, value: &[u8]) -> [u8; 32] {
-        let mut mac = self.0.clone();
-        mac.update(&(value.len() as u32).to_be_bytes());
-        mac.update(value);
-        mac.finalize().into_bytes().into()
-    }
-}
 
 /// Makes tokens of one domain: `domain.epoch.` and 128 bits of the keyed hash.
 pub(crate) struct Tokenizer {
@@ -126,13 +101,57 @@ enum Row {
     Coded,
 }
 
-/// 128 bits as 26 characters, most significant bits first, two zero bits at the end.
+/// 128 bits as 26 characters, most significant bits first, two zero bits at the end. Eight characters are five bytes.
 fn base32(code: [u8; 16]) -> [u8; CODE_CHARACTERS] {
-    let bits = u128::from_be_bytes(code);
     let mut text = [0; CODE_CHARACTERS];
-    for (index, character) in text.iter_mut().take(CODE_CHARACTERS - 1).enumerate() {
-        *character = BASE32[((bits >> (123 - 5 * index)) & 31) as usize];
+    for (characters, bytes) in text.chunks_mut(8).zip(code.chunks(5)) {
+        let mut bits = [0; 8];
+        bits[..bytes.len()].copy_from_slice(bytes);
+        let bits = u64::from_be_bytes(bits);
+        for (index, character) in characters.iter_mut().enumerate() {
+            *character = BASE32[((bits >> (59 - 5 * index)) & 31) as usize];
+        }
     }
-    text[CODE_CHARACTERS - 1] = BASE32[((bits << 2) & 31) as usize];
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, StringArray};
+
+    use super::*;
+    use crate::policy::tests::keys;
+
+    fn token(domain: &str, form: Form, value: &str) -> String {
+        let tokenizer = Tokenizer::new(&keys(0).unwrap(), domain, form).unwrap();
+        let passed = tokenizer.apply(&StringArray::from(vec![value])).unwrap();
+        passed.values.as_string::<i32>().value(0).to_owned()
+    }
+
+    /// Computed by another implementation (Python's hmac, hashlib and base64) from the definition: if this fails, the change breaks every
+    /// join with tokens that are already in somebody's lake.
+    #[test]
+    fn tokens_never_change() {
+        let long = "x".repeat(200);
+        let golden = [
+            ("member", "42", "member.1.za24bzexmxfiod3yonxuhsgg2y"),
+            ("member", "", "member.1.7ba2ah2nq3jb5q7hoyvd4piznm"),
+            ("member", "078-05-1120", "member.1.4zugs4xiqzghd2tmwexafz57tm"),
+            ("provider", "42", "provider.1.4dwpv43mm35772ykzrdsqynnh4"),
+            ("member", "Zo\u{eb}", "member.1.mtt4oaje74xsitgojwxhdlgcxq"),
+            ("member", "2024-02-29", "member.1.yiumwgz5lcddkltngub2uvkuwu"),
+            ("member", &long, "member.1.vs3mrcd6hqa3fkl65mokqia6mu"),
+        ];
+        for (domain, value, expected) in golden {
+            assert_eq!(token(domain, Form::Exact, value), expected);
+        }
+        assert_eq!(token("ssn", Form::Alphanumeric, "078-05-1120"), "ssn.1.uncqojie2z74ozgfypuw3tml3i");
+        assert_eq!(keys(0).unwrap().fingerprint().unwrap(), "8b224b441936a8e7");
+    }
+
+    #[test]
+    fn codes_are_rfc_4648_without_padding() {
+        assert_eq!(&base32([0; 16]), b"aaaaaaaaaaaaaaaaaaaaaaaaaa");
+        assert_eq!(&base32([255; 16]), b"77777777777777777777777774");
+    }
 }

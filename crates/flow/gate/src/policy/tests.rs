@@ -243,3 +243,36 @@ fn the_stamp_follows_the_meaning_and_not_the_spelling() {
     assert_eq!(error.kind(), change::Kind::Privacy);
     assert!(error.what().contains("epoch 1"));
 }
+
+/// Seeded cuts and changes of a right policy: whatever a file holds, reading it ends with an answer.
+#[test]
+fn no_text_stops_the_reader() {
+    let good = policy(
+        "    member_id: { transform: hmac_token(member), canonical: exact }\n    zip: zip3\n    ssn: 'drop' # x\n",
+    );
+    let pieces = [
+        "{", "}", "[", "]", ":", "\n", "- ", "  ", "\t", "'", "\"", "&a ", "*a", "!!str ", "---\n", "...", "|", ">",
+        "%", "\u{feff}", "é", "? ",
+    ];
+    let mut state = 7_u64;
+    let mut below = |limit: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % limit
+    };
+    let mut read = 0;
+    for _ in 0..3000 {
+        let mut text = good.clone();
+        for _ in 0..1 + below(4) {
+            let at = (0..=below(text.len() + 1)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            match below(3) {
+                0 => text.truncate(at),
+                _ => text.insert_str(at, pieces[below(pieces.len())]),
+            }
+        }
+        match Policy::parse(&text, "policy.yaml") {
+            Ok(_) => read += 1,
+            Err(problems) => assert!(!problems.is_empty() && problems.iter().all(|problem| !problem.what.is_empty())),
+        }
+    }
+    assert!(read > 0, "the changes leave some policies right");
+}

@@ -1,0 +1,128 @@
+//! Values per second and core of each transform, through the same door as in a run: a table of one column is cleared.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, Date32Array, Decimal128Array, Int64Array, StringArray};
+use change::{
+    ChangeBatch, Clock, Column, Identity, Op, Origin, RowMeta, RowMetaBuilder, TableName, TableSchema, Timestamp,
+    Unsent,
+};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use gate::{KeyRing, Policy, TableGate};
+
+const ROWS: usize = 65_536;
+
+/// 2026-11-21T00:00:00Z, for ever.
+struct StoppedClock;
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        1_795_219_200_000_000
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Different values without an order, the same in every run.
+fn number(row: usize) -> u64 {
+    (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
+}
+
+fn numbers() -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values((0..ROWS).map(|row| (number(row) % 1_000_000_000) as i64)))
+}
+
+fn texts(of: impl Fn(u64) -> String) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values((0..ROWS).map(|row| of(number(row)))))
+}
+
+fn ages() -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values((0..ROWS).map(|row| (number(row) % 100) as i64)))
+}
+
+fn dates() -> ArrayRef {
+    Arc::new(Date32Array::from_iter_values((0..ROWS).map(|row| (number(row) % 20_000) as i32)))
+}
+
+fn amounts() -> ArrayRef {
+    let values = Decimal128Array::from_iter_values((0..ROWS).map(|row| i128::from(number(row) % 10_000_000)));
+    Arc::new(values.with_precision_and_scale(12, 2).expect("12 digits hold 10 million"))
+}
+
+fn gate(column: &ArrayRef, transform: &str) -> (Arc<TableSchema>, TableGate) {
+    let schema = Arc::new(TableSchema {
+        table: TableName::new("bench", "public", "values"),
+        columns: vec![Column {
+            name: "value".into(),
+            data_type: column.data_type().clone(),
+            nullable: true,
+            source_type: String::new(),
+        }],
+        identity: Identity::InsertOnly,
+    });
+    let text = format!("profile: none\nkeys: none\ntables:\n  bench.public.values:\n    value: {transform}\n");
+    let policy = Policy::parse(&text, "policy.yaml").expect("a right policy");
+    let keys = KeyRing::generate("bench", std::array::from_fn::<u8, 32, _>(|index| index as u8).into());
+    let keys = KeyRing::parse(&keys.expect("a right tenant")).expect("a right key file");
+    let gate = policy.compile(std::slice::from_ref(&schema), Some(keys), None, Arc::new(StoppedClock));
+    let gate = gate.expect("a policy that fits").table(&schema).expect("a table that fits");
+    (schema, gate)
+}
+
+fn meta() -> RowMeta {
+    let mut meta = RowMetaBuilder::default();
+    for row in 0..ROWS {
+        meta.push(Op::Insert, &(row as u64).to_be_bytes(), 0, 1, row as u64 + 1);
+    }
+    meta.finish()
+}
+
+fn kernels(criterion: &mut Criterion) {
+    let zips = || texts(|number| format!("{:05}", number % 100_000));
+    let member = || texts(|number| format!("M{:010}", number % 10_000_000_000));
+    let states = || texts(|number| ["CA", "NY", "tx", "WY"][number as usize % 4].into());
+    let columns: [(&str, &str, ArrayRef); 16] = [
+        ("keep int8", "keep", numbers()),
+        ("keep text", "keep", member()),
+        ("redact", "redact(NAME)", member()),
+        ("mask_chars", "mask_chars(4)", member()),
+        ("hmac_token int8", "hmac_token(member)", numbers()),
+        ("hmac_token text", "hmac_token(member)", member()),
+        ("hmac_token alphanumeric", "{ transform: hmac_token(member), canonical: alphanumeric }", member()),
+        ("date_year", "date_year", dates()),
+        ("date_trunc month", "date_trunc(month)", dates()),
+        ("dob_generalise", "dob_generalise", dates()),
+        ("dob_generalise text", "dob_generalise", texts(|number| format!("{}-01-02", 1940 + number % 80))),
+        ("age_cap", "age_cap", ages()),
+        ("zip3", "zip3", zips()),
+        ("geo_state", "geo_state", states()),
+        ("bucket numeric", "bucket(0,100,1000,10000)", amounts()),
+        ("null_out", "null_out", numbers()),
+    ];
+    let meta = meta();
+    let mut group = criterion.benchmark_group("gate");
+    group.throughput(Throughput::Elements(ROWS as u64)).sample_size(20);
+    group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    for (name, transform, column) in columns {
+        let (schema, gate) = gate(&column, transform);
+        let batch = || {
+            ChangeBatch::try_new(schema.clone(), Origin::Stream, vec![column.clone()], meta.clone(), Unsent::none(1))
+                .expect("a right batch")
+        };
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                batch,
+                |batch| black_box(gate.clear(batch).expect("every value can be read")),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, kernels);
+criterion_main!(benches);

@@ -1,0 +1,208 @@
+//! Rows that wait for a commit: in memory first, then in data files that nobody sees yet.
+
+use std::collections::HashMap;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use change::{Result, Timestamp};
+use deltalake::kernel::Add;
+use deltalake::logstore::LogStoreRef;
+use object_store::ObjectStoreExt as _;
+use object_store::path::Path;
+use roaring::RoaringTreemap;
+use uuid::Uuid;
+
+use crate::encode::{Encoded, Statistics, encode};
+use crate::failure::Explain;
+use crate::index::{KeyHash, ScratchMap};
+
+/// Bytes of rows that one area holds in memory before it writes a file.
+const HELD_BYTES_MAX: usize = 48 << 20;
+
+/// Where the last image of a key lies among the rows that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seat {
+    /// The row is gone.
+    Removed,
+    /// In a batch in memory.
+    Held { batch: u32, row: u32 },
+    /// In a staged file.
+    Staged { file: u32, row: u32 },
+}
+
+const STAGED: u64 = 1 << 63;
+const HELD: u64 = 1 << 62;
+const REMOVED: u64 = 1 << 61;
+
+impl Seat {
+    pub(crate) fn pack(self) -> u64 {
+        match self {
+            Self::Removed => REMOVED,
+            Self::Held { batch, row } => HELD | u64::from(batch) << 32 | u64::from(row),
+            Self::Staged { file, row } => STAGED | u64::from(file) << 32 | u64::from(row),
+        }
+    }
+
+    pub(crate) fn unpack(bits: u64) -> Self {
+        let (high, row) = ((bits >> 32) as u32 & 0x1fff_ffff, bits as u32);
+        match bits {
+            bits if bits & STAGED != 0 => Self::Staged { file: high, row },
+            bits if bits & HELD != 0 => Self::Held { batch: high, row },
+            _ => Self::Removed,
+        }
+    }
+}
+
+/// A batch in memory, of the table's structure.
+pub(crate) struct Held {
+    pub(crate) rows: RecordBatch,
+    pub(crate) keys: Vec<KeyHash>,
+    pub(crate) live: Vec<bool>,
+}
+
+/// A data file that is not part of the table yet.
+pub(crate) struct Staged {
+    pub(crate) add: Add,
+    pub(crate) rows: u64,
+    /// Rows that later ones have replaced.
+    pub(crate) gone: RoaringTreemap,
+    /// The keys of its rows; kept for copied rows only, whose commit looks each of them up.
+    pub(crate) keys: Vec<KeyHash>,
+}
+
+/// What becomes of keys in this commit.
+pub(crate) enum Seats {
+    /// One row for a key at most.
+    Unique(ScratchMap),
+    /// Rows form a multiset: places of added rows, and how many older rows are taken away.
+    Multi { added: HashMap<KeyHash, Vec<Seat>>, taken: HashMap<KeyHash, u64> },
+    /// Rows are only added.
+    Append,
+}
+
+/// Everything that one commit will make visible.
+pub(crate) struct Area {
+    pub(crate) held: Vec<Held>,
+    bytes: usize,
+    pub(crate) staged: Vec<Staged>,
+    pub(crate) seats: Seats,
+    /// All rows of the table are gone before these.
+    pub(crate) truncated: bool,
+    /// Changes that were taken in.
+    pub(crate) changes: u64,
+    /// The newest commit time of the source among them.
+    pub(crate) newest: Option<Timestamp>,
+    keep_keys: bool,
+}
+
+impl Area {
+    pub(crate) fn new(seats: Seats, keep_keys: bool) -> Self {
+        Self { held: Vec::new(), bytes: 0, staged: Vec::new(), seats, truncated: false, changes: 0, newest: None, keep_keys }
+    }
+
+    /// Takes in a batch; its seats are the caller's work.
+    pub(crate) fn hold(&mut self, held: Held) {
+        self.bytes += held.rows.get_array_memory_size() + held.keys.len() * 17;
+        self.held.push(held);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= HELD_BYTES_MAX
+    }
+
+    /// A row was replaced or removed by a later one of the same commit.
+    pub(crate) fn kill(&mut self, seat: Seat) {
+        match seat {
+            Seat::Removed => {}
+            Seat::Held { batch, row } => self.held[batch as usize].live[row as usize] = false,
+            Seat::Staged { file, row } => drop(self.staged[file as usize].gone.insert(u64::from(row))),
+        }
+    }
+
+    /// Writes the live rows in memory to a data file.
+    pub(crate) async fn flush(&mut self, store: &LogStoreRef, schema: &SchemaRef, statistics: &Statistics, now_ms: i64) -> Result<()> {
+        self.bytes = 0;
+        let held = std::mem::take(&mut self.held);
+        let file = self.staged.len() as u32;
+        let (mut batches, mut keys, mut row) = (Vec::with_capacity(held.len()), Vec::new(), 0_u32);
+        for batch in held {
+            let live = BooleanArray::from(batch.live.clone());
+            let kept = filter_record_batch(&batch.rows, &live).explain(|| "cannot select rows".into())?;
+            if kept.num_rows() == 0 {
+                continue;
+            }
+            batches.push(kept);
+            let alive = batch.keys.iter().zip(&batch.live).filter(|(_, live)| **live).map(|(key, _)| *key);
+            let seats: Vec<(KeyHash, Seat)> = alive.zip(row..).map(|(key, row)| (key, Seat::Staged { file, row })).collect();
+            row += seats.len() as u32;
+            if self.keep_keys {
+                keys.extend(seats.iter().map(|(key, _)| *key));
+            }
+            self.reseat(&seats)?;
+        }
+        if row == 0 {
+            return Ok(());
+        }
+        let add = write(store, "", HashMap::new(), schema, batches, statistics, now_ms).await?;
+        self.staged.push(Staged { add, rows: u64::from(row), gone: RoaringTreemap::new(), keys });
+        Ok(())
+    }
+
+    fn reseat(&mut self, seats: &[(KeyHash, Seat)]) -> Result<()> {
+        match &mut self.seats {
+            Seats::Unique(map) => map.set(&seats.iter().map(|(key, seat)| (*key, Some(seat.pack()))).collect::<Vec<_>>()),
+            Seats::Multi { added, .. } => {
+                for (key, seat) in seats {
+                    // The rows of one key are moved in the order in which they came, so the first one that is still held is meant.
+                    let places = added.get_mut(key).into_iter().flatten();
+                    if let Some(place) = places.into_iter().find(|place| matches!(place, Seat::Held { .. })) {
+                        *place = *seat;
+                    }
+                }
+                Ok(())
+            }
+            Seats::Append => Ok(()),
+        }
+    }
+}
+
+/// Encodes rows and puts them into a new data file below `folder`.
+pub(crate) async fn write(
+    store: &LogStoreRef,
+    folder: &str,
+    partition: HashMap<String, Option<String>>,
+    schema: &SchemaRef,
+    batches: Vec<RecordBatch>,
+    statistics: &Statistics,
+    now_ms: i64,
+) -> Result<Add> {
+    let (schema, statistics) = (schema.clone(), statistics.clone());
+    let encoded = tokio::task::spawn_blocking(move || encode(&schema, &batches, &statistics)).await;
+    let Encoded { bytes, stats } = encoded.explain(|| "the encoder of data files ended".into())??;
+    let name = format!("{folder}part-{}.zstd.parquet", Uuid::new_v4());
+    let size = bytes.len() as i64;
+    let path = Path::from(name.as_str());
+    store.object_store(None).put(&path, bytes.into()).await.explain(|| format!("cannot write the data file {name}"))?;
+    Ok(Add {
+        path: name,
+        partition_values: partition,
+        size,
+        modification_time: now_ms,
+        data_change: true,
+        stats: Some(stats),
+        ..Add::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seats_fit_into_64_bits() {
+        for seat in [Seat::Removed, Seat::Held { batch: 7, row: u32::MAX }, Seat::Staged { file: 0x1fff_ffff, row: 0 }] {
+            assert_eq!(Seat::unpack(seat.pack()), seat);
+        }
+    }
+}

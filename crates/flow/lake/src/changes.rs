@@ -1,0 +1,169 @@
+//! The change log: every change once, appended, partitioned by the date of the source's commit.
+
+use std::collections::{BTreeMap, HashMap};
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Date32Type, Schema, SchemaRef};
+use change::{Origin, Position, Result, Timestamp};
+use chrono::{NaiveDate, TimeDelta};
+use deltalake::kernel::{Action, Add};
+use gate::ClearedBatch;
+
+use crate::area;
+use crate::encode::Statistics;
+use crate::failure::Explain;
+use crate::incoming::{take, truncate_row};
+use crate::log::{Committed, TableLog, remove};
+use crate::naming::Layer;
+use crate::record::Record;
+use crate::schema::DATE;
+
+/// Bytes of rows that one area holds in memory before it writes files.
+const HELD_BYTES_MAX: usize = 48 << 20;
+
+/// Rows that wait for a commit of the log.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    held: Vec<RecordBatch>,
+    bytes: usize,
+    adds: Vec<Add>,
+    pub(crate) changes: u64,
+    pub(crate) newest: Option<Timestamp>,
+}
+
+/// The change log of a source table.
+pub(crate) struct Changes {
+    pub(crate) log: TableLog,
+    pub(crate) statistics: Statistics,
+    pub(crate) stream: Waiting,
+    pub(crate) copy: Waiting,
+}
+
+impl Changes {
+    /// Takes in rows; what the table has already is passed over.
+    pub(crate) async fn write(&mut self, batch: &ClearedBatch, now_ms: i64) -> Result<()> {
+        let copied = match batch.origin() {
+            Origin::Copy { chunk } => {
+                if self.log.record.checkpoint.copy.as_ref().is_some_and(|copy| copy.done.contains(chunk)) {
+                    return Ok(());
+                }
+                true
+            }
+            Origin::Stream => false,
+        };
+        let after = self.log.record.checkpoint.stream.as_ref().map(|stream| stream.through.clone());
+        let Some(incoming) = take(batch, after.filter(|_| !copied).as_ref(), &self.log.schema, Layer::Changes)? else {
+            return Ok(());
+        };
+        let waiting = if copied { &mut self.copy } else { &mut self.stream };
+        waiting.hold(incoming.rows, incoming.newest);
+        if waiting.bytes >= HELD_BYTES_MAX {
+            waiting.flush(&self.log, &self.statistics, now_ms).await?;
+        }
+        Ok(())
+    }
+
+    /// Logs that every row was removed.
+    pub(crate) fn truncate(&mut self, position: &Position, txid: u64, ordinal: u64, committed_at: Timestamp) -> Result<()> {
+        let row = truncate_row(position, txid, ordinal, committed_at, &self.log.schema)?;
+        self.stream.hold(row, Some(committed_at));
+        Ok(())
+    }
+
+    /// Commits the streamed rows (or the copied ones) with `record`.
+    pub(crate) async fn commit(&mut self, copied: bool, record: Record, now_ms: i64) -> Result<Committed> {
+        let waiting = if copied { &mut self.copy } else { &mut self.stream };
+        waiting.flush(&self.log, &self.statistics, now_ms).await?;
+        let adds = waiting.adds.clone();
+        let operation = if copied { "LOCKGATE COPY" } else { "LOCKGATE STREAM" };
+        let committed =
+            self.log.commit(operation, adds.iter().cloned().map(Action::Add).collect(), record, now_ms).await?;
+        if matches!(committed, Committed::Done) {
+            self.log.add_files(adds);
+            *(if copied { &mut self.copy } else { &mut self.stream }) = Waiting::default();
+        }
+        Ok(committed)
+    }
+
+    /// Replaces files by one with the same rows.
+    pub(crate) async fn replace(&mut self, old: &[Add], new: Add, record: Record, now_ms: i64) -> Result<Committed> {
+        let mut actions: Vec<Action> = old.iter().map(|add| Action::Remove(remove(add, false, now_ms))).collect();
+        actions.push(Action::Add(new.clone()));
+        let committed = self.log.commit("OPTIMIZE", actions, record, now_ms).await?;
+        if matches!(committed, Committed::Done) {
+            self.log.add_files([new]);
+        }
+        Ok(committed)
+    }
+}
+
+impl Waiting {
+    fn hold(&mut self, rows: RecordBatch, newest: Option<Timestamp>) {
+        self.changes += rows.num_rows() as u64;
+        self.newest = self.newest.max(newest);
+        self.bytes += rows.get_array_memory_size();
+        self.held.push(rows);
+    }
+
+    async fn flush(&mut self, log: &TableLog, statistics: &Statistics, now_ms: i64) -> Result<()> {
+        self.bytes = 0;
+        let inner = without_date(&log.schema);
+        for (day, batches) in by_day(std::mem::take(&mut self.held))? {
+            let (folder, partition) = partition(day);
+            let batches = batches.iter().map(|rows| project(rows, &inner)).collect::<Result<Vec<_>>>()?;
+            self.adds.push(area::write(&log.store, &folder, partition, &inner, batches, statistics, now_ms).await?);
+        }
+        Ok(())
+    }
+}
+
+/// The folder and the partition values of a day (days since 1970).
+pub(crate) fn partition(day: Option<i32>) -> (String, HashMap<String, Option<String>>) {
+    let date = day.and_then(|day| {
+        let date = NaiveDate::from_ymd_opt(1970, 1, 1)?.checked_add_signed(TimeDelta::try_days(i64::from(day))?)?;
+        Some(date.format("%Y-%m-%d").to_string())
+    });
+    let folder = format!("{DATE}={}/", date.as_deref().unwrap_or("__HIVE_DEFAULT_PARTITION__"));
+    (folder, HashMap::from([(DATE.to_owned(), date)]))
+}
+
+/// The columns that stand in the data files: all but the partition's.
+pub(crate) fn without_date(schema: &SchemaRef) -> SchemaRef {
+    let fields: Vec<_> = schema.fields().iter().filter(|field| field.name() != DATE).cloned().collect();
+    std::sync::Arc::new(Schema::new(fields))
+}
+
+fn project(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    crate::encode::fit(schema, rows)
+}
+
+fn by_day(held: Vec<RecordBatch>) -> Result<BTreeMap<Option<i32>, Vec<RecordBatch>>> {
+    let mut days: BTreeMap<Option<i32>, Vec<RecordBatch>> = BTreeMap::new();
+    for rows in held {
+        let Some(column) = rows.column_by_name(DATE) else { continue };
+        let dates = column.as_primitive::<Date32Type>();
+        let mut found: Vec<Option<i32>> = dates.iter().collect();
+        found.dedup();
+        found.sort_unstable();
+        found.dedup();
+        if let [day] = found.as_slice() {
+            days.entry(*day).or_default().push(rows.clone());
+            continue;
+        }
+        for day in found {
+            let of_day: BooleanArray = (0..dates.len()).map(|row| Some(dates.is_valid(row).then(|| dates.value(row)) == day)).collect();
+            let part = filter_record_batch(&rows, &of_day).explain(|| "cannot split rows by day".into())?;
+            days.entry(day).or_default().push(part);
+        }
+    }
+    Ok(days)
+}
+
+impl Changes {
+    /// Writes what is held in memory to files that nobody sees yet.
+    pub(crate) async fn flush_all(&mut self, now_ms: i64) -> Result<()> {
+        self.stream.flush(&self.log, &self.statistics, now_ms).await?;
+        self.copy.flush(&self.log, &self.statistics, now_ms).await
+    }
+}

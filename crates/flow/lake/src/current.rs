@@ -1,0 +1,494 @@
+//! The current table: rows are collapsed by key as they come in, and a commit appends the new images and marks the old ones deleted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use change::{Error, Kind, Op, Origin, Position, Result};
+use deltalake::kernel::{Action, Add};
+use gate::ClearedBatch;
+use roaring::RoaringTreemap;
+
+use crate::area::{Area, Held, Seat, Seats};
+use crate::deleted::{self, VectorFile};
+use crate::encode::Statistics;
+use crate::fill::{From, Wanted};
+use crate::identity::Identifier;
+use crate::incoming::{Incoming, take};
+use crate::index::{Change, Entry, FileId, KeyHash, KeyIndex, Place, ScratchMap, Shape, Step};
+use crate::log::{Committed, TableLog, remove};
+use crate::naming::Layer;
+use crate::record::Record;
+
+/// Keys of one commit that are kept in memory: about 16 MiB; more go to a scratch file.
+const KEYS_IN_MEMORY: usize = 1 << 19;
+/// Keys that are looked up in the index at once.
+const LOOKUP: usize = 1 << 16;
+
+/// The current table of a source table.
+pub(crate) struct Current {
+    pub(crate) log: TableLog,
+    /// `None` when rows cannot be found again (inserts only).
+    pub(crate) index: Option<(KeyIndex, Identifier)>,
+    pub(crate) statistics: Statistics,
+    pub(crate) scratch: PathBuf,
+    pub(crate) stream: Area,
+    pub(crate) copy: Area,
+    /// Deleted rows of the files whose vectors were read or written by us.
+    pub(crate) vectors: HashMap<String, RoaringTreemap>,
+}
+
+/// An empty area for the stream.
+pub(crate) fn stream_area(shape: Option<Shape>, scratch: &std::path::Path) -> Result<Area> {
+    let seats = match shape {
+        None => Seats::Append,
+        Some(Shape::Unique) => Seats::Unique(ScratchMap::create(&scratch.join("keys"), KEYS_IN_MEMORY)?),
+        Some(Shape::Multiset) => Seats::Multi { added: HashMap::new(), taken: HashMap::new() },
+    };
+    Ok(Area::new(seats, false))
+}
+
+/// An empty area for copied rows.
+pub(crate) fn copy_area() -> Area {
+    Area::new(Seats::Append, true)
+}
+
+/// Old rows that a commit marks deleted, and the index's step.
+#[derive(Default)]
+struct Plan {
+    gone: BTreeMap<String, RoaringTreemap>,
+    changes: Vec<Change>,
+}
+
+impl Current {
+    fn copying(&self) -> bool {
+        self.log.record.checkpoint.copy.as_ref().is_none_or(|copy| copy.finished.is_none())
+    }
+
+    /// Takes in rows; what the table has already is passed over.
+    pub(crate) async fn write(&mut self, batch: &ClearedBatch, now_ms: i64) -> Result<()> {
+        let copied = match batch.origin() {
+            Origin::Copy { chunk } => {
+                let done = self.log.record.checkpoint.copy.as_ref().is_some_and(|copy| copy.done.contains(chunk));
+                let cut = self.log.record.truncated.as_ref().is_some_and(|cut| {
+                    batch.meta().positions.iter().flatten().next().is_some_and(|low| low < cut.as_bytes())
+                });
+                if done || cut || self.stream.truncated {
+                    return Ok(());
+                }
+                true
+            }
+            Origin::Stream => false,
+        };
+        let after = self.log.record.checkpoint.stream.as_ref().map(|stream| stream.through.clone());
+        let after = after.filter(|_| !copied);
+        let Some(incoming) = take(batch, after.as_ref(), &self.log.schema, Layer::Current)? else { return Ok(()) };
+        let area = if copied { &mut self.copy } else { &mut self.stream };
+        area.changes += incoming.ops.len() as u64;
+        area.newest = area.newest.max(incoming.newest);
+        let keys = match &self.index {
+            Some((_, identifier)) => identifier.hashes(&incoming.rows)?,
+            None => Vec::new(),
+        };
+        if copied || self.index.is_none() {
+            let live = vec![true; incoming.ops.len()];
+            area.hold(Held { rows: incoming.rows, keys, live });
+        } else {
+            self.collapse(incoming, keys).await?;
+        }
+        let area = if copied { &mut self.copy } else { &mut self.stream };
+        if area.is_full() {
+            area.flush(&self.log.store, &self.log.schema, &self.statistics, now_ms).await?;
+        }
+        Ok(())
+    }
+
+    async fn collapse(&mut self, incoming: Incoming, keys: Vec<KeyHash>) -> Result<()> {
+        let batch = self.stream.held.len() as u32;
+        let live: Vec<bool> = incoming.ops.iter().map(|op| !op.removes()).collect();
+        match &self.stream.seats {
+            Seats::Multi { .. } => {
+                self.stream.hold(Held { rows: incoming.rows, keys: keys.clone(), live });
+                self.collapse_multi(batch, &incoming.ops, &keys);
+                Ok(())
+            }
+            _ => self.collapse_unique(batch, incoming, keys, live).await,
+        }
+    }
+
+    /// A multiset: a delete takes a row that waits, else one of the table's.
+    fn collapse_multi(&mut self, batch: u32, ops: &[Op], keys: &[KeyHash]) {
+        for (row, (op, key)) in (0_u32..).zip(ops.iter().zip(keys)) {
+            let Seats::Multi { added, taken } = &mut self.stream.seats else { return };
+            if op.removes() {
+                match added.get_mut(key).and_then(Vec::pop) {
+                    Some(seat) => self.stream.kill(seat),
+                    None => *taken.entry(*key).or_default() += 1,
+                }
+            } else {
+                added.entry(*key).or_default().push(Seat::Held { batch, row });
+            }
+        }
+    }
+
+    async fn collapse_unique(&mut self, batch: u32, incoming: Incoming, keys: Vec<KeyHash>, mut live: Vec<bool>) -> Result<()> {
+        let Incoming { rows, ops, unsent, .. } = incoming;
+        let before = self.seats(&keys)?;
+        let stored = self.stored_places(&ops, &keys, &unsent)?;
+        let mut here: HashMap<KeyHash, Seat> = HashMap::new();
+        let mut wanted = Wanted::default();
+        // The place of the row whose key changes, for the row that follows it.
+        let mut moved: Option<Option<Base>> = None;
+        let base = |seat: Option<Seat>, key: &KeyHash| match seat {
+            Some(Seat::Removed) => None,
+            Some(seat) => Some(Base::Seat(seat)),
+            None => stored.get(key).cloned().map(Base::File),
+        };
+        let mut replaced = Vec::new();
+        for row in 0..ops.len() {
+            let (op, key) = (ops[row], &keys[row]);
+            let seat = here.get(key).copied().or(before[row]);
+            let from = moved.take();
+            if op == Op::MoveOut {
+                moved = Some(base(seat, key));
+            }
+            let row_u32 = row as u32;
+            if !op.removes() && unsent.iter().any(|(_, bits)| bits.value(row)) {
+                let base = if op == Op::Insert { from.flatten() } else { base(seat, key) };
+                let Some(base) = base else {
+                    self.check_missing(&rows, row)?;
+                    live[row] = false;
+                    continue;
+                };
+                for (column, _) in unsent.iter().filter(|(_, bits)| bits.value(row)) {
+                    let origin = self.origin(&base, batch, *column, &wanted)?;
+                    wanted.0.insert((*column, row_u32), origin);
+                }
+            }
+            if let Some(seat) = seat {
+                replaced.push(seat);
+            }
+            let now = if op.removes() { Seat::Removed } else { Seat::Held { batch, row: row_u32 } };
+            here.insert(*key, now);
+        }
+        let rows = wanted.fill(rows, &self.stream, &self.log.store, &self.log.schema).await?;
+        self.stream.hold(Held { rows, keys, live });
+        for seat in replaced {
+            self.stream.kill(seat);
+        }
+        if let Seats::Unique(map) = &mut self.stream.seats {
+            map.set(&here.iter().map(|(key, seat)| (*key, Some(seat.pack()))).collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    fn seats(&self, keys: &[KeyHash]) -> Result<Vec<Option<Seat>>> {
+        match &self.stream.seats {
+            Seats::Unique(map) => Ok(map.get(keys)?.into_iter().map(|bits| bits.map(Seat::unpack)).collect()),
+            _ => Ok(vec![None; keys.len()]),
+        }
+    }
+
+    /// Where the table has the rows that unsent cells may be filled from.
+    fn stored_places(
+        &self,
+        ops: &[Op],
+        keys: &[KeyHash],
+        unsent: &[(usize, arrow::array::BooleanArray)],
+    ) -> Result<HashMap<KeyHash, (String, u32)>> {
+        if unsent.is_empty() || self.stream.truncated {
+            return Ok(HashMap::new());
+        }
+        let needs = |row: usize| unsent.iter().any(|(_, bits)| bits.value(row)) || ops[row] == Op::MoveOut;
+        let asked: Vec<KeyHash> = (0..ops.len()).filter(|row| needs(*row)).map(|row| keys[row]).collect();
+        let Some((index, _)) = &self.index else { return Ok(HashMap::new()) };
+        let mut places = HashMap::new();
+        for (key, entry) in asked.iter().zip(index.lookup(&asked)?) {
+            if let Some(place) = entry.as_ref().and_then(Entry::place) {
+                places.insert(*key, (path_of(index, place)?, place.row));
+            }
+        }
+        Ok(places)
+    }
+
+    fn origin(&self, base: &Base, batch: u32, column: usize, wanted: &Wanted) -> Result<From> {
+        Ok(match base {
+            Base::File((path, row)) => From::File(path.clone(), *row),
+            Base::Seat(Seat::Held { batch: of, row }) if *of == batch => wanted.origin(column, *row),
+            Base::Seat(Seat::Held { batch, row }) => From::Held(*batch, *row),
+            Base::Seat(Seat::Staged { file, row }) => From::File(self.stream.staged[*file as usize].add.path.clone(), *row),
+            Base::Seat(Seat::Removed) => return Err(Error::new(Kind::Bug, "a removed row was asked for its values")),
+        })
+    }
+
+    /// A row without its base: right while the copy is unfinished or when its chunk may have seen the delete that will follow.
+    fn check_missing(&self, rows: &arrow::array::RecordBatch, row: usize) -> Result<()> {
+        let finished = self.log.record.checkpoint.copy.as_ref().and_then(|copy| copy.finished.as_ref());
+        let position = rows.column_by_name(crate::schema::POSITION).map(|column| {
+            Position::from_bytes(arrow::array::AsArray::as_binary::<i32>(column).value(row))
+        });
+        match (finished, position) {
+            (Some(finished), Some(position)) if position > *finished => Err(Error::new(
+                Kind::SourceGone,
+                format!("{}: an update leaves out values of a row that the lake does not have", self.log.table),
+            )
+            .fix("Rows were lost or changed outside Lockgate: remove the table's folders so that it is copied anew.")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Commits the streamed rows (or the copied ones) with `record`.
+    pub(crate) async fn commit(&mut self, copied: bool, record: Record, now_ms: i64) -> Result<Committed> {
+        let area = if copied { &mut self.copy } else { &mut self.stream };
+        area.flush(&self.log.store, &self.log.schema, &self.statistics, now_ms).await?;
+        let plan = if copied { self.plan_copy()? } else { self.plan_stream()? };
+        let truncated = !copied && self.stream.truncated;
+        let copying = self.copying();
+        let (actions, adds) = self.actions(copied, plan.gone, truncated, now_ms).await?;
+        let version = self.log.version + 1;
+        let stamp = uuid::Uuid::new_v4().as_u128();
+        let record = Record { commit: stamp, sequence: self.log.record.sequence + 1, ..record };
+        if let Some((index, _)) = &mut self.index
+            && !truncated
+        {
+            let files = file_ids(index, &self.stream)?;
+            let mut step = index.step(version, stamp)?;
+            step.push(&plan.changes)?;
+            if !copied {
+                push_unique(&self.stream, &files, copying, &mut step)?;
+            }
+            step.prepare()?;
+        }
+        let operation = if copied { "LOCKGATE COPY" } else { "LOCKGATE STREAM" };
+        match self.log.commit_as(operation, actions, record, now_ms).await {
+            Ok(Committed::Done) => {}
+            other => {
+                if let Some((index, _)) = &mut self.index {
+                    index.abandon()?;
+                }
+                return other;
+            }
+        }
+        self.log.add_files(adds);
+        if truncated {
+            self.rebuild_after_truncate(&plan.changes, version)?;
+        } else if let Some((index, _)) = &mut self.index {
+            index.finish()?;
+        }
+        self.clear(copied)?;
+        Ok(Committed::Done)
+    }
+
+    fn clear(&mut self, copied: bool) -> Result<()> {
+        if copied {
+            self.copy = copy_area();
+        } else {
+            let shape = self.index.as_ref().map(|(index, _)| index.shape());
+            // The old area lets go of the scratch folder first.
+            self.stream = Area::new(Seats::Append, false);
+            self.stream = stream_area(shape, &self.scratch)?;
+        }
+        if copied
+            && self.log.record.checkpoint.copy.as_ref().is_some_and(|copy| copy.finished.is_some())
+            && let Some((index, _)) = &mut self.index
+            && index.shape() == Shape::Unique
+        {
+            index.clear_tombstones()?;
+        }
+        Ok(())
+    }
+
+    fn rebuild_after_truncate(&mut self, changes: &[Change], version: u64) -> Result<()> {
+        let copying = self.copying();
+        let Some((index, identifier)) = self.index.take() else { return Ok(()) };
+        // One step from the empty index of the version before to this one.
+        let mut index = index.emptied(version - 1)?;
+        let files = file_ids(&mut index, &self.stream)?;
+        let mut step = index.step(version, self.log.record.commit)?;
+        // The places of a multiset's rows were numbered in the index that is gone, so they are made again.
+        match &self.stream.seats {
+            Seats::Multi { added, .. } => step.push(&additions(added, &files))?,
+            _ => step.push(changes)?,
+        }
+        push_unique(&self.stream, &files, copying, &mut step)?;
+        step.prepare()?;
+        index.finish()?;
+        self.vectors.clear();
+        self.index = Some((index, identifier));
+        Ok(())
+    }
+
+    fn plan_stream(&mut self) -> Result<Plan> {
+        let truncated = self.stream.truncated;
+        let mut plan = Plan::default();
+        let Some((index, _)) = &mut self.index else { return Ok(plan) };
+        let files = file_ids(index, &self.stream)?;
+        match &self.stream.seats {
+            Seats::Append => {}
+            Seats::Unique(map) => {
+                let mut pending: Vec<KeyHash> = Vec::with_capacity(LOOKUP);
+                let mut settle = |pending: &mut Vec<KeyHash>| -> Result<()> {
+                    for entry in index.lookup(pending)?.iter().flatten() {
+                        if let Some(place) = entry.place() {
+                            plan.gone.entry(path_of(index, place)?).or_default().insert(u64::from(place.row));
+                        }
+                    }
+                    pending.clear();
+                    Ok(())
+                };
+                if !truncated {
+                    map.for_each(|key, _| {
+                        pending.push(key);
+                        if pending.len() == LOOKUP { settle(&mut pending) } else { Ok(()) }
+                    })?;
+                    settle(&mut pending)?;
+                }
+            }
+            Seats::Multi { added, taken } => {
+                let taken: Vec<(KeyHash, u64)> = taken.iter().filter(|_| !truncated).map(|(key, n)| (*key, *n)).collect();
+                for ((key, wanted), places) in taken.iter().zip(index.rows(&taken)?) {
+                    if (places.len() as u64) < *wanted {
+                        return Err(Error::new(Kind::SourceGone, format!("{}: a delete names a row that the lake does not have", self.log.table))
+                            .fix("Rows were lost or changed outside Lockgate: remove the table's folders so that it is copied anew."));
+                    }
+                    for place in places {
+                        plan.gone.entry(path_of(index, place)?).or_default().insert(u64::from(place.row));
+                        plan.changes.push(Change::Take { key: *key, place });
+                    }
+                }
+                plan.changes.extend(additions(added, &files));
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Copied rows lose to whatever the stream has brought since, and replace what an earlier reading of their chunk left.
+    fn plan_copy(&mut self) -> Result<Plan> {
+        let mut plan = Plan::default();
+        let Some((index, _)) = &mut self.index else { return Ok(plan) };
+        for staged in &mut self.copy.staged {
+            let file = index.file_id(&staged.add.path)?;
+            let place = |row: usize| Place { file, row: row as u32 };
+            if index.shape() == Shape::Multiset {
+                plan.changes.extend(staged.keys.iter().enumerate().map(|(row, key)| Change::Add { key: *key, place: place(row) }));
+                continue;
+            }
+            for (chunk, keys) in staged.keys.chunks(LOOKUP).enumerate() {
+                for (at, (key, old)) in keys.iter().zip(index.lookup(keys)?).enumerate() {
+                    let row = chunk * LOOKUP + at;
+                    match old {
+                        Some(Entry::Tombstone | Entry::Row { copied: false, .. }) => {
+                            staged.gone.insert(row as u64);
+                            continue;
+                        }
+                        Some(Entry::Row { place: old, copied: true }) => {
+                            plan.gone.entry(path_of(index, old)?).or_default().insert(u64::from(old.row));
+                        }
+                        None => {}
+                    }
+                    plan.changes.push(Change::Put { key: *key, entry: Entry::Row { place: place(row), copied: true } });
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    /// The commit's file actions, and the adds among them.
+    async fn actions(
+        &mut self,
+        copied: bool,
+        gone: BTreeMap<String, RoaringTreemap>,
+        truncated: bool,
+        now_ms: i64,
+    ) -> Result<(Vec<Action>, Vec<Add>)> {
+        let mut vectors = VectorFile::new();
+        let (mut actions, mut adds): (Vec<Action>, Vec<Add>) = (Vec::new(), Vec::new());
+        if truncated {
+            actions.extend(self.log.files.values().map(|file| Action::Remove(remove(&file.add, true, now_ms))));
+        }
+        for (path, rows) in gone {
+            let file = self.log.files.get(&path).ok_or_else(|| {
+                Error::new(Kind::Unavailable, format!("{}: the index knows a file that the table does not have", self.log.table))
+                    .fix("Nothing to do: the index is rebuilt at the next start.")
+            })?;
+            let mut all = match (self.vectors.get(&path), &file.add.deletion_vector) {
+                (Some(known), _) => known.clone(),
+                (None, Some(descriptor)) => deleted::read(&self.log.store, descriptor).await?,
+                (None, None) => RoaringTreemap::new(),
+            };
+            all |= rows;
+            actions.push(Action::Remove(remove(&file.add, true, now_ms)));
+            if all.len() < file.rows {
+                adds.push(Add { deletion_vector: Some(vectors.push(&all)?), data_change: true, ..file.add.clone() });
+                self.vectors.insert(path, all);
+            } else {
+                self.vectors.remove(&path);
+            }
+        }
+        let area = if copied { &mut self.copy } else { &mut self.stream };
+        for staged in &area.staged {
+            if staged.gone.len() == staged.rows {
+                continue;
+            }
+            let mut add = staged.add.clone();
+            if !staged.gone.is_empty() {
+                add.deletion_vector = Some(vectors.push(&staged.gone)?);
+                self.vectors.insert(add.path.clone(), staged.gone.clone());
+            }
+            adds.push(add);
+        }
+        vectors.write(&self.log.store).await?;
+        actions.extend(adds.iter().cloned().map(Action::Add));
+        Ok((actions, adds))
+    }
+}
+
+/// Where a row's values are before this batch changes it.
+#[derive(Clone)]
+enum Base {
+    Seat(Seat),
+    File((String, u32)),
+}
+
+pub(crate) fn path_of(index: &KeyIndex, place: Place) -> Result<String> {
+    index.file_path(place.file).map(str::to_owned).ok_or_else(|| {
+        Error::new(Kind::Data, "the key index names a file that it does not know")
+            .fix("Remove the index below .lockgate/index; it is rebuilt at the next start.")
+    })
+}
+
+fn file_ids(index: &mut KeyIndex, area: &Area) -> Result<Vec<FileId>> {
+    area.staged.iter().map(|staged| index.file_id(&staged.add.path)).collect()
+}
+
+/// What the index learns from a stream over unique keys, in pieces, so that a transaction of any size fits into memory.
+fn push_unique(area: &Area, files: &[FileId], copying: bool, step: &mut Step<'_>) -> Result<()> {
+    let Seats::Unique(map) = &area.seats else { return Ok(()) };
+    let mut changes = Vec::with_capacity(LOOKUP);
+    map.for_each(|key, bits| {
+        changes.push(match Seat::unpack(bits) {
+            Seat::Staged { file, row } => {
+                Change::Put { key, entry: Entry::Row { place: Place { file: files[file as usize], row }, copied: false } }
+            }
+            _ if copying => Change::Put { key, entry: Entry::Tombstone },
+            _ => Change::Remove { key },
+        });
+        if changes.len() == LOOKUP {
+            step.push(&changes)?;
+            changes.clear();
+        }
+        Ok(())
+    })?;
+    step.push(&changes)
+}
+
+fn additions(added: &HashMap<KeyHash, Vec<Seat>>, files: &[FileId]) -> Vec<Change> {
+    let of_key = |(key, seats): (&KeyHash, &Vec<Seat>)| {
+        let key = *key;
+        let place = move |seat: &Seat| match seat {
+            Seat::Staged { file, row } => Some(Change::Add { key, place: Place { file: files[*file as usize], row: *row } }),
+            _ => None,
+        };
+        seats.iter().filter_map(place).collect::<Vec<_>>()
+    };
+    added.iter().flat_map(of_key).collect()
+}

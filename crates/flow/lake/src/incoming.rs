@@ -1,0 +1,105 @@
+//! A cleared batch as rows of the lake table.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Date32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use change::{Op, Position, Result};
+use gate::ClearedBatch;
+
+use crate::encode::fit;
+use crate::failure::Explain;
+use crate::naming::Layer;
+use crate::schema::{COMMITTED_AT, DATE, OP, ORDINAL, POSITION, TXID, own_fields};
+
+/// Rows of the table's structure, and what the commit needs of each beside them.
+pub(crate) struct Incoming {
+    pub(crate) rows: RecordBatch,
+    pub(crate) ops: Vec<Op>,
+    /// For each column of the table, the rows whose value was not sent.
+    pub(crate) unsent: Vec<(usize, BooleanArray)>,
+    /// The newest commit time of the source, microseconds since the Unix epoch.
+    pub(crate) newest: Option<i64>,
+}
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// Rows of `batch` above `after`, in the structure of the table; `None` when there are none.
+pub(crate) fn take(batch: &ClearedBatch, after: Option<&Position>, schema: &SchemaRef, layer: Layer) -> Result<Option<Incoming>> {
+    let meta = batch.meta();
+    let keep: Vec<bool> = match after {
+        Some(after) => meta.positions.iter().map(|position| position.is_some_and(|position| position > after.as_bytes())).collect(),
+        None => vec![true; batch.len()],
+    };
+    if !keep.contains(&true) {
+        return Ok(None);
+    }
+    let all = fit(schema, &with_own(batch, layer)?)?;
+    let mask = BooleanArray::from(keep.clone());
+    let whole = !keep.contains(&false);
+    let doing = || "cannot select rows".to_owned();
+    let rows = if whole { all } else { filter_record_batch(&all, &mask).explain(doing)? };
+    let ops = meta.ops.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(op, _)| *op).collect();
+    let mut unsent = Vec::new();
+    for (column, bits) in batch.unsent().0.iter().enumerate() {
+        let Some(bits) = bits else { continue };
+        let name = &batch.schema().columns[column].name;
+        let bits = BooleanArray::new(bits.clone(), None);
+        let bits = arrow::compute::filter(&bits, &mask).explain(doing)?;
+        let bits = arrow::array::AsArray::as_boolean(&bits).clone();
+        if bits.true_count() > 0
+            && let Ok(index) = schema.index_of(name)
+        {
+            unsent.push((index, bits));
+        }
+    }
+    let newest = meta.committed_at.iter().zip(&keep).filter(|(_, keep)| **keep).filter_map(|(at, _)| at).max();
+    Ok(Some(Incoming { rows, ops, unsent, newest }))
+}
+
+fn with_own(batch: &ClearedBatch, layer: Layer) -> Result<RecordBatch> {
+    let meta = batch.meta();
+    let mut fields: Vec<Arc<Field>> = batch.rows().schema().fields().to_vec();
+    let mut columns: Vec<ArrayRef> = batch.rows().columns().to_vec();
+    for field in own_fields(layer) {
+        let column: ArrayRef = match field.name().as_str() {
+            POSITION => Arc::new(meta.positions.clone()),
+            COMMITTED_AT => Arc::new(meta.committed_at.clone()),
+            OP => Arc::new(meta.ops.iter().map(|op| Some(op.letter())).collect::<StringArray>()),
+            TXID => signed(&meta.txids)?,
+            ORDINAL => signed(&meta.ordinals)?,
+            DATE => Arc::new(dates(&meta.committed_at)),
+            _ => continue,
+        };
+        fields.push(Arc::new(Field::new(field.name(), column.data_type().clone(), true)));
+        columns.push(column);
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).explain(|| "cannot put rows and positions together".into())
+}
+
+fn signed(numbers: &arrow::array::UInt64Array) -> Result<ArrayRef> {
+    cast(numbers, &DataType::Int64).explain(|| "cannot write transaction numbers".into())
+}
+
+fn dates(times: &TimestampMicrosecondArray) -> Date32Array {
+    times.iter().map(|time| time.map(|time| time.div_euclid(MICROS_PER_DAY) as i32)).collect()
+}
+
+/// The change log's row for a truncate.
+pub(crate) fn truncate_row(position: &Position, txid: u64, ordinal: u64, committed_at: i64, schema: &SchemaRef) -> Result<RecordBatch> {
+    let position: ArrayRef = Arc::new(arrow::array::BinaryArray::from_vec(vec![position.as_bytes()]));
+    let time = TimestampMicrosecondArray::from(vec![committed_at]).with_timezone("UTC");
+    let date: ArrayRef = Arc::new(dates(&time));
+    let number = |number: u64| -> ArrayRef { Arc::new(Int64Array::from(vec![i64::try_from(number).unwrap_or(i64::MAX)])) };
+    let rows = RecordBatch::try_from_iter([
+        (POSITION, position),
+        (COMMITTED_AT, Arc::new(time) as ArrayRef),
+        (OP, Arc::new(StringArray::from(vec!["t"])) as ArrayRef),
+        (TXID, number(txid)),
+        (ORDINAL, number(ordinal)),
+        (DATE, date),
+    ])
+    .explain(|| "cannot write a truncate".into())?;
+    fit(schema, &rows)
+}

@@ -1,0 +1,217 @@
+//! A lake: a place with tables.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use change::{Checkpoint, Error, Kind, Result, TableCheckpoint, TableName, Timestamp};
+use datafusion::catalog::TableProvider;
+use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_for};
+use deltalake::{DeltaTable, DeltaTableBuilder};
+use futures::TryStreamExt;
+use gate::ClearedSchema;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
+use url::Url;
+
+use crate::failure::Explain;
+use crate::location;
+use crate::log::TableLog;
+use crate::naming::{LakeTable, Layer};
+use crate::writer::{TableWriter, WriterOptions};
+
+/// How a lake is reached.
+#[derive(Clone, Default)]
+pub struct LakeOptions {
+    /// Options of the object store, named as in the `object_store` crate; secrets resolved.
+    pub store: HashMap<String, String>,
+}
+
+/// A folder or a bucket's prefix with tables in three levels: source, schema, table.
+pub struct Lake {
+    url: Url,
+    options: HashMap<String, String>,
+    root: LogStoreRef,
+}
+
+/// Which version of a table is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TableVersion {
+    /// This one.
+    Version(u64),
+    /// The newest one at this time, microseconds since the Unix epoch.
+    Time(Timestamp),
+}
+
+/// What a table's log says of it.
+#[derive(Clone, Debug)]
+pub struct TableStatus {
+    /// The newest version.
+    pub version: u64,
+    /// Live rows.
+    pub rows: u64,
+    /// Data files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the newest version was made, microseconds since the Unix epoch.
+    pub committed_at: Option<Timestamp>,
+    /// What the table has made durable of its source.
+    pub checkpoint: TableCheckpoint,
+}
+
+impl Lake {
+    /// Opens a lake by folder or URL; a local folder is made when it is missing.
+    ///
+    /// # Errors
+    /// `Config` for a place that is not known or not encrypted, `Auth` when the folder cannot be made.
+    pub async fn open(lake: &str, options: LakeOptions) -> Result<Self> {
+        let url = location::parse(lake, &options.store)?;
+        let root = logstore_at(&url, &options.store)?;
+        Ok(Self { url, options: options.store, root })
+    }
+
+    fn store(&self, table: &LakeTable) -> Result<LogStoreRef> {
+        let url = self.url.join(&format!("{}/", table.folders().join("/"))).explain(|| format!("{table} has no place in the lake"))?;
+        logstore_at(&url, &self.options)
+    }
+
+    /// Opens a table for writing; makes it when it is missing.
+    ///
+    /// # Errors
+    /// `Contract` when the table's columns do not fit `schema`; `Conflict` when the table is not ours; those of the store.
+    pub async fn writer(&self, schema: &ClearedSchema, layer: Layer, options: WriterOptions) -> Result<TableWriter> {
+        let table = LakeTable::new(schema.table.clone(), layer)?;
+        TableWriter::open(self.store(&table)?, schema, layer, options).await
+    }
+
+    /// What a table has made durable; `None` when it is not there.
+    pub async fn checkpoint(&self, name: &TableName, layer: Layer) -> Result<Option<TableCheckpoint>> {
+        let table = LakeTable::new(name.clone(), layer)?;
+        Ok(TableLog::load(&table, &self.store(&table)?).await?.map(|log| log.record.checkpoint))
+    }
+
+    /// Every table of the lake.
+    pub async fn tables(&self) -> Result<Vec<LakeTable>> {
+        let store = self.root.object_store(None);
+        let mut found = Vec::new();
+        for source in folders(&store, None).await? {
+            for schema in folders(&store, Some(&source)).await? {
+                for table in folders(&store, Some(&schema)).await? {
+                    if folders(&store, Some(&table)).await?.iter().any(|folder| folder.filename() == Some("_delta_log"))
+                        && let Some(table) = LakeTable::from_folders(&table)
+                    {
+                        found.push(table);
+                    }
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// What a table's log says of it.
+    pub async fn status(&self, name: &TableName, layer: Layer) -> Result<TableStatus> {
+        let table = LakeTable::new(name.clone(), layer)?;
+        let store = self.store(&table)?;
+        let log = TableLog::load(&table, &store)
+            .await?
+            .ok_or_else(|| Error::new(Kind::Config, format!("{table} is not in the lake")).fix("List the tables: lockgate status"))?;
+        let live = |file: &crate::log::DataFile| {
+            let gone = file.add.deletion_vector.as_ref().map_or(0, |vector| vector.cardinality);
+            file.rows.saturating_sub(u64::try_from(gone).unwrap_or_default())
+        };
+        let path = Path::from(format!("_delta_log/{:020}.json", log.version));
+        let written = store.object_store(None).head(&path).await.ok();
+        Ok(TableStatus {
+            version: log.version,
+            rows: log.files.values().map(live).sum(),
+            files: log.files.len() as u64,
+            bytes: log.files.values().map(|file| u64::try_from(file.add.size).unwrap_or_default()).sum(),
+            committed_at: written.map(|meta| meta.last_modified.timestamp_micros()),
+            checkpoint: log.record.checkpoint,
+        })
+    }
+
+    /// A table for DataFusion, now or as it was.
+    pub async fn table_provider(&self, name: &TableName, layer: Layer, at: Option<TableVersion>) -> Result<Arc<dyn TableProvider>> {
+        let table = LakeTable::new(name.clone(), layer)?;
+        let store = self.store(&table)?;
+        let doing = || format!("{table}: cannot read the table{}", match &at {
+            Some(TableVersion::Version(version)) => format!(" at version {version}"),
+            Some(TableVersion::Time(_)) => " at that time".into(),
+            None => String::new(),
+        });
+        let mut delta = DeltaTable::new(store);
+        match &at {
+            None => delta.load().await.explain(doing)?,
+            Some(TableVersion::Version(version)) => delta.load_version(*version).await.explain(doing)?,
+            Some(TableVersion::Time(time)) => {
+                let time = chrono::DateTime::from_timestamp_micros(*time)
+                    .ok_or_else(|| Error::new(Kind::Config, "the time is out of range").fix("Give a time with a year from 1970 to 9999."))?;
+                delta.load_with_datetime(time).await.explain(doing)?;
+            }
+        }
+        delta.table_provider().await.explain(doing)
+    }
+
+    /// Whether the lake can be written, read and cleaned.
+    ///
+    /// # Errors
+    /// What is missing, with what to do.
+    pub async fn probe(&self) -> Result<()> {
+        let store = self.root.object_store(None);
+        let path = Path::from(format!("_lockgate_probe_{}", uuid::Uuid::new_v4()));
+        store.put(&path, bytes::Bytes::from_static(b"probe").into()).await.explain(|| format!("the lake {} cannot be written", self.url))?;
+        store.delete(&path).await.explain(|| format!("the lake {} cannot be cleaned", self.url))
+    }
+
+    /// Records how far a stream is that brought nothing: written before the source is told that it may forget.
+    pub async fn put_stream_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let text = serde_json::to_vec(checkpoint).explain(|| "the stream's checkpoint is not JSON".into())?;
+        let path = stream_path(&checkpoint.stream);
+        self.root.object_store(None).put(&path, text.into()).await.map(|_| ()).explain(|| format!("cannot write {path}"))
+    }
+
+    /// Reads what [`Lake::put_stream_checkpoint`] wrote last.
+    pub async fn stream_checkpoint(&self, stream: &str) -> Result<Option<Checkpoint>> {
+        let path = stream_path(stream);
+        let doing = || format!("cannot read {path}");
+        match self.root.object_store(None).get(&path).await {
+            Ok(found) => {
+                let bytes = found.bytes().await.explain(doing)?;
+                serde_json::from_slice(&bytes).map(Some).explain(doing)
+            }
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error).explain(doing),
+        }
+    }
+}
+
+fn stream_path(stream: &str) -> Path {
+    Path::from_iter([stream, "_lockgate", "stream.json"])
+}
+
+fn logstore_at(url: &Url, options: &HashMap<String, String>) -> Result<LogStoreRef> {
+    let config = StorageConfig { raw: options.clone(), ..StorageConfig::default() };
+    logstore_for(url, config).explain(|| format!("the lake at {url} cannot be opened"))
+}
+
+/// The store of another table of the same lake, seen from one of its tables.
+pub(crate) fn sibling_store(log: &TableLog, sibling: &LakeTable) -> Result<LogStoreRef> {
+    let [_, _, folder] = sibling.folders();
+    let url = log.store.root_url().join(&format!("../{folder}/")).explain(|| format!("{sibling} has no place in the lake"))?;
+    let options = log.store.config().options().raw.clone();
+    DeltaTableBuilder::from_url(url)
+        .and_then(|builder| builder.with_storage_options(options).build_storage())
+        .explain(|| format!("{sibling} cannot be opened"))
+}
+
+async fn folders(store: &Arc<dyn ObjectStore>, prefix: Option<&Path>) -> Result<Vec<Path>> {
+    let listed = store.list_with_delimiter(prefix).await.explain(|| "cannot list the lake".into())?;
+    Ok(listed.common_prefixes)
+}
+
+/// Every object below a store's root.
+pub(crate) async fn objects(store: &LogStoreRef) -> Result<Vec<object_store::ObjectMeta>> {
+    store.object_store(None).list(None).try_collect().await.explain(|| "cannot list the table's files".into())
+}

@@ -1,0 +1,227 @@
+//! A table's Delta log: its files and our record, kept in memory and moved on by our own commits.
+
+use std::collections::BTreeMap;
+
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use change::{Error, Kind, Result};
+use deltalake::DeltaTable;
+use deltalake::kernel::transaction::TransactionError;
+use deltalake::kernel::{Action, Add, DomainMetadata, Remove, Transaction};
+use deltalake::logstore::{CommitOrBytes, LogStoreRef};
+use uuid::Uuid;
+
+use crate::failure::Explain;
+use crate::naming::LakeTable;
+use crate::record::{DOMAIN, Record};
+
+/// A data file of the table's current version.
+#[derive(Clone, Debug)]
+pub(crate) struct DataFile {
+    pub(crate) add: Add,
+    /// Rows in the file, deleted ones counted.
+    pub(crate) rows: u64,
+}
+
+/// One version of one table.
+pub(crate) struct TableLog {
+    pub(crate) table: LakeTable,
+    pub(crate) store: LogStoreRef,
+    pub(crate) version: u64,
+    pub(crate) id: Uuid,
+    pub(crate) schema: SchemaRef,
+    pub(crate) files: BTreeMap<String, DataFile>,
+    pub(crate) record: Record,
+    pub(crate) metadata: deltalake::kernel::Metadata,
+}
+
+/// How a commit ended.
+pub(crate) enum Committed {
+    Done,
+    /// Another process of ours has the table now.
+    Fenced(Error),
+    /// Something else made the version that we wanted.
+    Foreign(Error),
+}
+
+impl TableLog {
+    /// Reads the table's newest version; `None` when there is no table.
+    pub(crate) async fn load(table: &LakeTable, store: &LogStoreRef) -> Result<Option<Self>> {
+        let doing = || format!("{table}: cannot read the Delta log");
+        if !store.is_delta_table_location().await.explain(doing)? {
+            return Ok(None);
+        }
+        let mut delta = DeltaTable::new(store.clone());
+        delta.load().await.explain(doing)?;
+        let state = delta.snapshot().explain(doing)?;
+        let text = state.snapshot().domain_metadata(store.as_ref(), DOMAIN).await.explain(doing)?;
+        let text = text.ok_or_else(|| {
+            Error::new(Kind::Conflict, format!("{table}: the table was not made by Lockgate"))
+                .fix("Choose another prefix for the lake, or move that table away.")
+        })?;
+        let record = serde_json::from_str(&text).map_err(|_| {
+            Error::new(Kind::Data, format!("{table}: the checkpoint in the table cannot be read"))
+                .fix("Restore the table to an earlier version, or remove its folder so that it is copied anew.")
+        })?;
+        let file = |add: Add| {
+            let rows = add.stats.as_deref().and_then(rows_of).ok_or_else(|| {
+                Error::new(Kind::Conflict, format!("{table}: a data file was added by something else, without its number of rows"))
+                    .fix("Restore the table to the last version that Lockgate wrote.")
+            })?;
+            Ok((add.path.clone(), DataFile { add, rows }))
+        };
+        let files = state.log_data().iter().map(|view| file(view.add_action())).collect::<Result<_>>()?;
+        let id = Uuid::parse_str(state.metadata().id()).unwrap_or_default();
+        Ok(Some(Self {
+            table: table.clone(),
+            store: store.clone(),
+            version: state.version(),
+            id,
+            schema: state.snapshot().arrow_schema(),
+            files,
+            record,
+            metadata: state.metadata().clone(),
+        }))
+    }
+
+    /// Commits `actions` with `record` as the next version and moves this log there.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Full` or `Auth` when the store did not take it; the table is unchanged then.
+    pub(crate) async fn commit(&mut self, operation: &str, actions: Vec<Action>, mut record: Record, now_ms: i64) -> Result<Committed> {
+        record.sequence = self.record.sequence + 1;
+        record.commit = Uuid::new_v4().as_u128();
+        self.commit_as(operation, actions, record, now_ms).await
+    }
+
+    /// As [`TableLog::commit`], with sequence and commit id as they stand in `record`.
+    pub(crate) async fn commit_as(&mut self, operation: &str, actions: Vec<Action>, record: Record, now_ms: i64) -> Result<Committed> {
+        let bytes = self.entry(operation, &actions, &record, now_ms)?;
+        let version = self.version + 1;
+        let written = self.store.write_commit_entry(version, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
+        match written {
+            Ok(()) => {}
+            Err(error) => match self.store.read_commit_entry(version).await {
+                // A put that timed out after it had succeeded is a success.
+                Ok(Some(found)) if found == bytes => {}
+                Ok(Some(_)) => return Ok(self.overtaken(version).await),
+                _ => {
+                    let doing = || format!("{}: cannot commit version {version}", self.table);
+                    return match error {
+                        TransactionError::ObjectStore { source } => Err(source).explain(doing),
+                        error => Err(error).explain(doing),
+                    };
+                }
+            },
+        }
+        self.version = version;
+        self.record = record;
+        for action in actions {
+            match action {
+                Action::Remove(remove) => drop(self.files.remove(&remove.path)),
+                Action::Metadata(metadata) => self.metadata = metadata,
+                _ => {}
+            }
+        }
+        Ok(Committed::Done)
+    }
+
+    /// Adds come back into the log after removes of the same path, which a new deletion vector makes.
+    pub(crate) fn add_files(&mut self, adds: impl IntoIterator<Item = Add>) {
+        for add in adds {
+            let rows = add.stats.as_deref().and_then(rows_of).unwrap_or_default();
+            self.files.insert(add.path.clone(), DataFile { add, rows });
+        }
+    }
+
+    fn entry(&self, operation: &str, actions: &[Action], record: &Record, now_ms: i64) -> Result<Bytes> {
+        let bug = |error: serde_json::Error| Error::new(Kind::Bug, format!("{}: a commit is not JSON", self.table)).source(error);
+        let record_text = serde_json::to_string(record).map_err(bug)?;
+        let info = serde_json::json!({ "commitInfo": {
+            "timestamp": now_ms,
+            "operation": operation,
+            "operationParameters": {},
+            "isBlindAppend": false,
+            "engineInfo": concat!("lockgate/", env!("CARGO_PKG_VERSION")),
+            "lockgate": record,
+        }});
+        let fixed = [
+            Action::Txn(Transaction::new_with_last_update(DOMAIN, record.sequence, Some(now_ms))),
+            Action::DomainMetadata(DomainMetadata { domain: DOMAIN.into(), configuration: record_text, removed: false }),
+        ];
+        let mut text = serde_json::to_string(&info).map_err(bug)?;
+        for action in fixed.iter().chain(actions) {
+            text.push('\n');
+            text += &serde_json::to_string(action).map_err(bug)?;
+        }
+        Ok(Bytes::from(text))
+    }
+
+    async fn overtaken(&self, version: u64) -> Committed {
+        let theirs = Self::load(&self.table, &self.store).await;
+        match theirs {
+            Ok(Some(log)) if log.record.writer == self.record.writer => Committed::Foreign(
+                Error::new(Kind::Unavailable, format!("{}: another program made version {version} of the table", self.table))
+                    .fix("Nothing to do: Lockgate reads the table again and goes on."),
+            ),
+            Ok(_) => Committed::Fenced(
+                Error::new(Kind::Conflict, format!("{}: another Lockgate writes this table", self.table))
+                    .fix("Stop the other instance, or this one; only one may run for a project."),
+            ),
+            Err(error) => Committed::Foreign(error),
+        }
+    }
+
+    /// The first version of a new table.
+    pub(crate) async fn create(
+        table: &LakeTable,
+        store: &LogStoreRef,
+        schema: SchemaRef,
+        first: Vec<Action>,
+        metadata: deltalake::kernel::Metadata,
+        record: Record,
+        now_ms: i64,
+    ) -> Result<Self> {
+        let log = Self {
+            table: table.clone(),
+            store: store.clone(),
+            version: 0,
+            id: Uuid::parse_str(metadata.id()).unwrap_or_default(),
+            schema,
+            files: BTreeMap::new(),
+            record,
+            metadata,
+        };
+        let bytes = log.entry("CREATE TABLE", &first, &log.record, now_ms)?;
+        let doing = || format!("{table}: cannot make the table");
+        match store.write_commit_entry(0, CommitOrBytes::LogBytes(bytes), Uuid::new_v4()).await {
+            Ok(()) => Ok(log),
+            Err(TransactionError::VersionAlreadyExists(_)) => {
+                Err(Error::new(Kind::Conflict, format!("{table}: another Lockgate made the table at the same time"))
+                    .fix("Stop one of the two instances."))
+            }
+            Err(TransactionError::ObjectStore { source }) => Err(source).explain(doing),
+            Err(error) => Err(error).explain(doing),
+        }
+    }
+}
+
+/// The action that takes a file out of the table.
+pub(crate) fn remove(add: &Add, data_change: bool, now_ms: i64) -> Remove {
+    Remove {
+        path: add.path.clone(),
+        data_change,
+        deletion_timestamp: Some(now_ms),
+        extended_file_metadata: Some(true),
+        partition_values: Some(add.partition_values.clone()),
+        size: Some(add.size),
+        tags: None,
+        deletion_vector: add.deletion_vector.clone(),
+        base_row_id: None,
+        default_row_commit_version: None,
+    }
+}
+
+fn rows_of(stats: &str) -> Option<u64> {
+    serde_json::from_str::<serde_json::Value>(stats).ok()?.get("numRecords")?.as_u64()
+}

@@ -1,0 +1,132 @@
+//! The key index from the table's own rows, when it is missing, behind or damaged.
+
+use std::path::Path;
+
+use arrow::array::{AsArray, RecordBatch};
+use change::{Position, Result};
+use futures::TryStreamExt;
+use uuid::Uuid;
+
+use crate::deleted;
+use crate::encode::fit;
+use crate::failure::Explain;
+use crate::identity::Identifier;
+use crate::index::{BootId, Builder, Entry, KeyIndex, KeySeed, Opened, Place, Shape};
+use crate::log::TableLog;
+use crate::naming::{LakeTable, Layer};
+use crate::rows;
+use crate::schema::{OP, POSITION};
+
+const MEMORY_BYTES: usize = 64 << 20;
+
+/// The index at the table's version: as it lies on disk, or built anew.
+pub(crate) async fn open(
+    log: &TableLog,
+    names: &[String],
+    shape: Shape,
+    path: &Path,
+    boot: Option<BootId>,
+) -> Result<(KeyIndex, Identifier)> {
+    let id = *log.id.as_bytes();
+    match KeyIndex::open(path, id, boot)? {
+        Opened::Ready(mut index) => {
+            if let Some(prepared) = index.prepared() {
+                let committed = prepared.to_version == log.version && prepared.stamp == log.record.commit;
+                if committed { index.finish()? } else { index.abandon()? }
+            }
+            if index.version() == log.version && index.shape() == shape {
+                let identifier = Identifier::new(&log.schema, names, index.seed())?;
+                return Ok((*index, identifier));
+            }
+            tracing::info!(table = %log.table, "the key index is behind the table and is built anew");
+        }
+        Opened::Missing if log.files.is_empty() => {}
+        Opened::Missing => tracing::info!(table = %log.table, "the key index is missing and is built anew"),
+        Opened::Unusable { why } => tracing::warn!(table = %log.table, %why, "the key index is built anew"),
+    }
+    build(log, names, shape, path, boot, id).await
+}
+
+async fn build(
+    log: &TableLog,
+    names: &[String],
+    shape: Shape,
+    path: &Path,
+    boot: Option<BootId>,
+    id: [u8; 16],
+) -> Result<(KeyIndex, Identifier)> {
+    let seed = KeySeed::new(Uuid::new_v4().as_u64_pair().0);
+    let mut builder = Builder::create(path, id, shape, seed, boot, MEMORY_BYTES)?;
+    let identifier = Identifier::new(&log.schema, names, builder.seed())?;
+    let low = log.record.checkpoint.copy.as_ref().map(|copy| copy.low.clone());
+    let mut columns: Vec<&str> = names.iter().map(String::as_str).collect();
+    columns.push(POSITION);
+    for (path, file) in &log.files {
+        let number = builder.file_id(path)?;
+        let gone = match &file.add.deletion_vector {
+            Some(descriptor) => deleted::read(&log.store, descriptor).await?,
+            None => Default::default(),
+        };
+        let mut batches = rows::read(&log.store, path, &columns, None).await?;
+        let mut row = 0_u32;
+        while let Some(batch) = batches.try_next().await? {
+            let keys = identifier.hashes(&fit(&log.schema, &batch)?)?;
+            let positions = positions(&batch)?;
+            for (key, position) in keys.into_iter().zip(positions) {
+                if !gone.contains(u64::from(row)) {
+                    let copied = low.as_ref().is_some_and(|low| position.as_ref() == Some(low));
+                    builder.push(key, Entry::Row { place: Place { file: number, row }, copied })?;
+                }
+                row += 1;
+            }
+        }
+    }
+    let unfinished = log.record.checkpoint.copy.as_ref().is_some_and(|copy| copy.finished.is_none());
+    if let (Some(low), true, Shape::Unique) = (low, unfinished, shape) {
+        push_tombstones(log, &identifier, names, &low, &mut builder).await?;
+    }
+    Ok((builder.finish(log.version)?, identifier))
+}
+
+/// While the first copy is unfinished, keys that the stream deleted must not come back: the change log knows them.
+async fn push_tombstones(
+    log: &TableLog,
+    identifier: &Identifier,
+    names: &[String],
+    low: &Position,
+    builder: &mut Builder,
+) -> Result<()> {
+    let sibling = LakeTable::new(log.table.name.clone(), Layer::Changes)?;
+    let store = crate::lake::sibling_store(log, &sibling)?;
+    let Some(changes) = TableLog::load(&sibling, &store).await? else { return Ok(()) };
+    let mut columns: Vec<&str> = names.iter().map(String::as_str).collect();
+    columns.extend([POSITION, OP]);
+    for path in changes.files.keys() {
+        let mut batches = rows::read(&store, path, &columns, None).await?;
+        while let Some(batch) = batches.try_next().await? {
+            let keys = identifier.hashes(&fit(&log.schema, &batch)?)?;
+            let ops = batch.column_by_name(OP).explain_missing(OP)?.as_string::<i32>().clone();
+            for ((key, position), op) in keys.into_iter().zip(positions(&batch)?).zip(ops.iter()) {
+                if op == Some("d") && position.is_some_and(|position| position > *low) {
+                    builder.push(key, Entry::Tombstone)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn positions(batch: &RecordBatch) -> Result<Vec<Option<Position>>> {
+    let column = batch.column_by_name(POSITION).explain_missing(POSITION)?;
+    Ok(column.as_binary::<i32>().iter().map(|bytes| bytes.map(Position::from_bytes)).collect())
+}
+
+trait ExplainMissing<T> {
+    fn explain_missing(self, column: &str) -> Result<T>;
+}
+
+impl<T> ExplainMissing<T> for Option<T> {
+    fn explain_missing(self, column: &str) -> Result<T> {
+        self.ok_or_else(|| std::io::Error::other(format!("no column {column}"))).explain(|| "a data file is not ours".into())
+    }
+}

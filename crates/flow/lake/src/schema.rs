@@ -1,0 +1,138 @@
+//! The columns of a lake table, and how they may change.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use change::{Error, Kind, Result};
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake::kernel::{Action, Metadata, StructType};
+use gate::ClearedSchema;
+
+use crate::failure::Explain;
+use crate::naming::{LakeTable, Layer};
+
+pub(crate) const POSITION: &str = "_lg_position";
+pub(crate) const COMMITTED_AT: &str = "_lg_committed_at";
+pub(crate) const OP: &str = "_lg_op";
+pub(crate) const TXID: &str = "_lg_txid";
+pub(crate) const ORDINAL: &str = "_lg_ordinal";
+pub(crate) const DATE: &str = "_lg_date";
+
+/// The columns that Lockgate adds.
+pub(crate) fn own_fields(layer: Layer) -> Vec<Field> {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    let mut fields = vec![Field::new(POSITION, DataType::Binary, true), Field::new(COMMITTED_AT, time, true)];
+    if layer == Layer::Changes {
+        fields.extend([
+            Field::new(OP, DataType::Utf8, true),
+            Field::new(TXID, DataType::Int64, true),
+            Field::new(ORDINAL, DataType::Int64, true),
+            Field::new(DATE, DataType::Date32, true),
+        ]);
+    }
+    fields
+}
+
+/// The structure of a new table.
+pub(crate) fn of(cleared: &ClearedSchema, layer: Layer) -> SchemaRef {
+    let columns = cleared.columns.iter().map(|column| Field::new(&column.name, stored(&column.data_type), true));
+    Arc::new(Schema::new(columns.chain(own_fields(layer)).collect::<Vec<_>>()))
+}
+
+/// Delta has no unsigned integers and no times finer than microseconds; the gate hands over neither. Everything else is stored as it is.
+fn stored(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::List(item) => DataType::List(Arc::new(Field::new("element", stored(item.data_type()), true))),
+        other => other.clone(),
+    }
+}
+
+/// The structure after `cleared` arrives at a table with `now`: the same, or with columns added at the end of the source's.
+///
+/// # Errors
+/// `Contract` when a column's type is another one.
+pub(crate) fn evolve(now: &SchemaRef, cleared: &ClearedSchema, layer: Layer) -> Result<Option<SchemaRef>> {
+    let own = own_fields(layer).len();
+    let (columns, tail) = now.fields().split_at(now.fields().len() - own);
+    let mut columns: Vec<Arc<Field>> = columns.to_vec();
+    let before = columns.len();
+    for column in &cleared.columns {
+        let wanted = stored(&column.data_type);
+        match columns.iter().find(|field| field.name() == &column.name) {
+            None => columns.push(Arc::new(Field::new(&column.name, wanted, true))),
+            Some(field) if holds(field.data_type(), &wanted) => {}
+            Some(field) => {
+                return Err(Error::new(
+                    Kind::Contract,
+                    format!("{}: column `{}` is {} in the lake and now {wanted}", cleared.table, column.name, field.data_type()),
+                )
+                .fix("Give the new type another column name, or remove the table's folders from the lake so that it is copied anew."));
+            }
+        }
+    }
+    if columns.len() == before {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Schema::new(columns.into_iter().chain(tail.iter().cloned()).collect::<Vec<_>>()))))
+}
+
+/// Whether every value of `incoming` can be stored in `stored` without loss.
+fn holds(stored: &DataType, incoming: &DataType) -> bool {
+    use DataType::{Date32, Decimal128, Float32, Float64, Int16, Int32, Int64, List};
+    match (stored, incoming) {
+        (Int64, Int16 | Int32) | (Int32, Int16) | (Float64, Float32) => true,
+        (Decimal128(p, s), Decimal128(q, t)) => p >= q && s == t,
+        (List(a), List(b)) => holds(a.data_type(), b.data_type()),
+        (Date32, Date32) => true,
+        (a, b) => a == b,
+    }
+}
+
+pub(crate) fn kernel(schema: &SchemaRef, table: &LakeTable) -> Result<StructType> {
+    schema.as_ref().try_into_kernel().map_err(|_| {
+        Error::new(Kind::Contract, format!("{table}: a column has a type that Delta does not know"))
+            .fix("Report this: the gate should have turned it into text.")
+    })
+}
+
+/// Protocol and metadata of a new table.
+pub(crate) fn creation(schema: &SchemaRef, table: &LakeTable, now_ms: i64) -> Result<(Vec<Action>, Metadata)> {
+    let kernel = kernel(schema, table)?;
+    let partitions: Vec<&str> = if table.layer == Layer::Changes { vec![DATE] } else { Vec::new() };
+    let doing = || format!("{table}: cannot describe the table");
+    let schema_text = serde_json::to_string(&kernel).explain(doing)?;
+    let vectors = table.layer == Layer::Current;
+    let mut configuration = serde_json::json!({ "delta.checkpointInterval": "50" });
+    let mut features = vec!["domainMetadata"];
+    if vectors {
+        configuration["delta.enableDeletionVectors"] = "true".into();
+        features.push("deletionVectors");
+    }
+    let metadata: Metadata = serde_json::from_value(serde_json::json!({
+        "id": uuid::Uuid::new_v4().to_string(),
+        "format": { "provider": "parquet", "options": {} },
+        "schemaString": schema_text,
+        "partitionColumns": partitions,
+        "configuration": configuration,
+        "createdTime": now_ms,
+    }))
+    .explain(doing)?;
+    let protocol = match vectors {
+        true => serde_json::json!({
+            "minReaderVersion": 3, "minWriterVersion": 7,
+            "readerFeatures": ["deletionVectors"], "writerFeatures": features,
+        }),
+        false => serde_json::json!({ "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": features }),
+    };
+    let protocol = serde_json::from_value(protocol).explain(doing)?;
+    Ok((vec![Action::Protocol(protocol), Action::Metadata(metadata.clone())], metadata))
+}
+
+/// The metadata with another structure.
+pub(crate) fn changed(metadata: &Metadata, schema: &SchemaRef, table: &LakeTable) -> Result<Metadata> {
+    let doing = || format!("{table}: cannot describe the table");
+    let kernel = kernel(schema, table)?;
+    let mut value = serde_json::to_value(metadata).explain(doing)?;
+    value["schemaString"] = serde_json::to_string(&kernel).explain(doing)?.into();
+    serde_json::from_value(value).explain(doing)
+}
