@@ -37,8 +37,11 @@ impl LakeTable {
     /// Fails with [`Kind::Config`] when the source table's name would make two lake tables share a folder.
     pub fn new(name: TableName, layer: Layer) -> Result<Self> {
         if name.table.ends_with(CHANGES) || name.table.ends_with(HISTORY) {
-            return Err(Error::new(Kind::Config, format!("{name}: a name that ends in {CHANGES} or {HISTORY} is the lake's own"))
-                .fix("Leave this table out of `tables`, or rename it in the source."));
+            return Err(Error::new(
+                Kind::Config,
+                format!("{name}: a name that ends in {CHANGES} or {HISTORY} is the lake's own"),
+            )
+            .fix("Leave this table out of `tables`, or rename it in the source."));
         }
         if [&name.source, &name.schema, &name.table].iter().any(|level| level.is_empty()) {
             return Err(Error::new(Kind::Config, format!("{name}: a level of the table's name is empty")));
@@ -118,7 +121,9 @@ mod tests {
             for layer in [Layer::Current, Layer::Changes] {
                 let table = LakeTable::new(TableName::new("db", name, name), layer).unwrap();
                 let folders = table.folders();
-                assert!(folders.iter().flat_map(|f| f.bytes()).all(|b| b.is_ascii_alphanumeric() || b"_-~".contains(&b)));
+                assert!(
+                    folders.iter().flat_map(|f| f.bytes()).all(|b| b.is_ascii_alphanumeric() || b"_-~".contains(&b))
+                );
                 let path = Path::from_iter(folders.iter().map(String::as_str));
                 assert_eq!(LakeTable::from_folders(&path), Some(table));
             }
