@@ -102,9 +102,25 @@ pub(crate) fn up() -> Result<()> {
     deny()
 }
 
-/// Every figure.
+/// Every figure, in one table; the kernels' own benches first, because the table reads what they leave.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
-    step("gate kernels", cargo(&["bench", "--package", "gate"]).args(arguments))
+    let named = |option: &str| arguments.iter().any(|argument| argument.split('=').next() == Some(option));
+    if !named("--lockgate") && !named("--limits-only") && !named("--help") {
+        build()?;
+    }
+    let figures: Vec<&String> = arguments.iter().take_while(|argument| !argument.starts_with('-')).collect();
+    if !named("--limits-only") && !named("--help") && (figures.is_empty() || figures.contains(&&"kernels".to_owned())) {
+        step("gate kernels", &mut cargo(&["bench", "--quiet", "--package", "gate"]))?;
+    }
+    let mut compare = cargo(&["run", "--quiet", "--release", "--package", "compare", "--"]);
+    compare.args(arguments);
+    for (option, path) in [("--criterion", target()?.join("criterion")), ("--python", tools().join("venv/bin/python"))]
+    {
+        if !named(option) {
+            compare.arg(option).arg(path);
+        }
+    }
+    step("figures", &mut compare)
 }
 
 /// What the foreign readers see.

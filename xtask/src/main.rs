@@ -16,7 +16,8 @@ cargo x <chore> [arguments]
               other arguments go to the test runner: `cargo x test -p gate`
   demo      the demo on a private Postgres; arguments go to `lockgate demo`
   build     the optimised binary, at bin/lockgate
-  bench     every figure, as one table; arguments name single benches
+  bench     every figure, as one table: `cargo x bench` or `cargo x bench copy backlog --rows 500000`
+              --help   lists figures and options
   readers   what the foreign readers see in Delta tables: `cargo x readers lake/claims_db/public/members`
   servers   runs an emulator until Ctrl-C: `cargo x servers s3|azure|gcs PORT`
   up        raises the dependencies within their ranges, then looks at licences and advisories

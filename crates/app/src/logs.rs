@@ -10,7 +10,9 @@ use crate::cli::{Global, LogFormat};
 /// Starts logging as the command line asks for.
 pub(crate) fn start(global: &Global) -> Result<()> {
     let filter = EnvFilter::try_new(&global.log).map_err(|error| {
-        Error::new(Kind::Config, "--log is not a filter").source(error).fix("Write a level (info) or targets (capture=debug,info).")
+        Error::new(Kind::Config, "--log is not a filter")
+            .source(error)
+            .fix("Write a level (info) or targets (capture=debug,info).")
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

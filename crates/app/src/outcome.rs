@@ -36,7 +36,9 @@ pub(crate) fn finish(done: Result<Outcome>) -> ExitCode {
 pub(crate) fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_else(|| "an unknown place".into());
-        eprintln!("error: Lockgate has a defect at {place}; nothing that was confirmed is lost\n  fix: Start it again, and report this line.");
+        eprintln!(
+            "error: Lockgate has a defect at {place}; nothing that was confirmed is lost\n  fix: Start it again, and report this line."
+        );
     }));
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::sources::root;
 
 /// Each crate, what it may depend on, and what its tests may use besides.
-const ARROWS: [(&str, &[&str], &[&str]); 8] = [
+const ARROWS: [(&str, &[&str], &[&str]); 9] = [
     ("change", &[], &[]),
     ("capture", &["change"], &["sandbox", "gate"]),
     ("gate", &["change"], &[]),
@@ -16,6 +16,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 8] = [
     ("serve", &["change", "lake"], &["gate"]),
     ("sandbox", &[], &[]),
     ("app", &["change", "capture", "gate", "lake", "serve", "sandbox"], &[]),
+    ("compare", &["sandbox"], &[]),
     ("xtask", &[], &[]),
 ];
 
@@ -28,8 +29,8 @@ const WORLDS: [(&str, &[&str]); 8] = [
     ("parquet", &["lake", "app"]),
     ("datafusion", &["lake", "serve"]),
     ("pgwire-replication", &["capture"]),
-    ("tokio-postgres", &["capture", "sandbox", "app"]),
-    ("tokio", &["capture", "lake", "serve", "sandbox", "app"]),
+    ("tokio-postgres", &["capture", "sandbox", "app", "compare"]),
+    ("tokio", &["capture", "lake", "serve", "sandbox", "app", "compare"]),
 ];
 
 struct Arrow {

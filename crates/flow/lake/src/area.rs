@@ -98,7 +98,16 @@ pub(crate) struct Area {
 
 impl Area {
     pub(crate) fn new(seats: Seats, keep_keys: bool) -> Self {
-        Self { held: Vec::new(), bytes: 0, staged: Vec::new(), seats, truncated: false, changes: 0, newest: None, keep_keys }
+        Self {
+            held: Vec::new(),
+            bytes: 0,
+            staged: Vec::new(),
+            seats,
+            truncated: false,
+            changes: 0,
+            newest: None,
+            keep_keys,
+        }
     }
 
     /// Takes in a batch; its seats are the caller's work.
@@ -121,7 +130,13 @@ impl Area {
     }
 
     /// Writes the live rows in memory to a data file.
-    pub(crate) async fn flush(&mut self, store: &LogStoreRef, schema: &SchemaRef, statistics: &Statistics, now_ms: i64) -> Result<()> {
+    pub(crate) async fn flush(
+        &mut self,
+        store: &LogStoreRef,
+        schema: &SchemaRef,
+        statistics: &Statistics,
+        now_ms: i64,
+    ) -> Result<()> {
         self.bytes = 0;
         let held = std::mem::take(&mut self.held);
         let file = self.staged.len() as u32;
@@ -134,7 +149,8 @@ impl Area {
             }
             batches.push(kept);
             let alive = batch.keys.iter().zip(&batch.live).filter(|(_, live)| **live).map(|(key, _)| *key);
-            let seats: Vec<(KeyHash, Seat)> = alive.zip(row..).map(|(key, row)| (key, Seat::Staged { file, row })).collect();
+            let seats: Vec<(KeyHash, Seat)> =
+                alive.zip(row..).map(|(key, row)| (key, Seat::Staged { file, row })).collect();
             row += seats.len() as u32;
             if self.keep_keys {
                 keys.extend(seats.iter().map(|(key, _)| *key));
@@ -151,7 +167,9 @@ impl Area {
 
     fn reseat(&mut self, seats: &[(KeyHash, Seat)]) -> Result<()> {
         match &mut self.seats {
-            Seats::Unique(map) => map.set(&seats.iter().map(|(key, seat)| (*key, Some(seat.pack()))).collect::<Vec<_>>()),
+            Seats::Unique(map) => {
+                map.set(&seats.iter().map(|(key, seat)| (*key, Some(seat.pack()))).collect::<Vec<_>>())
+            }
             Seats::Multi { added, .. } => {
                 for (key, seat) in seats {
                     // The rows of one key are moved in the order in which they came, so the first one that is still held is meant.
@@ -201,7 +219,8 @@ mod tests {
 
     #[test]
     fn seats_fit_into_64_bits() {
-        for seat in [Seat::Removed, Seat::Held { batch: 7, row: u32::MAX }, Seat::Staged { file: 0x1fff_ffff, row: 0 }] {
+        for seat in [Seat::Removed, Seat::Held { batch: 7, row: u32::MAX }, Seat::Staged { file: 0x1fff_ffff, row: 0 }]
+        {
             assert_eq!(Seat::unpack(seat.pack()), seat);
         }
     }

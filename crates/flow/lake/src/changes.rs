@@ -65,7 +65,13 @@ impl Changes {
     }
 
     /// Logs that every row was removed.
-    pub(crate) fn truncate(&mut self, position: &Position, txid: u64, ordinal: u64, committed_at: Timestamp) -> Result<()> {
+    pub(crate) fn truncate(
+        &mut self,
+        position: &Position,
+        txid: u64,
+        ordinal: u64,
+        committed_at: Timestamp,
+    ) -> Result<()> {
         let row = truncate_row(position, txid, ordinal, committed_at, &self.log.schema)?;
         self.stream.hold(row, Some(committed_at));
         Ok(())
@@ -152,7 +158,8 @@ fn by_day(held: Vec<RecordBatch>) -> Result<BTreeMap<Option<i32>, Vec<RecordBatc
             continue;
         }
         for day in found {
-            let of_day: BooleanArray = (0..dates.len()).map(|row| Some(dates.is_valid(row).then(|| dates.value(row)) == day)).collect();
+            let of_day: BooleanArray =
+                (0..dates.len()).map(|row| Some(dates.is_valid(row).then(|| dates.value(row)) == day)).collect();
             let part = filter_record_batch(&rows, &of_day).explain(|| "cannot split rows by day".into())?;
             days.entry(day).or_default().push(part);
         }

@@ -130,7 +130,13 @@ impl Current {
         }
     }
 
-    async fn collapse_unique(&mut self, batch: u32, incoming: Incoming, keys: Vec<KeyHash>, mut live: Vec<bool>) -> Result<()> {
+    async fn collapse_unique(
+        &mut self,
+        batch: u32,
+        incoming: Incoming,
+        keys: Vec<KeyHash>,
+        mut live: Vec<bool>,
+    ) -> Result<()> {
         let Incoming { rows, ops, unsent, .. } = incoming;
         let before = self.seats(&keys)?;
         let stored = self.stored_places(&ops, &keys, &unsent)?;
@@ -215,7 +221,9 @@ impl Current {
             Base::File((path, row)) => From::File(path.clone(), *row),
             Base::Seat(Seat::Held { batch: of, row }) if *of == batch => wanted.origin(column, *row),
             Base::Seat(Seat::Held { batch, row }) => From::Held(*batch, *row),
-            Base::Seat(Seat::Staged { file, row }) => From::File(self.stream.staged[*file as usize].add.path.clone(), *row),
+            Base::Seat(Seat::Staged { file, row }) => {
+                From::File(self.stream.staged[*file as usize].add.path.clone(), *row)
+            }
             Base::Seat(Seat::Removed) => return Err(Error::new(Kind::Bug, "a removed row was asked for its values")),
         })
     }
@@ -223,9 +231,9 @@ impl Current {
     /// A row without its base: right while the copy is unfinished or when its chunk may have seen the delete that will follow.
     fn check_missing(&self, rows: &arrow::array::RecordBatch, row: usize) -> Result<()> {
         let finished = self.log.record.checkpoint.copy.as_ref().and_then(|copy| copy.finished.as_ref());
-        let position = rows.column_by_name(crate::schema::POSITION).map(|column| {
-            Position::from_bytes(arrow::array::AsArray::as_binary::<i32>(column).value(row))
-        });
+        let position = rows
+            .column_by_name(crate::schema::POSITION)
+            .map(|column| Position::from_bytes(arrow::array::AsArray::as_binary::<i32>(column).value(row)));
         match (finished, position) {
             (Some(finished), Some(position)) if position > *finished => Err(Error::new(
                 Kind::SourceGone,
@@ -344,7 +352,8 @@ impl Current {
                 }
             }
             Seats::Multi { added, taken } => {
-                let taken: Vec<(KeyHash, u64)> = taken.iter().filter(|_| !truncated).map(|(key, n)| (*key, *n)).collect();
+                let taken: Vec<(KeyHash, u64)> =
+                    taken.iter().filter(|_| !truncated).map(|(key, n)| (*key, *n)).collect();
                 for ((key, wanted), places) in taken.iter().zip(index.rows(&taken)?) {
                     if (places.len() as u64) < *wanted {
                         return Err(Error::new(Kind::SourceGone, format!("{}: a delete names a row that the lake does not have", self.log.table))
@@ -369,7 +378,9 @@ impl Current {
             let file = index.file_id(&staged.add.path)?;
             let place = |row: usize| Place { file, row: row as u32 };
             if index.shape() == Shape::Multiset {
-                plan.changes.extend(staged.keys.iter().enumerate().map(|(row, key)| Change::Add { key: *key, place: place(row) }));
+                plan.changes.extend(
+                    staged.keys.iter().enumerate().map(|(row, key)| Change::Add { key: *key, place: place(row) }),
+                );
                 continue;
             }
             for (chunk, keys) in staged.keys.chunks(LOOKUP).enumerate() {
@@ -407,8 +418,11 @@ impl Current {
         }
         for (path, rows) in gone {
             let file = self.log.files.get(&path).ok_or_else(|| {
-                Error::new(Kind::Unavailable, format!("{}: the index knows a file that the table does not have", self.log.table))
-                    .fix("Nothing to do: the index is rebuilt at the next start.")
+                Error::new(
+                    Kind::Unavailable,
+                    format!("{}: the index knows a file that the table does not have", self.log.table),
+                )
+                .fix("Nothing to do: the index is rebuilt at the next start.")
             })?;
             let mut all = match (self.vectors.get(&path), &file.add.deletion_vector) {
                 (Some(known), _) => known.clone(),
@@ -466,9 +480,10 @@ fn push_unique(area: &Area, files: &[FileId], copying: bool, step: &mut Step<'_>
     let mut changes = Vec::with_capacity(LOOKUP);
     map.for_each(|key, bits| {
         changes.push(match Seat::unpack(bits) {
-            Seat::Staged { file, row } => {
-                Change::Put { key, entry: Entry::Row { place: Place { file: files[file as usize], row }, copied: false } }
-            }
+            Seat::Staged { file, row } => Change::Put {
+                key,
+                entry: Entry::Row { place: Place { file: files[file as usize], row }, copied: false },
+            },
             _ if copying => Change::Put { key, entry: Entry::Tombstone },
             _ => Change::Remove { key },
         });
@@ -485,7 +500,9 @@ fn additions(added: &HashMap<KeyHash, Vec<Seat>>, files: &[FileId]) -> Vec<Chang
     let of_key = |(key, seats): (&KeyHash, &Vec<Seat>)| {
         let key = *key;
         let place = move |seat: &Seat| match seat {
-            Seat::Staged { file, row } => Some(Change::Add { key, place: Place { file: files[*file as usize], row: *row } }),
+            Seat::Staged { file, row } => {
+                Some(Change::Add { key, place: Place { file: files[*file as usize], row: *row } })
+            }
             _ => None,
         };
         seats.iter().filter_map(place).collect::<Vec<_>>()

@@ -64,8 +64,11 @@ pub(crate) async fn read(store: &LogStoreRef, descriptor: &DeletionVectorDescrip
             .fix("Restore the table to an earlier version, or remove its folder so that it is copied anew.")
     };
     if descriptor.storage_type != StorageType::UuidRelativePath {
-        return Err(Error::new(Kind::Conflict, "a deletion vector was written by something else in a form that we do not read")
-            .fix("Let only Lockgate delete rows in this table."));
+        return Err(Error::new(
+            Kind::Conflict,
+            "a deletion vector was written by something else in a form that we do not read",
+        )
+        .fix("Let only Lockgate delete rows in this table."));
     }
     let encoded = &descriptor.path_or_inline_dv;
     let (prefix, id) = encoded.split_at_checked(encoded.len().saturating_sub(20)).ok_or_else(|| broken("its name"))?;
@@ -74,7 +77,11 @@ pub(crate) async fn read(store: &LogStoreRef, descriptor: &DeletionVectorDescrip
     let path = if prefix.is_empty() { Path::from(name) } else { Path::from(format!("{prefix}/{name}")) };
     let start = u64::try_from(descriptor.offset.unwrap_or(1)).map_err(|_| broken("its place"))?;
     let size = u64::try_from(descriptor.size_in_bytes).map_err(|_| broken("its size"))?;
-    let bytes = store.object_store(None).get_range(&path, start..start + size + 8).await.explain(|| format!("cannot read {path}"))?;
+    let bytes = store
+        .object_store(None)
+        .get_range(&path, start..start + size + 8)
+        .await
+        .explain(|| format!("cannot read {path}"))?;
     let (head, rest) = bytes.split_at_checked(4).ok_or_else(|| broken("its length"))?;
     let (data, sum) = rest.split_at_checked(size as usize).ok_or_else(|| broken("its length"))?;
     if head != descriptor.size_in_bytes.to_be_bytes() || sum != crc32fast::hash(data).to_be_bytes() {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{max, min};
-use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Int16Type, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Int16Type, Int32Type, Int64Type, SchemaRef, TimeUnit,
+    TimestampMicrosecondType,
+};
 use bytes::Bytes;
 use change::Result;
 use chrono::{DateTime, NaiveDate, TimeDelta};
@@ -43,7 +46,8 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], statistics: &S
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_statistics_enabled(EnabledStatistics::None);
     for column in &statistics.0 {
-        properties = properties.set_column_statistics_enabled(ColumnPath::from(column.as_str()), EnabledStatistics::Chunk);
+        properties =
+            properties.set_column_statistics_enabled(ColumnPath::from(column.as_str()), EnabledStatistics::Chunk);
     }
     let mut bytes = Vec::with_capacity(1 << 20);
     let mut writer = ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties.build())).explain(doing)?;

@@ -61,7 +61,9 @@ fn of_io(error: &io::Error, doing: String) -> Error {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             (Kind::Auth, "Give the user that runs Lockgate the right to write there.")
         }
-        io::ErrorKind::NotFound => (Kind::Data, "Do not remove files from the lake by hand; restore it, or copy the table anew."),
+        io::ErrorKind::NotFound => {
+            (Kind::Data, "Do not remove files from the lake by hand; restore it, or copy the table anew.")
+        }
         _ => (Kind::Unavailable, "Look at the disk's state."),
     };
     Error::new(kind, format!("{doing}: {error}")).fix(fix)
@@ -70,10 +72,13 @@ fn of_io(error: &io::Error, doing: String) -> Error {
 fn of_store(error: &object_store::Error, doing: String) -> Error {
     use object_store::Error as Store;
     let (kind, fix) = match error {
-        Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => {
-            (Kind::Auth, "Check the lake's credentials and that they may read, write, list and delete under its prefix.")
+        Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => (
+            Kind::Auth,
+            "Check the lake's credentials and that they may read, write, list and delete under its prefix.",
+        ),
+        Store::NotFound { .. } => {
+            (Kind::Data, "Check the bucket's or container's name; do not remove files from the lake by hand.")
         }
-        Store::NotFound { .. } => (Kind::Data, "Check the bucket's or container's name; do not remove files from the lake by hand."),
         Store::UnknownConfigurationKey { .. } | Store::NotSupported { .. } | Store::NotImplemented { .. } => {
             (Kind::Config, "Check the lake's storage options.")
         }

@@ -34,7 +34,13 @@ impl Wanted {
     }
 
     /// The batch with its cells filled.
-    pub(crate) async fn fill(&self, rows: RecordBatch, area: &Area, store: &LogStoreRef, schema: &SchemaRef) -> Result<RecordBatch> {
+    pub(crate) async fn fill(
+        &self,
+        rows: RecordBatch,
+        area: &Area,
+        store: &LogStoreRef,
+        schema: &SchemaRef,
+    ) -> Result<RecordBatch> {
         if self.0.is_empty() {
             return Ok(rows);
         }
@@ -50,7 +56,12 @@ impl Wanted {
     }
 
     /// The rows that are needed from data files, by file, with their numbers.
-    async fn fetch(&self, columns: &[usize], store: &LogStoreRef, schema: &SchemaRef) -> Result<BTreeMap<String, (Vec<u32>, RecordBatch)>> {
+    async fn fetch(
+        &self,
+        columns: &[usize],
+        store: &LogStoreRef,
+        schema: &SchemaRef,
+    ) -> Result<BTreeMap<String, (Vec<u32>, RecordBatch)>> {
         let mut numbers: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         for from in self.0.values() {
             if let From::File(path, row) = from {
@@ -84,7 +95,9 @@ impl Wanted {
             // A file from before the column was added holds null there.
             let values = match batch.column_by_name(field.name()) {
                 Some(values) if values.data_type() == field.data_type() => values.clone(),
-                Some(values) => arrow::compute::cast(values, field.data_type()).explain(|| "cannot widen a column".into())?,
+                Some(values) => {
+                    arrow::compute::cast(values, field.data_type()).explain(|| "cannot widen a column".into())?
+                }
                 None => arrow::array::new_null_array(field.data_type(), batch.num_rows()),
             };
             place_of.insert(path.as_str(), (sources.len(), numbers));

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Date32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Date32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use change::{Op, Position, Result};
@@ -26,10 +28,17 @@ pub(crate) struct Incoming {
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// Rows of `batch` above `after`, in the structure of the table; `None` when there are none.
-pub(crate) fn take(batch: &ClearedBatch, after: Option<&Position>, schema: &SchemaRef, layer: Layer) -> Result<Option<Incoming>> {
+pub(crate) fn take(
+    batch: &ClearedBatch,
+    after: Option<&Position>,
+    schema: &SchemaRef,
+    layer: Layer,
+) -> Result<Option<Incoming>> {
     let meta = batch.meta();
     let keep: Vec<bool> = match after {
-        Some(after) => meta.positions.iter().map(|position| position.is_some_and(|position| position > after.as_bytes())).collect(),
+        Some(after) => {
+            meta.positions.iter().map(|position| position.is_some_and(|position| position > after.as_bytes())).collect()
+        }
         None => vec![true; batch.len()],
     };
     if !keep.contains(&true) {
@@ -75,7 +84,8 @@ fn with_own(batch: &ClearedBatch, layer: Layer) -> Result<RecordBatch> {
         fields.push(Arc::new(Field::new(field.name(), column.data_type().clone(), true)));
         columns.push(column);
     }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).explain(|| "cannot put rows and positions together".into())
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        .explain(|| "cannot put rows and positions together".into())
 }
 
 fn signed(numbers: &arrow::array::UInt64Array) -> Result<ArrayRef> {
@@ -87,11 +97,18 @@ fn dates(times: &TimestampMicrosecondArray) -> Date32Array {
 }
 
 /// The change log's row for a truncate.
-pub(crate) fn truncate_row(position: &Position, txid: u64, ordinal: u64, committed_at: i64, schema: &SchemaRef) -> Result<RecordBatch> {
+pub(crate) fn truncate_row(
+    position: &Position,
+    txid: u64,
+    ordinal: u64,
+    committed_at: i64,
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
     let position: ArrayRef = Arc::new(arrow::array::BinaryArray::from_vec(vec![position.as_bytes()]));
     let time = TimestampMicrosecondArray::from(vec![committed_at]).with_timezone("UTC");
     let date: ArrayRef = Arc::new(dates(&time));
-    let number = |number: u64| -> ArrayRef { Arc::new(Int64Array::from(vec![i64::try_from(number).unwrap_or(i64::MAX)])) };
+    let number =
+        |number: u64| -> ArrayRef { Arc::new(Int64Array::from(vec![i64::try_from(number).unwrap_or(i64::MAX)])) };
     let rows = RecordBatch::try_from_iter([
         (POSITION, position),
         (COMMITTED_AT, Arc::new(time) as ArrayRef),

@@ -71,7 +71,10 @@ impl Lake {
     }
 
     fn store(&self, table: &LakeTable) -> Result<LogStoreRef> {
-        let url = self.url.join(&format!("{}/", table.folders().join("/"))).explain(|| format!("{table} has no place in the lake"))?;
+        let url = self
+            .url
+            .join(&format!("{}/", table.folders().join("/")))
+            .explain(|| format!("{table} has no place in the lake"))?;
         logstore_at(&url, &self.options)
     }
 
@@ -113,9 +116,9 @@ impl Lake {
     pub async fn status(&self, name: &TableName, layer: Layer) -> Result<TableStatus> {
         let table = LakeTable::new(name.clone(), layer)?;
         let store = self.store(&table)?;
-        let log = TableLog::load(&table, &store)
-            .await?
-            .ok_or_else(|| Error::new(Kind::Config, format!("{table} is not in the lake")).fix("List the tables: lockgate status"))?;
+        let log = TableLog::load(&table, &store).await?.ok_or_else(|| {
+            Error::new(Kind::Config, format!("{table} is not in the lake")).fix("List the tables: lockgate status")
+        })?;
         let live = |file: &crate::log::DataFile| {
             let gone = file.add.deletion_vector.as_ref().map_or(0, |vector| vector.cardinality);
             file.rows.saturating_sub(u64::try_from(gone).unwrap_or_default())
@@ -133,21 +136,33 @@ impl Lake {
     }
 
     /// A table for DataFusion, now or as it was.
-    pub async fn table_provider(&self, name: &TableName, layer: Layer, at: Option<TableVersion>) -> Result<Arc<dyn TableProvider>> {
+    pub async fn table_provider(
+        &self,
+        name: &TableName,
+        layer: Layer,
+        at: Option<TableVersion>,
+    ) -> Result<Arc<dyn TableProvider>> {
         let table = LakeTable::new(name.clone(), layer)?;
         let store = self.store(&table)?;
-        let doing = || format!("{table}: cannot read the table{}", match &at {
-            Some(TableVersion::Version(version)) => format!(" at version {version}"),
-            Some(TableVersion::Time(_)) => " at that time".into(),
-            None => String::new(),
-        });
+        let doing = || {
+            format!(
+                "{table}: cannot read the table{}",
+                match &at {
+                    Some(TableVersion::Version(version)) => format!(" at version {version}"),
+                    Some(TableVersion::Time(_)) => " at that time".into(),
+                    None => String::new(),
+                }
+            )
+        };
         let mut delta = DeltaTable::new(store);
         match &at {
             None => delta.load().await.explain(doing)?,
             Some(TableVersion::Version(version)) => delta.load_version(*version).await.explain(doing)?,
             Some(TableVersion::Time(time)) => {
-                let time = chrono::DateTime::from_timestamp_micros(*time)
-                    .ok_or_else(|| Error::new(Kind::Config, "the time is out of range").fix("Give a time with a year from 1970 to 9999."))?;
+                let time = chrono::DateTime::from_timestamp_micros(*time).ok_or_else(|| {
+                    Error::new(Kind::Config, "the time is out of range")
+                        .fix("Give a time with a year from 1970 to 9999.")
+                })?;
                 delta.load_with_datetime(time).await.explain(doing)?;
             }
         }
@@ -161,7 +176,10 @@ impl Lake {
     pub async fn probe(&self) -> Result<()> {
         let store = self.root.object_store(None);
         let path = Path::from(format!("_lockgate_probe_{}", uuid::Uuid::new_v4()));
-        store.put(&path, bytes::Bytes::from_static(b"probe").into()).await.explain(|| format!("the lake {} cannot be written", self.url))?;
+        store
+            .put(&path, bytes::Bytes::from_static(b"probe").into())
+            .await
+            .explain(|| format!("the lake {} cannot be written", self.url))?;
         store.delete(&path).await.explain(|| format!("the lake {} cannot be cleaned", self.url))
     }
 
@@ -169,7 +187,12 @@ impl Lake {
     pub async fn put_stream_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
         let text = serde_json::to_vec(checkpoint).explain(|| "the stream's checkpoint is not JSON".into())?;
         let path = stream_path(&checkpoint.stream);
-        self.root.object_store(None).put(&path, text.into()).await.map(|_| ()).explain(|| format!("cannot write {path}"))
+        self.root
+            .object_store(None)
+            .put(&path, text.into())
+            .await
+            .map(|_| ())
+            .explain(|| format!("cannot write {path}"))
     }
 
     /// Reads what [`Lake::put_stream_checkpoint`] wrote last.
@@ -199,7 +222,11 @@ fn logstore_at(url: &Url, options: &HashMap<String, String>) -> Result<LogStoreR
 /// The store of another table of the same lake, seen from one of its tables.
 pub(crate) fn sibling_store(log: &TableLog, sibling: &LakeTable) -> Result<LogStoreRef> {
     let [_, _, folder] = sibling.folders();
-    let url = log.store.root_url().join(&format!("../{folder}/")).explain(|| format!("{sibling} has no place in the lake"))?;
+    let url = log
+        .store
+        .root_url()
+        .join(&format!("../{folder}/"))
+        .explain(|| format!("{sibling} has no place in the lake"))?;
     let options = log.store.config().options().raw.clone();
     DeltaTableBuilder::from_url(url)
         .and_then(|builder| builder.with_storage_options(options).build_storage())

@@ -21,15 +21,20 @@ pub(crate) fn parse(lake: &str, options: &HashMap<String, String>) -> Result<Url
     if !lake.contains("://") {
         return local(FsPath::new(lake));
     }
-    let wrong = |what: String| Error::new(Kind::Config, what).fix("Write a folder, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix.");
+    let wrong = |what: String| {
+        Error::new(Kind::Config, what)
+            .fix("Write a folder, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix.")
+    };
     let mut url = Url::parse(lake).map_err(|error| wrong(format!("the lake's URL cannot be read: {error}")))?;
     if url.scheme() != "file" && !SCHEMES.contains(&url.scheme()) {
         return Err(wrong(format!("lakes on {}:// are not known", url.scheme())));
     }
     if !url.username().is_empty() && url.scheme() != "abfss" && url.scheme() != "abfs" || url.password().is_some() {
-        return Err(Error::new(Kind::Config, "the lake's URL holds credentials").fix("Put them into lake_options as ${env:NAME} or ${file:PATH}."));
+        return Err(Error::new(Kind::Config, "the lake's URL holds credentials")
+            .fix("Put them into lake_options as ${env:NAME} or ${file:PATH}."));
     }
-    let plain = options.iter().any(|(name, value)| name.to_lowercase().ends_with("endpoint") && value.starts_with("http://"));
+    let plain =
+        options.iter().any(|(name, value)| name.to_lowercase().ends_with("endpoint") && value.starts_with("http://"));
     let allowed = options.iter().any(|(name, value)| name.to_lowercase().ends_with("allow_http") && value == "true");
     if plain && !allowed {
         return Err(Error::new(Kind::Config, "the lake's endpoint is not encrypted (http://)")
@@ -59,7 +64,8 @@ struct Stores;
 
 impl ObjectStoreFactory for Stores {
     fn parse_url_opts(&self, url: &Url, config: &StorageConfig) -> DeltaResult<(ObjectStoreRef, Path)> {
-        let (store, path) = object_store::parse_url_opts(url, &config.raw).map_err(|source| DeltaTableError::ObjectStore { source })?;
+        let (store, path) =
+            object_store::parse_url_opts(url, &config.raw).map_err(|source| DeltaTableError::ObjectStore { source })?;
         Ok((Arc::new(store), path))
     }
 }
@@ -93,9 +99,11 @@ mod tests {
     #[test]
     fn wrong_lakes_are_refused_with_what_to_do() {
         let http = HashMap::from([("aws_endpoint".to_owned(), "http://127.0.0.1:1".to_owned())]);
-        for (lake, options) in
-            [("ftp://x/y", HashMap::new()), ("s3://user:secret@bucket/x", HashMap::new()), ("s3://bucket/x", http.clone())]
-        {
+        for (lake, options) in [
+            ("ftp://x/y", HashMap::new()),
+            ("s3://user:secret@bucket/x", HashMap::new()),
+            ("s3://bucket/x", http.clone()),
+        ] {
             let error = parse(lake, &options).unwrap_err();
             assert_eq!(error.kind(), Kind::Config);
             assert!(error.how_to_fix().is_some() && !error.to_string().contains("secret"), "{error}");

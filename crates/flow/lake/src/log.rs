@@ -65,8 +65,11 @@ impl TableLog {
         })?;
         let file = |add: Add| {
             let rows = add.stats.as_deref().and_then(rows_of).ok_or_else(|| {
-                Error::new(Kind::Conflict, format!("{table}: a data file was added by something else, without its number of rows"))
-                    .fix("Restore the table to the last version that Lockgate wrote.")
+                Error::new(
+                    Kind::Conflict,
+                    format!("{table}: a data file was added by something else, without its number of rows"),
+                )
+                .fix("Restore the table to the last version that Lockgate wrote.")
             })?;
             Ok((add.path.clone(), DataFile { add, rows }))
         };
@@ -88,17 +91,30 @@ impl TableLog {
     ///
     /// # Errors
     /// `Unavailable`, `Full` or `Auth` when the store did not take it; the table is unchanged then.
-    pub(crate) async fn commit(&mut self, operation: &str, actions: Vec<Action>, mut record: Record, now_ms: i64) -> Result<Committed> {
+    pub(crate) async fn commit(
+        &mut self,
+        operation: &str,
+        actions: Vec<Action>,
+        mut record: Record,
+        now_ms: i64,
+    ) -> Result<Committed> {
         record.sequence = self.record.sequence + 1;
         record.commit = Uuid::new_v4().as_u128();
         self.commit_as(operation, actions, record, now_ms).await
     }
 
     /// As [`TableLog::commit`], with sequence and commit id as they stand in `record`.
-    pub(crate) async fn commit_as(&mut self, operation: &str, actions: Vec<Action>, record: Record, now_ms: i64) -> Result<Committed> {
+    pub(crate) async fn commit_as(
+        &mut self,
+        operation: &str,
+        actions: Vec<Action>,
+        record: Record,
+        now_ms: i64,
+    ) -> Result<Committed> {
         let bytes = self.entry(operation, &actions, &record, now_ms)?;
         let version = self.version + 1;
-        let written = self.store.write_commit_entry(version, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
+        let written =
+            self.store.write_commit_entry(version, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
         match written {
             Ok(()) => {}
             Err(error) => match self.store.read_commit_entry(version).await {
@@ -135,7 +151,9 @@ impl TableLog {
     }
 
     fn entry(&self, operation: &str, actions: &[Action], record: &Record, now_ms: i64) -> Result<Bytes> {
-        let bug = |error: serde_json::Error| Error::new(Kind::Bug, format!("{}: a commit is not JSON", self.table)).source(error);
+        let bug = |error: serde_json::Error| {
+            Error::new(Kind::Bug, format!("{}: a commit is not JSON", self.table)).source(error)
+        };
         let record_text = serde_json::to_string(record).map_err(bug)?;
         let info = serde_json::json!({ "commitInfo": {
             "timestamp": now_ms,
@@ -147,7 +165,11 @@ impl TableLog {
         }});
         let fixed = [
             Action::Txn(Transaction::new_with_last_update(DOMAIN, record.sequence, Some(now_ms))),
-            Action::DomainMetadata(DomainMetadata { domain: DOMAIN.into(), configuration: record_text, removed: false }),
+            Action::DomainMetadata(DomainMetadata {
+                domain: DOMAIN.into(),
+                configuration: record_text,
+                removed: false,
+            }),
         ];
         let mut text = serde_json::to_string(&info).map_err(bug)?;
         for action in fixed.iter().chain(actions) {
@@ -161,8 +183,11 @@ impl TableLog {
         let theirs = Self::load(&self.table, &self.store).await;
         match theirs {
             Ok(Some(log)) if log.record.writer == self.record.writer => Committed::Foreign(
-                Error::new(Kind::Unavailable, format!("{}: another program made version {version} of the table", self.table))
-                    .fix("Nothing to do: Lockgate reads the table again and goes on."),
+                Error::new(
+                    Kind::Unavailable,
+                    format!("{}: another program made version {version} of the table", self.table),
+                )
+                .fix("Nothing to do: Lockgate reads the table again and goes on."),
             ),
             Ok(_) => Committed::Fenced(
                 Error::new(Kind::Conflict, format!("{}: another Lockgate writes this table", self.table))

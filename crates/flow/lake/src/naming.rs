@@ -12,6 +12,15 @@ pub enum Layer {
     Changes,
 }
 
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Current => "current rows",
+            Self::Changes => "change log",
+        })
+    }
+}
+
 const CHANGES: &str = "__changes";
 const HISTORY: &str = "__history";
 
@@ -28,8 +37,11 @@ impl LakeTable {
     /// Fails with [`Kind::Config`] when the source table's name would make two lake tables share a folder.
     pub fn new(name: TableName, layer: Layer) -> Result<Self> {
         if name.table.ends_with(CHANGES) || name.table.ends_with(HISTORY) {
-            return Err(Error::new(Kind::Config, format!("{name}: a name that ends in {CHANGES} or {HISTORY} is the lake's own"))
-                .fix("Leave this table out of `tables`, or rename it in the source."));
+            return Err(Error::new(
+                Kind::Config,
+                format!("{name}: a name that ends in {CHANGES} or {HISTORY} is the lake's own"),
+            )
+            .fix("Leave this table out of `tables`, or rename it in the source."));
         }
         if [&name.source, &name.schema, &name.table].iter().any(|level| level.is_empty()) {
             return Err(Error::new(Kind::Config, format!("{name}: a level of the table's name is empty")));
@@ -109,7 +121,9 @@ mod tests {
             for layer in [Layer::Current, Layer::Changes] {
                 let table = LakeTable::new(TableName::new("db", name, name), layer).unwrap();
                 let folders = table.folders();
-                assert!(folders.iter().flat_map(|f| f.bytes()).all(|b| b.is_ascii_alphanumeric() || b"_-~".contains(&b)));
+                assert!(
+                    folders.iter().flat_map(|f| f.bytes()).all(|b| b.is_ascii_alphanumeric() || b"_-~".contains(&b))
+                );
                 let path = Path::from_iter(folders.iter().map(String::as_str));
                 assert_eq!(LakeTable::from_folders(&path), Some(table));
             }

@@ -127,6 +127,7 @@ trait ExplainMissing<T> {
 
 impl<T> ExplainMissing<T> for Option<T> {
     fn explain_missing(self, column: &str) -> Result<T> {
-        self.ok_or_else(|| std::io::Error::other(format!("no column {column}"))).explain(|| "a data file is not ours".into())
+        self.ok_or_else(|| std::io::Error::other(format!("no column {column}")))
+            .explain(|| "a data file is not ours".into())
     }
 }

@@ -3,8 +3,8 @@
 use arrow::array::RecordBatch;
 use change::Result;
 use deltalake::logstore::LogStoreRef;
-use futures::{StreamExt, TryStreamExt};
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};

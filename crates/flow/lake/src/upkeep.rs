@@ -86,7 +86,9 @@ pub(crate) async fn current(table: &mut Current, state: &mut State, now: Timesta
     let mut added = None;
     if !places.is_empty() {
         let schema = table.log.schema.clone();
-        let mut add = area::write(&table.log.store, "", Default::default(), &schema, batches.clone(), &table.statistics, now_ms).await?;
+        let mut add =
+            area::write(&table.log.store, "", Default::default(), &schema, batches.clone(), &table.statistics, now_ms)
+                .await?;
         add.data_change = false;
         actions.push(Action::Add(add.clone()));
         added = Some(add);
@@ -151,7 +153,8 @@ pub(crate) async fn changes(table: &mut Changes, state: &mut State, now: Timesta
         let batches = batches.iter().map(|rows| fit(&schema, rows)).collect::<Result<Vec<_>>>()?;
         let (folder, _) = day_partition(first);
         let values = first.partition_values.clone();
-        let mut add = area::write(&table.log.store, &folder, values, &schema, batches, &table.statistics, now_ms).await?;
+        let mut add =
+            area::write(&table.log.store, &folder, values, &schema, batches, &table.statistics, now_ms).await?;
         add.data_change = false;
         let record = table.log.record.clone();
         match table.replace(&old, add, record, now_ms).await? {
@@ -201,7 +204,10 @@ async fn log_checkpoint(log: &TableLog, state: &mut State) -> Result<()> {
     let mut delta = DeltaTable::new(log.store.clone());
     delta.load().await.explain(doing)?;
     checkpoints::create_checkpoint(&delta, None).await.explain(doing)?;
-    checkpoints::cleanup_metadata(&delta, None).await.map(|_| ()).explain(|| format!("{}: cannot clean the Delta log", log.table))
+    checkpoints::cleanup_metadata(&delta, None)
+        .await
+        .map(|_| ())
+        .explain(|| format!("{}: cannot clean the Delta log", log.table))
 }
 
 /// Removes data files that no version of the last days refers to: what compaction replaced, and what a crash left uncommitted.
@@ -211,8 +217,11 @@ async fn sweep(log: &TableLog, state: &mut State, now: Timestamp) -> Result<()> 
     }
     state.swept_at = Some(now);
     let horizon = now - RETENTION_MICROS;
-    let old: Vec<_> =
-        objects(&log.store).await?.into_iter().filter(|object| object.last_modified.timestamp_micros() < horizon).collect();
+    let old: Vec<_> = objects(&log.store)
+        .await?
+        .into_iter()
+        .filter(|object| object.last_modified.timestamp_micros() < horizon)
+        .collect();
     if old.is_empty() {
         return Ok(());
     }

@@ -86,7 +86,12 @@ enum Layers {
 }
 
 impl TableWriter {
-    pub(crate) async fn open(store: LogStoreRef, schema: &ClearedSchema, layer: Layer, options: WriterOptions) -> Result<Self> {
+    pub(crate) async fn open(
+        store: LogStoreRef,
+        schema: &ClearedSchema,
+        layer: Layer,
+        options: WriterOptions,
+    ) -> Result<Self> {
         let table = LakeTable::new(schema.table.clone(), layer)?;
         let now_ms = options.clock.now() / 1000;
         let writer = Uuid::new_v4().to_string();
@@ -109,7 +114,12 @@ impl TableWriter {
         let layers = match layer {
             Layer::Changes => {
                 statistics.0.extend([TXID, ORDINAL, OP].map(str::to_owned));
-                Layers::Changes(Box::new(Changes { log, statistics, stream: Waiting::default(), copy: Waiting::default() }))
+                Layers::Changes(Box::new(Changes {
+                    log,
+                    statistics,
+                    stream: Waiting::default(),
+                    copy: Waiting::default(),
+                }))
             }
             Layer::Current => Layers::Current(Box::new(open_current(log, schema, statistics, &options).await?)),
         };
@@ -132,6 +142,11 @@ impl TableWriter {
     /// What the table has made durable of its source.
     pub fn checkpoint(&self) -> &TableCheckpoint {
         &self.log().record.checkpoint
+    }
+
+    /// The stamp of the last commit, as it was handed to it; null before the first.
+    pub fn stamp(&self) -> &serde_json::Value {
+        &self.log().record.stamp
     }
 
     /// The table's version.
@@ -162,7 +177,8 @@ impl TableWriter {
                 change_schema(&mut current.log, columns, now_ms).await?;
                 if let Some((index, identifier)) = &mut current.index {
                     index.advance(current.log.version)?;
-                    *identifier = crate::identity::Identifier::new(&current.log.schema, &identity_names(cleared), index.seed())?;
+                    *identifier =
+                        crate::identity::Identifier::new(&current.log.schema, &identity_names(cleared), index.seed())?;
                 }
                 Ok(())
             }
@@ -187,7 +203,13 @@ impl TableWriter {
     }
 
     /// Stages the removal of every row, at `position`; does nothing when the checkpoint is beyond it.
-    pub async fn truncate(&mut self, position: &Position, txid: u64, ordinal: u64, committed_at: Timestamp) -> Result<()> {
+    pub async fn truncate(
+        &mut self,
+        position: &Position,
+        txid: u64,
+        ordinal: u64,
+        committed_at: Timestamp,
+    ) -> Result<()> {
         if self.checkpoint().stream.as_ref().is_some_and(|stream| *position <= stream.through) {
             return Ok(());
         }
@@ -268,7 +290,12 @@ impl TableWriter {
     }
 }
 
-async fn open_current(log: TableLog, schema: &ClearedSchema, statistics: Statistics, options: &WriterOptions) -> Result<Current> {
+async fn open_current(
+    log: TableLog,
+    schema: &ClearedSchema,
+    statistics: Statistics,
+    options: &WriterOptions,
+) -> Result<Current> {
     let shape = match &schema.identity {
         Identity::Key(_) => Some(Shape::Unique),
         Identity::WholeRow => Some(Shape::Multiset),
@@ -303,7 +330,12 @@ fn check_identity(current: &Current, cleared: &ClearedSchema) -> Result<()> {
     }
     Err(Error::new(
         change::Kind::Contract,
-        format!("{}: rows were identified by {} and now by {}", cleared.table, known.join(", "), identity_names(cleared).join(", ")),
+        format!(
+            "{}: rows were identified by {} and now by {}",
+            cleared.table,
+            known.join(", "),
+            identity_names(cleared).join(", ")
+        ),
     )
     .fix("Remove the table's folders from the lake so that it is copied anew under the new key."))
 }

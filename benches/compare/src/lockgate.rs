@@ -1,0 +1,145 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use sandbox::claims::SOURCE;
+use tokio::process::Command;
+
+use crate::process::{Finished, Running, timed};
+use crate::stage::Stage;
+
+/// A fixed key, so that two runs of a figure do the same work. It guards nobody: the people are made up. The format is `KeyRing::parse`'s.
+const KEY_FILE: &str = "lockgate-keys 1\ntenant bench\n\
+    epoch 1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f 9cfca3b4\ncurrent 1\n";
+
+/// A project folder and the program that works on it.
+pub(crate) struct Project {
+    program: PathBuf,
+    dir: PathBuf,
+    log: PathBuf,
+}
+
+/// When a commit is due: the first bound that is reached.
+#[derive(Clone, Copy)]
+pub(crate) struct CommitRule {
+    pub(crate) max_seconds: f64,
+    pub(crate) max_rows: u64,
+}
+
+/// The text of a `lockgate.yaml` that reads tables of the schema `public` from `url`.
+pub(crate) fn lockgate_yaml(url: &str, slot: &str, tables: &[&str], commit: CommitRule) -> String {
+    let tables: Vec<String> = tables.iter().map(|table| format!("public.{table}")).collect();
+    format!(
+        "lake: ./lake\n\
+         sources:\n\
+         \x20 {SOURCE}:\n\
+         \x20   postgres:\n\
+         \x20     url: {url}\n\
+         \x20     slot: {slot}\n\
+         \x20   tables: [{}]\n\
+         commit: {{ max_seconds: {}, max_rows: {} }}\n",
+        tables.join(", "),
+        commit.max_seconds,
+        commit.max_rows
+    )
+}
+
+impl Project {
+    /// An empty project folder of this name; a former one is removed.
+    pub(crate) fn make(stage: &Stage, name: &str, lockgate_yaml: &str, policy_yaml: &str) -> Result<Self> {
+        let program = fs::canonicalize(&stage.options.lockgate).with_context(|| {
+            format!(
+                "{}: no program here; `cargo x build` makes it, --limits-only does without",
+                stage.options.lockgate.display()
+            )
+        })?;
+        let project = Self { program, dir: stage.path(name), log: stage.path(&format!("{name}.log")) };
+        project.clear()?;
+        fs::create_dir_all(project.dir.join("keys"))?;
+        let key = project.dir.join("keys/dev.key");
+        fs::write(&key, KEY_FILE)?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+        project.set(lockgate_yaml)?;
+        fs::write(project.dir.join("policy.yaml"), policy_yaml)?;
+        Ok(project)
+    }
+
+    /// Replaces the engineers' file.
+    pub(crate) fn set(&self, lockgate_yaml: &str) -> Result<()> {
+        fs::write(self.dir.join("lockgate.yaml"), lockgate_yaml).context("the project folder cannot be written")
+    }
+
+    /// Copies or catches up, and ends.
+    pub(crate) async fn run_once(&self) -> Result<Finished> {
+        timed(self.command().args(["run", "--once"]), &self.log).await
+    }
+
+    /// Follows the source until it is stopped.
+    pub(crate) fn start(&self) -> Result<Running> {
+        Running::start(self.command().arg("run"), &self.log)
+    }
+
+    /// Rows of a current table, by Lockgate's own reader.
+    pub(crate) async fn count(&self, table: &str) -> Result<u64> {
+        let sql = format!("SELECT count(*) AS n FROM {SOURCE}.public.{table}");
+        let output = self.command().args(["query", "--format", "csv", &sql]).output().await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.success(), "counting {table}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        text.lines().last().and_then(|line| line.trim().parse().ok()).with_context(|| format!("not a count: {text}"))
+    }
+
+    /// The folder of a table in the lake; `claims__changes` is the change log of `claims`.
+    pub(crate) fn table(&self, table: &str) -> PathBuf {
+        self.dir.join("lake").join(SOURCE).join("public").join(table)
+    }
+
+    /// Keeps a copy of the whole folder at its present state.
+    pub(crate) async fn save(&self) -> Result<()> {
+        remove(&self.saved())?;
+        copy_folder(&self.dir, &self.saved()).await
+    }
+
+    /// Goes back to the state of the last [`Project::save`].
+    pub(crate) async fn restore(&self) -> Result<()> {
+        remove(&self.dir)?;
+        copy_folder(&self.saved(), &self.dir).await
+    }
+
+    /// Removes the lake and all state, so that the next run begins with a first copy.
+    pub(crate) fn empty(&self) -> Result<()> {
+        remove(&self.dir.join("lake"))?;
+        remove(&self.dir.join(".lockgate"))
+    }
+
+    /// Removes everything.
+    pub(crate) fn clear(&self) -> Result<()> {
+        remove(&self.dir)?;
+        remove(&self.saved())
+    }
+
+    fn saved(&self) -> PathBuf {
+        self.dir.with_extension("saved")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--dir").arg(&self.dir);
+        command
+    }
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{} cannot be removed", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    let status = Command::new("cp").arg("-a").args([from, to]).status().await?;
+    ensure!(status.success(), "{} cannot be copied", from.display());
+    Ok(())
+}

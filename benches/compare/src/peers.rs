@@ -1,0 +1,47 @@
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::stage::Stage;
+
+/// A script beside this program that prints one JSON object.
+#[derive(Clone, Copy)]
+pub(crate) enum Script {
+    /// delta-rs MERGE into a plain copy of a table.
+    Merge,
+    /// What the commit logs and files of tables say of freshness.
+    Freshness,
+}
+
+impl Script {
+    fn text(self) -> &'static str {
+        match self {
+            Script::Merge => include_str!("../peers/merge.py"),
+            Script::Freshness => include_str!("../peers/freshness.py"),
+        }
+    }
+}
+
+/// Whether the Python for the scripts is there.
+pub(crate) fn has_python(stage: &Stage) -> bool {
+    stage.options.python.is_file()
+}
+
+/// Runs a script and returns what it printed.
+pub(crate) async fn run(stage: &Stage, script: Script, paths: &[&Path], arguments: &[String]) -> Result<Value> {
+    let mut command = Command::new(&stage.options.python);
+    command.arg("-c").arg(script.text()).args(paths).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output =
+        command.output().await.with_context(|| format!("{} cannot be started", stage.options.python.display()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "a script failed: {}", said.lines().last().unwrap_or("it said nothing"));
+    serde_json::from_slice(&output.stdout).context("a script printed no JSON")
+}
+
+/// A number of what a script printed.
+pub(crate) fn number(value: &Value, name: &str) -> Result<f64> {
+    value[name].as_f64().with_context(|| format!("the script printed no `{name}`"))
+}
