@@ -177,13 +177,12 @@ impl Tables {
     ) -> Result<Option<Arc<TableSchema>>> {
         let on_unfit = self.on_unfit;
         let Some(table) = self.by_oid.get_mut(&relation.oid) else { return Ok(None) };
-        if table.relation.is_some() || !names_agree(&table.catalog.table, &relation) {
-            if let Some(fresh) = catalog::table_by_oid(address, session, source, relation.oid).await? {
-                let name = table.catalog.table.table.clone();
-                table.catalog = fresh;
-                // A renamed table keeps the name that it has in the lake.
-                table.catalog.table.table = name;
-            }
+        let differs = table.relation.is_some() || !names_agree(&table.catalog.table, &relation);
+        if differs && let Some(fresh) = catalog::table_by_oid(address, session, source, relation.oid).await? {
+            let name = table.catalog.table.table.clone();
+            table.catalog = fresh;
+            // A renamed table keeps the name that it has in the lake.
+            table.catalog.table.table = name;
         }
         let described = described(address, session, &table.catalog.table, &relation).await?;
         if described.identity == Identity::InsertOnly {
