@@ -145,3 +145,51 @@ async fn a_lost_or_recreated_slot_is_a_hard_stop() {
     stream.through = change::Position::from_bytes(&bytes);
     stopped(open(&elsewhere, &far).await.err(), "system identifier");
 }
+
+#[tokio::test]
+async fn a_dropped_table_is_told_and_the_others_go_on() {
+    let server = PrivatePostgres::start().await.unwrap();
+    counters(&server).await;
+    server.execute("create table passing (id int primary key); insert into passing values (1)").await.unwrap();
+    let mut source = open(&config(&server, &["public.*"]), &Default::default()).await.unwrap();
+    let mut replay = Replay::default();
+    replay.until(&mut source, &end_of_log(&server, 0).await).await;
+    server.execute("drop table passing; update counters set n = 3").await.unwrap();
+    let told = async {
+        while !replay.table("public.passing").dropped {
+            let event = source.next().await.unwrap();
+            replay.apply(event);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.expect("nothing is said of the dropped table");
+    replay.until(&mut source, &end_of_log(&server, 0).await).await;
+    assert_eq!(replay.table("public.counters").visible(), selected(&server, "counters", &["id", "n"]).await);
+    assert!(source.status().lag.retained_bytes > 0);
+}
+
+#[tokio::test]
+async fn a_copy_without_key_begins_anew_and_a_new_table_joins() {
+    let server = PrivatePostgres::start().await.unwrap();
+    counters(&server).await;
+    server
+        .execute(
+            "create table visits (member int, code text); alter table visits replica identity full;
+             insert into visits select i % 50, 'c' from generate_series(1, 9000) i",
+        )
+        .await
+        .unwrap();
+    let mut config = config(&server, &["public.visits"]);
+    let mut replay = Replay::default();
+    let mut source = open(&config, &Default::default()).await.unwrap();
+    while replay.tables.values().all(|table| table.copy.as_ref().is_none_or(|copy| copy.done.is_empty())) {
+        replay.apply(source.next().await.unwrap());
+    }
+    drop(source);
+    server.execute("delete from visits where member = 3; insert into visits values (3, 'new')").await.unwrap();
+    config.tables.push("public.counters".into());
+    let mut source = open_when_free(&config, &replay).await;
+    server.execute("update counters set n = 4 where id < 100; insert into visits values (3, 'new')").await.unwrap();
+    replay.until(&mut source, &end_of_log(&server, 0).await).await;
+    assert_eq!(replay.table("public.visits").visible(), selected(&server, "visits", &["member", "code"]).await);
+    assert_eq!(replay.table("public.counters").visible(), selected(&server, "counters", &["id", "n"]).await);
+}

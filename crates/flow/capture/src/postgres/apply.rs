@@ -103,6 +103,10 @@ impl Tables {
         self.by_oid.get(&oid)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Followed> {
+        self.by_oid.values()
+    }
+
     /// Whether the announcement says anything new of a table that is followed.
     pub(crate) fn is_news(&self, relation: &Relation) -> bool {
         self.by_oid.get(&relation.oid).is_some_and(|table| table.relation.as_ref() != Some(relation))

@@ -261,6 +261,8 @@ impl Opening<'_> {
         let (confirmed_in, confirmed_out) = watch::channel(confirmed);
         let (boundary_in, boundary) = watch::channel(confirmed);
         let health = Arc::new(Health::default());
+        let followed = tables.iter().map(|table| (table.catalog.table.oid, table.name().clone())).collect();
+        let for_watch = out.clone();
         let mut tasks = JoinSet::new();
         let follower = Follower {
             address: self.address.clone(),
@@ -292,6 +294,8 @@ impl Opening<'_> {
         Opened {
             address: self.address,
             epoch,
+            followed,
+            out: for_watch,
             first: self.first,
             events,
             confirmed: confirmed_in,
