@@ -86,7 +86,7 @@ impl Pipeline {
             }
             tokio::select! {
                 biased;
-                report = self.workers.report() => self.settle(report, progress).await?,
+                report = self.workers.report() => self.settle(report?, progress).await?,
                 event = self.feed.next() => self.take(event?, progress).await?,
                 () = tokio::time::sleep(progress.patience(&self.batching, self.clock.monotonic())) => {}
                 () = self.stop.cancelled(), if progress.leaving_since.is_none() => {

@@ -151,10 +151,17 @@ impl Workers {
     }
 
     /// The next report; cancel-safe.
-    pub(crate) async fn report(&mut self) -> Report {
+    ///
+    /// # Errors
+    /// `Bug` when a worker ended without a report.
+    pub(crate) async fn report(&mut self) -> Result<Report> {
         loop {
-            if let Some(report) = self.reports.recv().await {
-                return report;
+            tokio::select! {
+                biased;
+                Some(report) = self.reports.recv() => return Ok(report),
+                Some(ended) = self.tasks.join_next() => if ended.is_err() {
+                    return Err(Error::new(Kind::Bug, "the worker of a table broke down; what it printed says where"));
+                },
             }
         }
     }
@@ -163,8 +170,8 @@ impl Workers {
     pub(crate) async fn close(mut self) {
         self.queues.clear();
         while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a table's worker did not end cleanly");
+            if ended.is_err() {
+                tracing::error!("the worker of a table broke down; what it printed says where");
             }
         }
     }

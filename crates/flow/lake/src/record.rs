@@ -21,9 +21,23 @@ pub(crate) struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) truncated: Option<Position>,
     /// Identifies this commit, to tell it from another that took its version.
-    #[serde(default)]
+    #[serde(default, with = "hexadecimal")]
     pub(crate) commit: u128,
     /// The policy that cleared the rows.
     #[serde(default)]
     pub(crate) stamp: serde_json::Value,
+}
+
+/// 128 bits as text: JSON's numbers end at 2^53 for most readers.
+mod hexadecimal {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(id: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{id:032x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u128::from_str_radix(&text, 16).map_err(|_| serde::de::Error::custom("a commit's id is 32 hexadecimal digits"))
+    }
 }
