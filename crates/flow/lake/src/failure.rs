@@ -33,7 +33,8 @@ fn of(error: &(dyn StdError + 'static), doing: String) -> Error {
     }
     match store {
         Some(error) => of_store(error, doing),
-        None => Error::new(Kind::Data, format!("{doing}: {}", class(error))),
+        None => Error::new(Kind::Data, format!("{doing}: {}", class(error)))
+            .fix("Restore the file from a backup, or remove the table's folder so that it is copied anew."),
     }
 }
 

@@ -157,7 +157,14 @@ impl Lake {
         let mut delta = DeltaTable::new(store);
         match &at {
             None => delta.load().await.explain(doing)?,
-            Some(TableVersion::Version(version)) => delta.load_version(*version).await.explain(doing)?,
+            Some(TableVersion::Version(version)) => {
+                let newest = delta.get_latest_version().await.explain(doing)?;
+                if *version > newest {
+                    let what = format!("{table} has no version {version}");
+                    return Err(Error::new(Kind::Config, what).fix(format!("Ask for a version up to {newest}.")));
+                }
+                delta.load_version(*version).await.explain(doing)?;
+            }
             Some(TableVersion::Time(time)) => {
                 let time = chrono::DateTime::from_timestamp_micros(*time).ok_or_else(|| {
                     Error::new(Kind::Config, "the time is out of range")
