@@ -8,7 +8,7 @@ use super::entry::{self, Entry, FileId, Place};
 use super::files::FileTable;
 use super::header::{BootId, Header, Shape, State};
 use super::intent::{Intent, IntentWriter};
-use super::map::BlockMap;
+use super::map::{BlockMap, log2_blocks_for};
 use super::multiset::Multiset;
 use super::scratch::ScratchMap;
 use super::step::Step;
@@ -293,11 +293,25 @@ impl KeyIndex {
         self.write_header()?;
         for chunk in intent.chunks() {
             let chunk = chunk?;
+            self.make_room(chunk.len() as u64)?;
             while !self.map.set(&chunk)? {
                 self.double()?;
             }
             if self.map.is_loaded() {
                 self.double()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Grows ahead of many new keys, in one rewrite: they come in the order of blocks, so the load so far says nothing of the next block.
+    fn make_room(&mut self, keys: u64) -> Result<()> {
+        let mut log2_blocks = log2_blocks_for(self.map.entries() + keys);
+        while log2_blocks > self.map.log2_blocks() {
+            let file = self.dir.create(NEW_NAME)?;
+            match self.map.rewrite(file, log2_blocks, |payload| Ok(Some(payload)))? {
+                Some(map) => return self.replace_map(map),
+                None => log2_blocks += 1,
             }
         }
         Ok(())
