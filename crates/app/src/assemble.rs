@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capture::postgres::{self, ByteSize, CopyConfig, OnUnfit, PostgresConfig, Resume, Secret, WalBudget, WalPolicy};
-use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Problem, Result, Severity, TableCheckpoint, TableName, TableSchema};
+use change::{
+    Checkpoint, Clock, CopyProgress, Error, Kind, Problem, Result, Severity, TableCheckpoint, TableName, TableSchema,
+};
 use gate::{Gate, Policy};
 use lake::{Lake, LakeOptions, Layer, WriterOptions};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +37,9 @@ pub(crate) fn postgres_config(project: &Project, name: &str, entry: &SourceEntry
     let password = section
         .password
         .as_ref()
-        .map(|reference| reference.resolve(&project.dir).map_err(|error| error.context(format!("sources.{name}.postgres.password"))))
+        .map(|reference| {
+            reference.resolve(&project.dir).map_err(|error| error.context(format!("sources.{name}.postgres.password")))
+        })
         .transpose()?;
     let file = |path: &Option<PathBuf>| path.as_ref().map(|path| project.dir.join(path));
     Ok(PostgresConfig {
@@ -146,7 +150,12 @@ pub(crate) async fn pipeline(
     once: bool,
     stop: CancellationToken,
 ) -> Result<Pipeline> {
-    let entry = parts.project.file.sources.get(name).ok_or_else(|| Error::new(Kind::Bug, format!("there is no source {name}")))?;
+    let entry = parts
+        .project
+        .file
+        .sources
+        .get(name)
+        .ok_or_else(|| Error::new(Kind::Bug, format!("there is no source {name}")))?;
     let mut config = postgres_config(&parts.project, name, entry)?;
     config.tables = tables.iter().map(|table| format!("{}.{}", table.schema, table.table)).collect();
     let resume = resume(&parts.lake, name).await?;
@@ -155,8 +164,7 @@ pub(crate) async fn pipeline(
     let shared = Shared {
         lake: parts.lake.clone(),
         options: WriterOptions::new(parts.clock.clone(), parts.project.state_dir().join("index"), boot_id()),
-        stamp: serde_json::to_value(parts.gate.stamp())
-            .map_err(|error| Error::new(Kind::Bug, "the policy's stamp is not JSON").source(error))?,
+        stamp: parts.gate.stamp().clone(),
         clock: parts.clock.clone(),
     };
     let commit = &parts.project.file.commit;
@@ -197,7 +205,9 @@ fn common(layers: &[(Layer, TableCheckpoint)]) -> Option<TableCheckpoint> {
     let stream = lower(first.stream.as_ref(), second.stream.as_ref());
     let copy = match (&first.copy, &second.copy) {
         (Some(first), Some(second)) => Some(both(first, second)),
-        (Some(only), None) | (None, Some(only)) => Some(CopyProgress { done: Default::default(), finished: None, ..only.clone() }),
+        (Some(only), None) | (None, Some(only)) => {
+            Some(CopyProgress { done: Default::default(), finished: None, ..only.clone() })
+        }
         (None, None) => None,
     };
     Some(TableCheckpoint { stream, copy })
@@ -225,7 +235,13 @@ mod tests {
 
     fn checkpoint(through: u8, done: &[u32]) -> TableCheckpoint {
         let position = Position::from_bytes(&[through]);
-        let mut copy = CopyProgress { low: Position::default(), plan: "p".into(), chunks: 4, done: Default::default(), finished: None };
+        let mut copy = CopyProgress {
+            low: Position::default(),
+            plan: "p".into(),
+            chunks: 4,
+            done: Default::default(),
+            finished: None,
+        };
         done.iter().for_each(|chunk| copy.done.insert(*chunk));
         TableCheckpoint {
             stream: Some(Checkpoint { stream: "s".into(), through: position, identity: "i".into() }),

@@ -21,8 +21,11 @@ pub(crate) fn load(reference: Option<&str>, project: &Path) -> Result<Option<Key
     let wrong = |what: String, fix: &str| Error::new(Kind::Privacy, what).fix(fix);
     let mode = std::fs::metadata(&path)
         .map_err(|error| {
-            wrong(format!("cannot read the key file {}", path.display()), "Restore it from where you keep keys: a new one makes other tokens.")
-                .source(error)
+            wrong(
+                format!("cannot read the key file {}", path.display()),
+                "Restore it from where you keep keys: a new one makes other tokens.",
+            )
+            .source(error)
         })?
         .permissions()
         .mode();
@@ -32,9 +35,9 @@ pub(crate) fn load(reference: Option<&str>, project: &Path) -> Result<Option<Key
             &format!("Run: chmod 600 {}", path.display()),
         ));
     }
-    let text = std::fs::read_to_string(&path)
-        .map(Zeroizing::new)
-        .map_err(|error| wrong(format!("cannot read the key file {}", path.display()), "Make it readable for this user.").source(error))?;
+    let text = std::fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| {
+        wrong(format!("cannot read the key file {}", path.display()), "Make it readable for this user.").source(error)
+    })?;
     KeyRing::parse(&text).map(Some).map_err(|error| error.context(path.display()))
 }
 
@@ -47,9 +50,9 @@ pub(crate) fn make(path: &Path) -> Result<bool> {
         Error::new(Kind::Config, format!("cannot write the key file {}", path.display())).source(error)
     };
     let mut bytes = Zeroizing::new([0_u8; 32]);
-    OsRng.try_fill_bytes(&mut *bytes).map_err(|error| {
-        Error::new(Kind::Unavailable, "the system gave no random numbers for a key").source(error)
-    })?;
+    OsRng
+        .try_fill_bytes(&mut *bytes)
+        .map_err(|error| Error::new(Kind::Unavailable, "the system gave no random numbers for a key").source(error))?;
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
@@ -66,7 +69,8 @@ fn path(reference: &str, project: &Path) -> Result<PathBuf> {
             Err(Error::new(Kind::Config, format!("policy.yaml: keys from {manager} are not supported by this version"))
                 .fix("Let the manager write the key file, and write `keys: file:PATH`."))
         }
-        _ => Err(Error::new(Kind::Config, "policy.yaml: `keys` is not a reference to keys").fix("Write `keys: file:./keys/dev.key`.")),
+        _ => Err(Error::new(Kind::Config, "policy.yaml: `keys` is not a reference to keys")
+            .fix("Write `keys: file:./keys/dev.key`.")),
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use change::{ChangeBatch, Checkpoint, Clock, CopyProgress, Error, Event, Kind, Position, Result, TableName, TableNotice};
+use change::{
+    ChangeBatch, Checkpoint, Clock, CopyProgress, Error, Event, Kind, Position, Result, TableName, TableNotice,
+};
 use gate::{Gate, TableGate};
 use lake::{Lake, Layer};
 use tokio_util::sync::CancellationToken;
@@ -84,7 +86,7 @@ impl Pipeline {
             }
             tokio::select! {
                 biased;
-                report = self.workers.report() => self.settle(report, progress).await?,
+                report = self.workers.report() => self.settle(report?, progress).await?,
                 event = self.feed.next() => self.take(event?, progress).await?,
                 () = tokio::time::sleep(progress.patience(&self.batching, self.clock.monotonic())) => {}
                 () = self.stop.cancelled(), if progress.leaving_since.is_none() => {
@@ -124,15 +126,20 @@ impl Pipeline {
                 self.workers.commit_copy(&table, Some(chunk), &copy).await
             }
             Event::CopyDone { table, progress: copy } => self.workers.commit_copy(&table, None, &copy).await,
-            Event::Notice { table, notice: TableNotice::Stopped(error) } => self.hold_table(table, Err(error), progress),
+            Event::Notice { table, notice: TableNotice::Stopped(error) } => {
+                self.hold_table(table, Err(error), progress)
+            }
             Event::Notice { table, notice: TableNotice::Dropped } => {
                 tracing::warn!(%table, "the source dropped the table; what the lake holds of it stays");
                 self.watch.table(&table, |seen| seen.stopped = Some("dropped at the source".into()));
                 Ok(())
             }
             Event::Suspect(suspect) => {
-                let error = Error::new(Kind::SourceGone, format!("part of the table cannot be known from the log: {}", suspect.why))
-                    .fix("Copy the table again: remove its folders from the lake and start.");
+                let error = Error::new(
+                    Kind::SourceGone,
+                    format!("part of the table cannot be known from the log: {}", suspect.why),
+                )
+                .fix("Copy the table again: remove its folders from the lake and start.");
                 self.hold_table(suspect.table, Err(error), progress)
             }
             Event::Boundary(checkpoint) => {

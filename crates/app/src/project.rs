@@ -96,7 +96,8 @@ impl Project {
     /// All problems at once; each names file and line.
     pub(crate) fn read(dir: &Path) -> Result<Self, Vec<Problem>> {
         let policy_text = read_file(dir, POLICY_FILE);
-        let file = read_file(dir, PROJECT_FILE).map_err(|problem| vec![problem]).and_then(|text| ProjectFile::parse(&text));
+        let file =
+            read_file(dir, PROJECT_FILE).map_err(|problem| vec![problem]).and_then(|text| ProjectFile::parse(&text));
         match (file, policy_text) {
             (Ok(file), Ok(policy_text)) => Ok(Self { dir: dir.to_owned(), file, policy_text }),
             (file, policy_text) => Err(file.err().into_iter().flatten().chain(policy_text.err()).collect()),
@@ -153,11 +154,19 @@ impl ProjectFile {
             commit.end();
         });
         if file.sources.is_empty() {
-            reader.wrong(None, "no source is declared", "Add one under `sources:`, or let `lockgate init --from URL` write it.");
+            reader.wrong(
+                None,
+                "no source is declared",
+                "Add one under `sources:`, or let `lockgate init --from URL` write it.",
+            );
         }
         for (name, value) in &file.lake_options {
             if names_a_secret(name) && Reference::parse(value).is_err() {
-                reader.wrong(None, &format!("lake_options.{name} holds a secret in clear"), "Write ${env:NAME} or ${file:PATH}.");
+                reader.wrong(
+                    None,
+                    &format!("lake_options.{name} holds a secret in clear"),
+                    "Write ${env:NAME} or ${file:PATH}.",
+                );
             }
         }
         reader.end();
@@ -177,11 +186,19 @@ impl SourceEntry {
         }
         entry.tables = source.list("tables");
         if entry.tables.is_empty() {
-            source.wrong(Some(entry.line), &format!("source {name} lists no tables"), "Add `tables: [public.*]` or name them.");
+            source.wrong(
+                Some(entry.line),
+                &format!("source {name} lists no tables"),
+                "Add `tables: [public.*]` or name them.",
+            );
         }
         source.section("postgres", |postgres| entry.postgres = PostgresEntry::read(postgres));
         if entry.postgres.url.is_empty() {
-            source.wrong(Some(entry.line), &format!("source {name} has no `postgres:` section with a url"), "Add `postgres: { url: ... }`.");
+            source.wrong(
+                Some(entry.line),
+                &format!("source {name} has no `postgres:` section with a url"),
+                "Add `postgres: { url: ... }`.",
+            );
         }
         source.end();
         entry
@@ -211,7 +228,11 @@ impl PostgresEntry {
             let mut size = |name: &str| {
                 let (text, line) = budget.text_with_line(name).unwrap_or_else(|| ("missing".into(), budget.line()));
                 parse_size(&text).map_err(|error| {
-                    budget.wrong(Some(line), &format!("wal_budget.{name}: {}", error.what()), error.how_to_fix().unwrap_or_default());
+                    budget.wrong(
+                        Some(line),
+                        &format!("wal_budget.{name}: {}", error.what()),
+                        error.how_to_fix().unwrap_or_default(),
+                    );
                 })
             };
             let (warn, critical) = (size("warn"), size("critical"));
@@ -265,12 +286,9 @@ pub(crate) fn parse_size(text: &str) -> Result<u64> {
         "TiB" => 1_u64 << 40,
         _ => 0,
     };
-    text[..digits]
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(unit))
-        .filter(|size| *size > 0)
-        .ok_or_else(|| Error::new(Kind::Config, format!("`{text}` is not a size")).fix("Write a number and a unit: 512MiB, 4GiB."))
+    text[..digits].parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).filter(|size| *size > 0).ok_or_else(
+        || Error::new(Kind::Config, format!("`{text}` is not a size")).fix("Write a number and a unit: 512MiB, 4GiB."),
+    )
 }
 
 #[cfg(test)]
@@ -307,7 +325,10 @@ commit: { max_seconds: 5, max_rows: 200000 }
 
     #[test]
     fn all_problems_are_found_at_once_with_their_lines() {
-        let text = GOOD.replace("tables:", "tabels:").replace("max_rows: 200000", "max_rows: many").replace("4GiB", "4 apples");
+        let text = GOOD
+            .replace("tables:", "tabels:")
+            .replace("max_rows: 200000", "max_rows: many")
+            .replace("4GiB", "4 apples");
         let problems = ProjectFile::parse(&text).unwrap_err();
         let found: Vec<_> = problems.iter().map(|problem| (problem.line, problem.what.as_str())).collect();
         assert!(found.iter().any(|(line, what)| *line == Some(8) && what.contains("tabels")), "{found:?}");

@@ -42,11 +42,10 @@ impl Reference {
         match inner.split_once(':') {
             Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.to_owned())),
-            Some((manager @ ("vault" | "aws" | "azure" | "gcp"), _)) => Err(Error::new(
-                Kind::Config,
-                format!("secrets from {manager} are not supported by this version"),
-            )
-            .fix("Let the manager write the secret to a file or an environment variable, and refer to that.")),
+            Some((manager @ ("vault" | "aws" | "azure" | "gcp"), _)) => {
+                Err(Error::new(Kind::Config, format!("secrets from {manager} are not supported by this version"))
+                    .fix("Let the manager write the secret to a file or an environment variable, and refer to that."))
+            }
             _ => Err(wrong()),
         }
     }

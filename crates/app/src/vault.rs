@@ -49,10 +49,14 @@ impl Vault for VaultFile {
             let mut find = transaction
                 .prepare_cached("SELECT code FROM code WHERE domain = ?1 AND value_index = ?2")
                 .map_err(broken)?;
-            let mut add =
-                transaction.prepare_cached("INSERT INTO code (domain, value_index, code) VALUES (?1, ?2, ?3)").map_err(broken)?;
+            let mut add = transaction
+                .prepare_cached("INSERT INTO code (domain, value_index, code) VALUES (?1, ?2, ?3)")
+                .map_err(broken)?;
             for index in index {
-                let known = find.query_row(params![domain, index], |row| row.get::<_, [u8; 16]>(0)).optional().map_err(broken)?;
+                let known = find
+                    .query_row(params![domain, index], |row| row.get::<_, [u8; 16]>(0))
+                    .optional()
+                    .map_err(broken)?;
                 codes.push(match known {
                     Some(code) => code,
                     None => {
@@ -70,14 +74,16 @@ impl Vault for VaultFile {
 
 fn fresh() -> Result<[u8; 16]> {
     let mut code = [0_u8; 16];
-    OsRng
-        .try_fill_bytes(&mut code)
-        .map_err(|error| Error::new(Kind::Unavailable, "the system gave no random numbers for a vault code").source(error))?;
+    OsRng.try_fill_bytes(&mut code).map_err(|error| {
+        Error::new(Kind::Unavailable, "the system gave no random numbers for a vault code").source(error)
+    })?;
     Ok(code)
 }
 
 fn broken(error: rusqlite::Error) -> Error {
-    Error::new(Kind::Unavailable, "the vault of codes cannot be read or written").source(error).fix("Free disk space, or restore vault.sqlite.")
+    Error::new(Kind::Unavailable, "the vault of codes cannot be read or written")
+        .source(error)
+        .fix("Free disk space, or restore vault.sqlite.")
 }
 
 fn unavailable(path: &Path) -> Error {

@@ -168,7 +168,9 @@ impl Bars {
             }
             let bar = self.tables.entry(name.clone()).or_insert_with(|| {
                 let bar = self.all.insert_before(&self.total, ProgressBar::new(table.chunks));
-                if let Ok(style) = ProgressStyle::with_template("{prefix:36!} [{bar:28}] {pos}/{len} chunks, {msg}, {eta} left") {
+                if let Ok(style) =
+                    ProgressStyle::with_template("{prefix:36!} [{bar:28}] {pos}/{len} chunks, {msg}, {eta} left")
+                {
                     bar.set_style(style.progress_chars("=> "));
                 }
                 bar.set_prefix(name.clone());
@@ -190,10 +192,19 @@ mod tests {
     #[test]
     fn the_line_tells_phase_rate_lag_and_stopped_tables() {
         let mut seen = Seen { commits: 3, lag_bytes: 2048, ..Seen::default() };
-        seen.tables.insert("db.public.a".into(), TableSeen { chunks: 4, chunks_done: 1, rows_durable: 1000, ..TableSeen::default() });
+        seen.tables.insert(
+            "db.public.a".into(),
+            TableSeen { chunks: 4, chunks_done: 1, rows_durable: 1000, ..TableSeen::default() },
+        );
         let line = summary(&seen, &Rate { last: None, rows_per_second: 12.0 });
-        assert_eq!(line, "copying 1 of 1 tables, 1/4 chunks: 1,000 rows durable, 12/s, 3 commits, lag 2.00 KiB / 0.0 s");
-        seen.tables.insert("db.public.b".into(), TableSeen { copied: true, stopped: Some("why".into()), ..TableSeen::default() });
+        assert_eq!(
+            line,
+            "copying 1 of 1 tables, 1/4 chunks: 1,000 rows durable, 12/s, 3 commits, lag 2.00 KiB / 0.0 s"
+        );
+        seen.tables.insert(
+            "db.public.b".into(),
+            TableSeen { copied: true, stopped: Some("why".into()), ..TableSeen::default() },
+        );
         assert!(summary(&seen, &Rate::default()).contains("1 STOPPED"));
     }
 }

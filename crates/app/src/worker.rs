@@ -81,6 +81,9 @@ impl Worker {
                 tracing::warn!(table = %self.table, layer = %self.layer, %error, "maintenance failed and will be tried again");
             }
         }
+        if let Err(error) = self.writer.close() {
+            tracing::warn!(table = %self.table, layer = %self.layer, %error, "the key index will be built anew at the next start");
+        }
     }
 
     fn report(&self, news: News) {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Result, TableName};
-use gate::{ClearedBatch, ClearedSchema};
-use lake::{Lake, Layer, WriterOptions};
+use gate::{ClearedBatch, ClearedSchema, PolicyStamp};
+use lake::{Lake, Layer, TableWriter, WriterOptions};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -21,8 +21,27 @@ const COMMANDS_AHEAD: usize = 32;
 pub(crate) struct Shared {
     pub(crate) lake: Arc<Lake>,
     pub(crate) options: WriterOptions,
-    pub(crate) stamp: serde_json::Value,
+    pub(crate) stamp: PolicyStamp,
     pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Shared {
+    /// Refuses to mix tokens of two keys in one table.
+    fn continues(&self, writer: &TableWriter) -> Result<()> {
+        if writer.stamp().is_null() {
+            return Ok(());
+        }
+        let stored: PolicyStamp = serde_json::from_value(writer.stamp().clone()).map_err(|_| {
+            Error::new(Kind::Conflict, "the policy stamp in the table cannot be read")
+                .fix("Restore the table to a version that Lockgate wrote.")
+        })?;
+        self.stamp.continues(&stored)
+    }
+
+    fn stamp_json(&self) -> Result<serde_json::Value> {
+        serde_json::to_value(&self.stamp)
+            .map_err(|error| Error::new(Kind::Bug, "the policy's stamp is not JSON").source(error))
+    }
 }
 
 /// The workers of a run.
@@ -65,12 +84,13 @@ impl Workers {
         let mut queues = Vec::with_capacity(Self::LAYERS);
         for layer in [Layer::Changes, Layer::Current] {
             let writer = self.shared.lake.writer(&schema, layer, self.shared.options.clone()).await?;
+            self.shared.continues(&writer)?;
             let (queue, commands) = mpsc::channel(COMMANDS_AHEAD);
             let worker = Worker {
                 table: schema.table.clone(),
                 layer,
                 writer,
-                stamp: self.shared.stamp.clone(),
+                stamp: self.shared.stamp_json()?,
                 reports: self.reports_in.clone(),
                 clock: self.shared.clock.clone(),
             };
@@ -131,10 +151,17 @@ impl Workers {
     }
 
     /// The next report; cancel-safe.
-    pub(crate) async fn report(&mut self) -> Report {
+    ///
+    /// # Errors
+    /// `Bug` when a worker ended without a report.
+    pub(crate) async fn report(&mut self) -> Result<Report> {
         loop {
-            if let Some(report) = self.reports.recv().await {
-                return report;
+            tokio::select! {
+                biased;
+                Some(report) = self.reports.recv() => return Ok(report),
+                Some(ended) = self.tasks.join_next() => if ended.is_err() {
+                    return Err(Error::new(Kind::Bug, "the worker of a table broke down; what it printed says where"));
+                },
             }
         }
     }
@@ -143,8 +170,8 @@ impl Workers {
     pub(crate) async fn close(mut self) {
         self.queues.clear();
         while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a table's worker did not end cleanly");
+            if ended.is_err() {
+                tracing::error!("the worker of a table broke down; what it printed says where");
             }
         }
     }

@@ -34,7 +34,10 @@ pub(crate) async fn run(dir: &Path, options: &Init) -> Result<Outcome> {
     write_new(&dir.join(POLICY_FILE), &policy)?;
     write_ignores(dir)?;
     keys::make(&dir.join(KEY_FILE))?;
-    println!("wrote {PROJECT_FILE}, {POLICY_FILE} and {KEY_FILE} (keep it secret, and keep a copy) in {}", dir.display());
+    println!(
+        "wrote {PROJECT_FILE}, {POLICY_FILE} and {KEY_FILE} (keep it secret, and keep a copy) in {}",
+        dir.display()
+    );
     if options.from.is_some() {
         println!(
             "{} tables, {} columns: {} masked, {} kept, {} dropped until somebody classifies them",
@@ -52,7 +55,8 @@ pub(crate) async fn run(dir: &Path, options: &Init) -> Result<Outcome> {
 async fn describe(dir: &Path, url: &str, options: &Init) -> Result<Vec<Described>> {
     let password = Reference::parse(&options.password).map_err(|error| error.context("--password"))?;
     // A database that asks for no password needs none to be set.
-    let password = Some(password).filter(|password| *password != Reference::Env(DEFAULT_PASSWORD.into()) || is_set(DEFAULT_PASSWORD));
+    let password = Some(password)
+        .filter(|password| *password != Reference::Env(DEFAULT_PASSWORD.into()) || is_set(DEFAULT_PASSWORD));
     let postgres = PostgresEntry { url: url.to_owned(), password, copy_parallel: 1, ..PostgresEntry::default() };
     let entry = SourceEntry { line: 0, postgres, tables: options.tables.clone() };
     let project = Project { dir: dir.to_owned(), file: ProjectFile::default(), policy_text: String::new() };
@@ -63,7 +67,8 @@ async fn describe(dir: &Path, url: &str, options: &Init) -> Result<Vec<Described
     let described = postgres::describe(&config).await?;
     if described.is_empty() {
         let what = format!("no table matches {}", options.tables.join(", "));
-        return Err(Error::new(Kind::Config, what).fix("Give --tables a pattern such as public.*, and grant USAGE on the schema."));
+        return Err(Error::new(Kind::Config, what)
+            .fix("Give --tables a pattern such as public.*, and grant USAGE on the schema."));
     }
     Ok(described)
 }
@@ -108,7 +113,14 @@ fn policy_text(described: &[Described]) -> (String, Found) {
             found.columns += 1;
             found.kept += usize::from(proposal.transform == Transform::Keep);
             found.dropped += usize::from(proposal.transform == Transform::Drop);
-            let _ = writeln!(text, "    {}: {:<28} # {}; {}", quoted(&column.name), proposal.transform, column.source_type, proposal.why);
+            let _ = writeln!(
+                text,
+                "    {}: {:<28} # {}; {}",
+                quoted(&column.name),
+                proposal.transform,
+                column.source_type,
+                proposal.why
+            );
         }
     }
     (text, found)
@@ -116,7 +128,8 @@ fn policy_text(described: &[Described]) -> (String, Found) {
 
 /// A name as a YAML key.
 fn quoted(name: &str) -> String {
-    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') && name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
+        && name.starts_with(|c: char| c.is_ascii_alphabetic());
     if plain { name.to_owned() } else { format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")) }
 }
 
@@ -167,7 +180,9 @@ fn write_ignores(dir: &Path) -> Result<()> {
 
 fn write_new(path: &Path, text: &str) -> Result<()> {
     let failed = |error: std::io::Error| {
-        Error::new(Kind::Config, format!("cannot write {}", path.display())).source(error).fix("Choose a folder that you may write to.")
+        Error::new(Kind::Config, format!("cannot write {}", path.display()))
+            .source(error)
+            .fix("Choose a folder that you may write to.")
     };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;

@@ -64,12 +64,14 @@ async fn describe(project: &Project, only: &[String]) -> Result<BTreeMap<String,
         let config = assemble::postgres_config(project, name, entry)?;
         let mut schemas = postgres::tables(&config).await.map_err(|error| error.context(name))?;
         schemas.retain(|schema| {
-            only.is_empty() || only.iter().any(|table| *table == format!("{}.{}", schema.table.schema, schema.table.table))
+            only.is_empty()
+                || only.iter().any(|table| *table == format!("{}.{}", schema.table.schema, schema.table.table))
         });
         found.insert(name.clone(), schemas);
     }
     if !only.is_empty() && found.values().all(Vec::is_empty) {
-        return Err(Error::new(Kind::Config, "no source has a table that --table names").fix("Write it as schema.table: public.claims."));
+        return Err(Error::new(Kind::Config, "no source has a table that --table names")
+            .fix("Write it as schema.table: public.claims."));
     }
     Ok(found)
 }
@@ -181,4 +183,3 @@ fn say_what_next(parts: &Parts, held: &BTreeMap<TableName, String>, once: bool) 
         eprintln!("next: lockgate query \"SELECT count(*) FROM {table}\"");
     }
 }
-

@@ -149,7 +149,15 @@ fn print_tables(report: &Report) {
         }
     }
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["table", "rows", "files", "size", "version", "committed", "state"]);
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+        "table",
+        "rows",
+        "files",
+        "size",
+        "version",
+        "committed",
+        "state",
+    ]);
     for line in &report.tables {
         let state = match (&line.stopped, line.copied) {
             (Some(_), _) => "STOPPED".to_owned(),

@@ -82,6 +82,15 @@ impl Runner {
         }
     }
 
+    /// Fails when a table is stopped: it would be waited for in vain.
+    fn check_tables(&self) -> Result<()> {
+        let seen = self.seen.borrow();
+        match seen.tables.iter().find_map(|(table, seen)| Some((table, seen.stopped.as_ref()?))) {
+            Some((table, why)) => Err(self.complaint(&format!("stopped {table}: {why}"))),
+            None => Ok(()),
+        }
+    }
+
     /// Waits until the run has come as far as `enough` says.
     pub(crate) async fn until(
         &mut self,
@@ -93,6 +102,7 @@ impl Runner {
         let wait = async {
             while !enough(&self.seen.borrow()) {
                 self.check()?;
+                self.check_tables()?;
                 screen.waiting(&self.progress());
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

@@ -38,12 +38,12 @@ async fn wrong_files_are_refused_with_their_line() {
     };
     refuse("lockgate.yaml", "tables:", "tabels:", &["lockgate.yaml:", "tabels", "fix:"]);
     refuse("lockgate.yaml", "max_rows: 20000", "max_rows: lots", &["lockgate.yaml:", "max_rows", "fix:"]);
-    refuse("policy.yaml", "v: keep", "v: kepe", &["policy.yaml:5", "kepe", "keep", "fix:"]);
+    refuse("policy.yaml", "v: keep", "v: kepe", &["policy.yaml:4", "kepe", "keep", "fix:"]);
     refuse("policy.yaml", "profile: none", "profile: nun", &["policy.yaml:1", "nun", "fix:"]);
     refuse("policy.yaml", "file:./keys/test.key", "file:./keys/none.key", &["none.key", "fix:"]);
     refuse("policy.yaml", "profile: none", "profile: safe_harbor", &["policy.yaml", "safe_harbor", "fix:"]);
     project.edit("policy.yaml", "v: keep", "vv: keep");
-    project.refuses(&["check", "--connect"], 1, &["policy.yaml:5", "vv", "fix:"]);
+    project.refuses(&["check", "--connect"], 1, &["policy.yaml:4", "vv", "fix:"]);
     project.edit("policy.yaml", "vv: keep", "v: keep");
     project.lockgate_ok(&["check", "--connect"]);
     std::fs::write(project.dir.join("keys/test.key"), "lockgate-keys 1\ntenant t\nepoch 1 xyz abc\ncurrent 1\n")
@@ -66,7 +66,9 @@ async fn wrong_databases_are_told_apart() {
     };
     let port = format!(":{}", project.postgres.port());
     refuse(url.replace(&port, ":1"), 4, &["localhost", "fix:"]);
-    refuse(url.replace("localhost", "no-such-host.invalid"), 4, &["no-such-host.invalid", "fix:"]);
+    let elsewhere = url.replace("localhost", "no-such-host.invalid");
+    refuse(elsewhere.clone(), 1, &["sslmode", "verify-full", "fix:"]);
+    refuse(elsewhere.replace("sslmode=disable", "sslmode=verify-full"), 4, &["no-such-host.invalid", "fix:"]);
     refuse(url.replace("/postgres?", "/nowhere?"), 1, &["nowhere", "fix:"]);
     // Without a password, then with a wrong one, then as a role that may not.
     project.refuses(&["run", "--once"], 1, &["password", "fix:"]);

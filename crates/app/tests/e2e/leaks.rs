@@ -4,14 +4,14 @@ use super::project::{Project, files};
 
 /// Planted values, one for each column that the policy does not let through in clear.
 const CANARIES: [&str; 6] =
-    ["987654321", "Zebulonova", "1931-02-17", "zebulonova@example.org", "MRN-4471-QX", "60629-1234"];
+    ["517938264", "Zebulonova", "1931-02-17", "zebulonova@example.org", "MRN-4471-QX", "60629-1234"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_planted_identifier_leaves_the_gate() {
     let setup = "CREATE TABLE person (mrn text PRIMARY KEY, ssn text, name text, dob date, email text, zip text, note text, plan text);
         INSERT INTO person SELECT 'MRN-' || i, '1', 'n', '1980-01-01', 'e', '10001', 'x', 'p' FROM generate_series(1, 500) i;
-        INSERT INTO person VALUES ('MRN-4471-QX', '987654321', 'Zebulonova', '1931-02-17', 'zebulonova@example.org', '60629-1234',
-            'seen: Zebulonova, SSN 987654321, born 1931-02-17', 'gold');";
+        INSERT INTO person VALUES ('MRN-4471-QX', '517938264', 'Zebulonova', '1931-02-17', 'zebulonova@example.org', '60629-1234',
+            'seen: Zebulonova, SSN 517938264, born 1931-02-17', 'gold');";
     let policy = "  db.public.person: { mrn: hmac_token(member), ssn: drop, dob: dob_generalise, email: hmac_token(email), zip: zip3, note: redact(NOTE), plan: keep }\n";
     let project = Project::new("leaks", setup, &["public.person"], policy).await;
     let first = project.lockgate(&["--log", "trace", "run", "--once"]);
@@ -20,7 +20,7 @@ async fn no_planted_identifier_leaves_the_gate() {
         .batch_execute(
             "UPDATE person SET plan = 'silver' WHERE mrn = 'MRN-4471-QX';
              UPDATE person SET mrn = 'MRN-4471-QX2' WHERE mrn = 'MRN-4471-QX';
-             ALTER TABLE person ADD COLUMN phone text DEFAULT '987654321';
+             ALTER TABLE person ADD COLUMN phone text DEFAULT '517938264';
              UPDATE person SET phone = 'Zebulonova';
              DELETE FROM person WHERE mrn = 'MRN-4471-QX2';",
         )
@@ -39,9 +39,9 @@ async fn no_planted_identifier_leaves_the_gate() {
         places.push((file.display().to_string(), std::fs::read(file).unwrap()));
     }
     for (place, bytes) in &places {
-        for canary in CANARIES {
-            for form in forms(canary) {
-                assert!(!contains(bytes, &form), "a planted value is in {place}");
+        for (number, canary) in CANARIES.iter().enumerate() {
+            for (form, searched) in forms(canary).iter().enumerate() {
+                assert!(!contains(bytes, searched), "planted value {number} is in {place} (form {form})");
             }
         }
     }

@@ -53,7 +53,8 @@ impl Project {
     fn write_key(&self) {
         use std::os::unix::fs::PermissionsExt;
         let path = self.dir.join("keys/test.key");
-        let text = gate::KeyRing::generate("test", zeroize::Zeroizing::new([7; 32])).unwrap();
+        let text = gate::KeyRing::generate("test", zeroize::Zeroizing::new(std::array::from_fn(|at| at as u8 * 7 + 1)))
+            .unwrap();
         std::fs::write(&path, text.as_bytes()).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }

@@ -8,4 +8,6 @@ mod recording;
 mod type_catalog;
 
 mod follow;
+mod refuse;
 mod replay;
+mod resume;

@@ -40,6 +40,7 @@ pub(crate) struct Table {
     pub(crate) unsent: usize,
     pub(crate) truncated: usize,
     pub(crate) stopped: Option<change::Error>,
+    pub(crate) dropped: bool,
 }
 
 /// All tables of one source.
@@ -96,7 +97,7 @@ impl Replay {
                 self.named(&table).copy = Some(progress);
             }
             Event::Notice { table, notice: TableNotice::Stopped(error) } => self.named(&table).stopped = Some(error),
-            Event::Notice { notice: TableNotice::Dropped, .. } => {}
+            Event::Notice { table, notice: TableNotice::Dropped } => self.named(&table).dropped = true,
             Event::Suspect(suspect) => panic!("unexpected: {suspect:?}"),
             Event::Boundary(checkpoint) => {
                 assert!(self.boundary.as_ref().is_none_or(|before| before.through < checkpoint.through));

@@ -148,6 +148,11 @@ impl TableWriter {
         &self.log().record.checkpoint
     }
 
+    /// The stamp of the last commit, as it was handed to it; null before the first.
+    pub fn stamp(&self) -> &serde_json::Value {
+        &self.log().record.stamp
+    }
+
     /// The table's version.
     pub fn version(&self) -> u64 {
         self.log().version

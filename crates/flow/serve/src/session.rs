@@ -63,11 +63,15 @@ impl Answer {
 
 /// The lake holds cleared values only, so DataFusion's own words may be shown.
 fn refused(error: DataFusionError) -> Error {
-    let (kind, what) = match error.find_root() {
-        DataFusionError::External(_) | DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
-            (Kind::Unavailable, "a table of the lake could not be read")
+    let fix = "List what there is: lockgate query \"SHOW TABLES\"";
+    match error.find_root() {
+        DataFusionError::External(inner) => match inner.downcast_ref::<Error>() {
+            Some(ours) => Error::new(ours.kind(), ours.what()).fix(ours.how_to_fix().unwrap_or(fix)),
+            None => Error::new(Kind::Unavailable, "a table of the lake could not be read").source(error).fix(fix),
+        },
+        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
+            Error::new(Kind::Unavailable, "a table of the lake could not be read").source(error).fix(fix)
         }
-        _ => (Kind::Config, "the statement cannot be run"),
-    };
-    Error::new(kind, what).source(error).fix("List what there is: lockgate query \"SHOW TABLES\"")
+        _ => Error::new(Kind::Config, "the statement cannot be run").source(error).fix(fix),
+    }
 }

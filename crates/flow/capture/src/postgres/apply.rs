@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use change::{ChangeBatch, Error, Identity, Kind, Result, TableName, TableSchema, Timestamp};
 use pgwire_replication::Lsn;
@@ -13,10 +13,11 @@ use super::table::{PgTable, ReplicaIdentity};
 use super::types::{OnUnfit, PgType};
 
 /// What the tasks of one source share of one table.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TableFlags {
-    /// The first copy is not handed over whole.
-    pub(crate) copying: AtomicBool,
+    /// The log's end when the last chunk had been read: a change that commits below may lack its base row in the lake. `u64::MAX` until the
+    /// first copy is handed over whole.
+    pub(crate) copied_through: AtomicU64,
     /// The table cannot be read any further.
     pub(crate) stopped: AtomicBool,
 }
@@ -102,6 +103,10 @@ impl Tables {
         self.by_oid.get(&oid)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Followed> {
+        self.by_oid.values()
+    }
+
     /// Whether the announcement says anything new of a table that is followed.
     pub(crate) fn is_news(&self, relation: &Relation) -> bool {
         self.by_oid.get(&relation.oid).is_some_and(|table| table.relation.as_ref() != Some(relation))
@@ -176,13 +181,12 @@ impl Tables {
     ) -> Result<Option<Arc<TableSchema>>> {
         let on_unfit = self.on_unfit;
         let Some(table) = self.by_oid.get_mut(&relation.oid) else { return Ok(None) };
-        if table.relation.is_some() || !names_agree(&table.catalog.table, &relation) {
-            if let Some(fresh) = catalog::table_by_oid(address, session, source, relation.oid).await? {
-                let name = table.catalog.table.table.clone();
-                table.catalog = fresh;
-                // A renamed table keeps the name that it has in the lake.
-                table.catalog.table.table = name;
-            }
+        let differs = table.relation.is_some() || !names_agree(&table.catalog.table, &relation);
+        if differs && let Some(fresh) = catalog::table_by_oid(address, session, source, relation.oid).await? {
+            let name = table.catalog.table.table.clone();
+            table.catalog = fresh;
+            // A renamed table keeps the name that it has in the lake.
+            table.catalog.table.table = name;
         }
         let described = described(address, session, &table.catalog.table, &relation).await?;
         if described.identity == Identity::InsertOnly {

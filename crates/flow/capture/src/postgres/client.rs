@@ -124,7 +124,7 @@ impl Address {
                 .with_ack_lsn(durable)
                 .with_options(SETTINGS)
                 .with_buffer_size(EVENTS_READ_AHEAD)
-                .with_status_interval(Duration::from_millis(500))
+                .with_status_interval(Duration::from_millis(100))
                 .with_wakeup_interval(Duration::from_secs(5));
         config.application_name = Some(format!("lockgate {slot}"));
         if self.tls.is_some() {

@@ -30,7 +30,7 @@ pub(crate) fn connecting(address: &Address, error: tokio_postgres::Error) -> Err
     if text.contains("TLS") {
         return tls_failure(address, "the server offers no TLS");
     }
-    if text.contains("password missing") {
+    if error.source().is_some_and(|cause| cause.to_string().contains("password missing")) {
         return Error::new(Kind::Auth, format!("{place} asks {} for a password and none is declared", address.user()))
             .fix("Add `password: ${env:NAME}` to the source.");
     }

@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use change::{Result, SourceStatus, StreamLag};
+use change::{Event, Result, SourceStatus, StreamLag, TableName, TableNotice};
 use pgwire_replication::Lsn;
+use tokio::sync::mpsc;
 
 use super::client::{Address, Session};
 use super::config::WalBudget;
@@ -68,21 +70,40 @@ pub(crate) fn lag_of(slot: &SlotState, end: Lsn) -> StreamLag {
     }
 }
 
-/// Measures the slot again and again; a task of its own.
-pub(crate) async fn watch(address: Address, slot: String, budget: WalBudget, health: Arc<Health>) {
+/// What is looked at from beside the stream.
+pub(crate) struct Watched {
+    pub(crate) address: Address,
+    pub(crate) slot: String,
+    pub(crate) budget: WalBudget,
+    pub(crate) health: Arc<Health>,
+    /// The followed tables by oid. The stream does not say when one is dropped.
+    pub(crate) tables: BTreeMap<u32, TableName>,
+    pub(crate) out: mpsc::Sender<Result<Event>>,
+}
+
+/// Measures the slot and looks for dropped tables, again and again; a task of its own.
+pub(crate) async fn watch(mut watched: Watched) {
     let mut session: Option<Session> = None;
     let mut last = BudgetLevel::Within;
     loop {
-        match measured(&address, &mut session, &slot).await {
-            Ok(Some(lag)) => {
-                health.set_lag(lag);
-                let now = level(lag.retained_bytes, &budget);
-                if now != last {
-                    report(&slot, now, &lag, &budget);
-                    last = now;
+        let Watched { address, slot, budget, health, tables, out } = &mut watched;
+        match measured(address, &mut session, slot, tables).await {
+            Ok((lag, dropped)) => {
+                for table in dropped {
+                    let event = Event::Notice { table, notice: TableNotice::Dropped };
+                    if out.send(Ok(event)).await.is_err() {
+                        return;
+                    }
+                }
+                if let Some(lag) = lag {
+                    health.set_lag(lag);
+                    let now = level(lag.retained_bytes, budget);
+                    if now != last {
+                        report(slot, now, &lag, budget);
+                        last = now;
+                    }
                 }
             }
-            Ok(None) => {}
             // The stream itself reports a server that is away; here the old figures stay.
             Err(error) => tracing::debug!(%error, "the slot could not be measured"),
         }
@@ -104,15 +125,26 @@ fn report(slot: &str, level: BudgetLevel, lag: &StreamLag, budget: &WalBudget) {
     }
 }
 
-async fn measured(address: &Address, session: &mut Option<Session>, slot: &str) -> Result<Option<StreamLag>> {
+/// The slot's lag, and the tables that are gone since the last time; they are taken out of `tables`.
+async fn measured(
+    address: &Address,
+    session: &mut Option<Session>,
+    slot: &str,
+    tables: &mut BTreeMap<u32, TableName>,
+) -> Result<(Option<StreamLag>, Vec<TableName>)> {
     let open = match session.take().filter(|session| !session.client.is_closed()) {
         Some(open) => open,
         None => address.connect("monitor").await?,
     };
     let end = end_of_log(address, &open).await?;
     let state = slot::read(address, &open, slot).await?;
+    let oids: Vec<u32> = tables.keys().copied().collect();
+    let sql = "select o from unnest($1::oid[]) o where not exists (select from pg_class where oid = o)";
+    let gone = open.client.query(sql, &[&oids]).await;
+    let gone = gone.map_err(|e| failure::asking(address, "looking for dropped tables", e))?;
     *session = Some(open);
-    Ok(state.map(|state| lag_of(&state, end)))
+    let dropped = gone.iter().filter_map(|row| tables.remove(&row.get(0))).collect();
+    Ok((state.map(|state| lag_of(&state, end)), dropped))
 }
 
 /// The position at which the server writes its next log record.

@@ -37,15 +37,17 @@ const SAMPLE_MIN: usize = 5;
 /// The share of a sample that must look alike, in percent: a column with a few stray values is still what most of them are.
 const ALIKE_PERCENT: usize = 80;
 
+/// Whether a value belongs to a class.
+type Class = fn(&str) -> bool;
+
 /// The shape of a sample. The narrow classes come first, because a number with a check digit is also one of many values.
 pub(crate) fn shape_of(sample: &[&str]) -> ValueShape {
     let values: Vec<&str> = sample.iter().map(|value| value.trim()).filter(|value| !value.is_empty()).collect();
     if values.len() < SAMPLE_MIN {
         return ValueShape::Unknown;
     }
-    let alike =
-        |is: fn(&str) -> bool| values.iter().filter(|value| is(value)).count() * 100 >= values.len() * ALIKE_PERCENT;
-    let classes: [(ValueShape, fn(&str) -> bool); 8] = [
+    let alike = |is: Class| values.iter().filter(|value| is(value)).count() * 100 >= values.len() * ALIKE_PERCENT;
+    let classes: [(ValueShape, Class); 8] = [
         (ValueShape::Email, is_email),
         (ValueShape::Mbi, is_mbi),
         (ValueShape::Ssn, is_ssn),
@@ -120,7 +122,7 @@ fn luhn(digits: &[u32]) -> bool {
     let doubled = |digit: u32| if digit > 4 { 2 * digit - 9 } else { 2 * digit };
     let sum: u32 =
         digits.iter().rev().enumerate().map(|(at, digit)| if at % 2 == 1 { doubled(*digit) } else { *digit }).sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 fn is_phone(value: &str) -> bool {

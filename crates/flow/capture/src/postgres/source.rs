@@ -1,7 +1,7 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use change::{Checkpoint, Clock, Error, Event, Kind, Position, Result, Source, SourceStatus};
+use change::{Checkpoint, Clock, Error, Event, Kind, Position, Result, Source, SourceStatus, TableName};
 use pgwire_replication::Lsn;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::client::Address;
 use super::config::PostgresConfig;
 use super::identity::Resume;
-use super::measure::{self, Health};
+use super::measure::{self, Health, Watched};
 use super::position::PgPosition;
 use super::start;
 
@@ -32,6 +32,8 @@ pub struct PostgresSource {
 pub(crate) struct Opened {
     pub(crate) address: Address,
     pub(crate) epoch: u32,
+    pub(crate) followed: BTreeMap<u32, TableName>,
+    pub(crate) out: mpsc::Sender<Result<Event>>,
     pub(crate) first: VecDeque<Event>,
     pub(crate) events: mpsc::Receiver<Result<Event>>,
     pub(crate) confirmed: watch::Sender<Lsn>,
@@ -47,8 +49,15 @@ pub(crate) struct Opened {
 /// records may be missing.
 pub async fn open(config: PostgresConfig, resume: Resume, clock: Arc<dyn Clock>) -> Result<PostgresSource> {
     let mut opened = start::start(&config, &resume, clock).await?;
-    let watch = measure::watch(opened.address.clone(), config.slot, config.wal_budget, Arc::clone(&opened.health));
-    opened.tasks.spawn(watch);
+    let watched = Watched {
+        address: opened.address.clone(),
+        slot: config.slot,
+        budget: config.wal_budget,
+        health: Arc::clone(&opened.health),
+        tables: opened.followed,
+        out: opened.out,
+    };
+    opened.tasks.spawn(measure::watch(watched));
     Ok(PostgresSource {
         source: config.source,
         address: opened.address,

@@ -1,6 +1,6 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use change::{Clock, CopyProgress, Error, Event, Identity, Kind, Result, TableNotice};
 use pgwire_replication::Lsn;
@@ -199,12 +199,13 @@ impl Opening<'_> {
         let (mut tables, mut jobs) = (Tables::new(self.config.on_unfit), Vec::new());
         let mut started = Vec::new();
         for Planned { catalog, copy } in planned {
-            let flags = Arc::new(TableFlags { copying: AtomicBool::new(true), stopped: AtomicBool::new(false) });
+            let mut copied_through = u64::MAX;
             let table = catalog.table.clone();
             let own = snapshot.as_ref().filter(|_| table.identity == Identity::WholeRow);
             let (from, job) = match copy {
                 Copy::Whole(progress) => {
-                    flags.copying.store(false, std::sync::atomic::Ordering::Release);
+                    let finished = progress.finished.as_ref().map(PgPosition::parse).transpose()?;
+                    copied_through = finished.map_or(0, |finished| finished.lsn.as_u64());
                     (PgPosition::parse(&progress.low)?, None)
                 }
                 Copy::GoesOn(progress) => {
@@ -219,6 +220,10 @@ impl Opening<'_> {
                     (low, Some((low, progress, own.cloned())))
                 }
             };
+            let flags = Arc::new(TableFlags {
+                copied_through: AtomicU64::new(copied_through),
+                stopped: AtomicBool::new(false),
+            });
             let followed = Followed::new(catalog, from.lsn, Arc::clone(&flags))?;
             self.first.push_back(Event::SchemaChanged { schema: Arc::clone(&followed.schema) });
             tables.add(followed);
@@ -256,6 +261,8 @@ impl Opening<'_> {
         let (confirmed_in, confirmed_out) = watch::channel(confirmed);
         let (boundary_in, boundary) = watch::channel(confirmed);
         let health = Arc::new(Health::default());
+        let followed = tables.iter().map(|table| (table.catalog.table.oid, table.name().clone())).collect();
+        let for_watch = out.clone();
         let mut tasks = JoinSet::new();
         let follower = Follower {
             address: self.address.clone(),
@@ -287,6 +294,8 @@ impl Opening<'_> {
         Opened {
             address: self.address,
             epoch,
+            followed,
+            out: for_watch,
             first: self.first,
             events,
             confirmed: confirmed_in,

@@ -9,7 +9,7 @@ use pgwire_replication::{Lsn, ReplicationEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::apply::{Applied, Tables, Transaction};
+use super::apply::{Applied, Followed, Tables, Transaction};
 use super::client::{Address, Session};
 use super::failure;
 use super::identity::StreamIdentity;
@@ -279,7 +279,7 @@ impl Follower {
 
     async fn row(&mut self, message: Message<'_>, transaction: Transaction) -> Result<()> {
         let at = transaction.at(self.epoch);
-        let whole = self.without_gaps(&message).await?;
+        let whole = self.without_gaps(&message, &transaction).await?;
         let applied = match &whole {
             Some(bytes) => self.tables.apply(&pgoutput::parse(bytes, false)?, &at),
             None => self.tables.apply(&message, &at),
@@ -297,13 +297,13 @@ impl Follower {
         Ok(())
     }
 
-    async fn without_gaps(&mut self, message: &Message<'_>) -> Result<Option<Vec<u8>>> {
+    async fn without_gaps(&mut self, message: &Message<'_>, transaction: &Transaction) -> Result<Option<Vec<u8>>> {
         let Message::Update { relation, new, .. } = message else { return Ok(None) };
         if !new.cells().any(|cell| cell == pgoutput::Cell::Unchanged) {
             return Ok(None);
         }
-        let copying = |oid| self.tables.get(oid).is_some_and(|table| table.flags.copying.load(Ordering::Acquire));
-        if !copying(*relation) {
+        let in_copy = |table: &Followed| transaction.lsn.as_u64() < table.flags.copied_through.load(Ordering::Acquire);
+        if !self.tables.get(*relation).is_some_and(in_copy) {
             return Ok(None);
         }
         self.connect_aside().await?;

@@ -1,7 +1,8 @@
-//! Values that an update did not change and the stream therefore leaves out, read again while a table's first copy is unfinished.
+//! Values that an update did not change and the stream therefore leaves out, read again for changes that commit before a table's first copy
+//! had read its last chunk.
 //!
-//! Once the copy is whole the lake has every base row and fills such values itself. Before, the base row may not have been copied yet, so
-//! the row is sent whole. What is read may be newer than the update: then the change that made it follows in the stream, and carries it.
+//! For later changes the lake has every base row and fills such values itself. For earlier ones the base row may not be copied yet, or the
+//! copy may have seen it under a later key only, so the row is sent whole. What is read may be newer than the update: then the change that made it follows in the stream, and carries it.
 //! A row that is gone by now keeps its gaps: its delete, or the update that moved it, follows too.
 
 use change::{Error, Identity, Kind, Result};

@@ -59,10 +59,9 @@ impl ChunkRead<'_> {
                 let mut frames = Box::pin(client.copy_out(&self.statement(&leaf)?).await.map_err(ask)?);
                 while let Some(frame) = frames.try_next().await.map_err(ask)? {
                     reader.push(&frame, &mut decoder)?;
-                    if decoder.rows() >= ROWS_MAX || decoder.bytes() >= BYTES_MAX {
-                        if let Some(batch) = decoder.finish()? {
-                            hand_over(batch).await?;
-                        }
+                    let full = decoder.rows() >= ROWS_MAX || decoder.bytes() >= BYTES_MAX;
+                    if full && let Some(batch) = decoder.finish()? {
+                        hand_over(batch).await?;
                     }
                 }
                 reader.end(&decoder)?;

@@ -125,9 +125,10 @@ impl Copies {
             progress.done.insert(chunk);
             self.send(Ok(Event::ChunkDone { table: table.clone(), chunk, progress: progress.clone() })).await;
         }
-        progress.finished = Some(PgPosition::boundary(self.epoch, self.seen(&session).await?).position());
+        let seen = self.seen(&session).await?;
+        progress.finished = Some(PgPosition::boundary(self.epoch, seen).position());
         self.send(Ok(Event::CopyDone { table: table.clone(), progress })).await;
-        job.flags.copying.store(false, Ordering::Release);
+        job.flags.copied_through.store(seen.as_u64(), Ordering::Release);
         Ok(())
     }
 

@@ -215,3 +215,18 @@ fn scratch_map_is_a_map_before_and_after_it_spills() {
     assert_eq!(visited, model.len());
     assert!(disk.names().is_empty());
 }
+
+#[test]
+fn one_step_of_very_many_keys_fits_into_a_new_index() {
+    let mut index = empty(MemoryDisk::default().dir(), Shape::Unique);
+    let file = index.file_id("part-0").unwrap();
+    let put = |number: u64| Change::Put {
+        key: key(number),
+        entry: Entry::Row { place: Place { file, row: number as u32 }, copied: true },
+    };
+    let changes: Vec<Change> = (0..200_000).map(put).collect();
+    apply(&mut index, 1, &changes).unwrap();
+    assert_eq!(index.entries(), 200_000);
+    let keys: Vec<KeyHash> = (0..200_000).step_by(997).map(key).collect();
+    assert!(index.lookup(&keys).unwrap().iter().all(Option::is_some));
+}
