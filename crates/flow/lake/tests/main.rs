@@ -1,7 +1,11 @@
 //! The lake against plain models, in a folder and in emulated object stores.
 
+mod cloud;
+mod defects;
 mod keyed;
+mod keyless;
 mod table;
+mod upkeep;
 
 /// Runs a random test for so many seeds, two at a time: those from 0 on, from `LOCKGATE_SEED` on, or `LOCKGATE_SEEDS` many. Names the seed
 /// that fails.

@@ -163,6 +163,10 @@ impl TestLake {
         Self { lake, dir, clock: Arc::new(TestClock(AtomicI64::new(START))) }
     }
 
+    pub(crate) fn folder(&self, layer: Layer) -> PathBuf {
+        self.dir.join("lake/db/public").join(if layer == Layer::Current { "t" } else { "t__changes" })
+    }
+
     pub(crate) fn index(&self) -> PathBuf {
         self.dir.join("index/db/public/t")
     }
@@ -224,12 +228,22 @@ pub(crate) fn through(lsn: u64) -> Option<Checkpoint> {
 }
 
 /// Commits the streamed rows through a boundary.
+pub(crate) async fn commit_stream(writer: &mut TableWriter, lsn: u64) -> Outcome {
+    try_commit_stream(writer, lsn).await.unwrap()
+}
+
+/// As [`commit_stream`], with its errors.
 pub(crate) async fn try_commit_stream(writer: &mut TableWriter, lsn: u64) -> change::Result<Outcome> {
     let checkpoint = TableCheckpoint { stream: through(lsn), ..writer.checkpoint().clone() };
     writer.commit(Commit { checkpoint, stream: true, copy: false, stamp: serde_json::Value::Null }).await
 }
 
 /// Commits the copied rows with the copy's progress.
+pub(crate) async fn commit_copy(writer: &mut TableWriter, copy: CopyProgress) -> Outcome {
+    try_commit_copy(writer, copy).await.unwrap()
+}
+
+/// As [`commit_copy`], with its errors.
 pub(crate) async fn try_commit_copy(writer: &mut TableWriter, copy: CopyProgress) -> change::Result<Outcome> {
     let checkpoint = TableCheckpoint { copy: Some(copy), ..writer.checkpoint().clone() };
     writer.commit(Commit { checkpoint, stream: false, copy: true, stamp: serde_json::Value::Null }).await
@@ -247,4 +261,16 @@ pub(crate) fn flip_a_byte(path: &Path, at: usize) {
     let at = at % bytes.len();
     bytes[at] ^= 0x40;
     std::fs::write(path, bytes).unwrap();
+}
+/// `id` and two texts, `id` being the key.
+pub(crate) fn keyed() -> Door {
+    Door::new(&[("id", DataType::Int64), ("name", DataType::Utf8), ("note", DataType::Utf8)], Identity::Key(vec![0]))
+}
+
+pub(crate) fn row(op: Op, lsn: u64, ordinal: u64, cells: &[Cell]) -> Row {
+    Row { op, lsn, ordinal, cells: cells.to_vec() }
+}
+
+pub(crate) fn text(text: &str) -> Cell {
+    Cell::Text(text.into())
 }

@@ -1,0 +1,134 @@
+//! One test for each way in which the lake could lose, repeat or resurrect rows.
+
+use arrow::datatypes::DataType;
+use change::{Identity, Kind, Op, Origin};
+use lake::{Layer, Outcome};
+
+use crate::table::{
+    Cell, Door, TestLake, commit_copy, commit_stream, done, keyed, position, progress, row, text, try_commit_stream,
+};
+
+fn insert(lsn: u64, id: i64) -> crate::table::Row {
+    row(Op::Insert, lsn, 1, &[Cell::Int(id), text("a"), text("b")])
+}
+
+#[tokio::test]
+async fn rows_outlast_a_write_that_the_store_refused() {
+    for layer in [Layer::Current, Layer::Changes] {
+        let (lake, door) = (TestLake::new().await, keyed());
+        let mut writer = lake.writer(&door, layer).await;
+        writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+        let (folder, aside) = (lake.folder(layer), lake.dir.join("aside"));
+        std::fs::rename(&folder, &aside).unwrap();
+        std::fs::write(&folder, b"in the way").unwrap();
+        assert!(matches!(commit_stream(&mut writer, 11).await, Outcome::Retryable(_)));
+        std::fs::remove_file(&folder).unwrap();
+        std::fs::rename(&aside, &folder).unwrap();
+        assert_eq!(done(commit_stream(&mut writer, 11).await).rows, 1);
+        assert_eq!(lake.read(layer).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_key_stays_deleted_when_index_and_change_log_are_lost_before_its_chunk_comes() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    done(commit_copy(&mut writer, progress(position(1, 0), 1, &[], None)).await);
+    writer.write(&door.batch(Origin::Stream, &[row(Op::Delete, 10, 1, &[Cell::Int(7)])])).await.unwrap();
+    done(commit_stream(&mut writer, 11).await);
+    drop(writer);
+    std::fs::remove_dir_all(lake.index()).unwrap();
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    let copied = [7, 8].map(|id| row(Op::Copy, 1, 0, &[Cell::Int(id), text("a"), text("b")]));
+    writer.write(&door.batch(Origin::Copy { chunk: 0 }, &copied)).await.unwrap();
+    done(commit_copy(&mut writer, progress(position(1, 0), 1, &[0], None)).await);
+    let ids: Vec<String> = lake.read(Layer::Current).await.into_iter().map(|row| row["id"].clone()).collect();
+    assert_eq!(ids, ["8"]);
+}
+
+#[tokio::test]
+async fn the_second_of_two_writers_is_fenced() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    for layer in [Layer::Current, Layer::Changes] {
+        let mut first = lake.writer(&door, layer).await;
+        done(commit_stream(&mut first, 5).await);
+        let elsewhere = lake::WriterOptions::new(lake.clock.clone(), lake.dir.join("other"), None);
+        let mut second = lake.lake.writer(&door.schema(), layer, elsewhere).await.unwrap();
+        for writer in [&mut first, &mut second] {
+            writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+        }
+        done(commit_stream(&mut first, 11).await);
+        match commit_stream(&mut second, 11).await {
+            Outcome::Conflicted(error) => assert_eq!(error.kind(), Kind::Conflict),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(lake.read(layer).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_commit_is_survived_by_opening_again() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+    let version = done(commit_stream(&mut writer, 11).await).version;
+    drop(writer);
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    let entry = lake.folder(Layer::Current).join(format!("_delta_log/{:020}.json", version + 1));
+    std::fs::write(entry, r#"{"commitInfo":{"timestamp":1,"operation":"OPTIMIZE"}}"#).unwrap();
+    writer.write(&door.batch(Origin::Stream, &[insert(20, 2)])).await.unwrap();
+    assert_eq!(try_commit_stream(&mut writer, 21).await.unwrap_err().kind(), Kind::Unavailable);
+    drop(writer);
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    writer.write(&door.batch(Origin::Stream, &[insert(20, 2)])).await.unwrap();
+    done(commit_stream(&mut writer, 21).await);
+    assert_eq!(lake.read(Layer::Current).await.len(), 2);
+}
+
+#[tokio::test]
+async fn another_key_stops_the_table() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+    done(commit_stream(&mut writer, 11).await);
+    drop(writer);
+    let other = Door::new(
+        &[("id", DataType::Int64), ("name", DataType::Utf8), ("note", DataType::Utf8)],
+        Identity::Key(vec![1]),
+    );
+    let error = lake.open(&other, Layer::Current).await.err().unwrap();
+    assert_eq!(error.kind(), Kind::Contract);
+    assert!(error.to_string().contains("identified by id and now by name"), "{error}");
+}
+
+#[tokio::test]
+async fn a_column_of_another_type_stops_the_table() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    let other = Door::new(
+        &[("id", DataType::Int64), ("name", DataType::Int64), ("note", DataType::Utf8)],
+        Identity::Key(vec![0]),
+    );
+    let error = writer.evolve(&other.schema()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Contract);
+    assert!(error.to_string().contains("`name`"), "{error}");
+}
+
+#[tokio::test]
+async fn columns_with_dots_are_found_again() {
+    let (lake, door) = (
+        TestLake::new().await,
+        Door::new(&[("a.id", DataType::Int64), ("a.note", DataType::Utf8)], Identity::Key(vec![0])),
+    );
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    writer.write(&door.batch(Origin::Stream, &[row(Op::Insert, 10, 1, &[Cell::Int(1), text("long")])])).await.unwrap();
+    done(commit_stream(&mut writer, 11).await);
+    drop(writer);
+    std::fs::remove_dir_all(lake.index()).unwrap();
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    let rows = [row(Op::MoveOut, 20, 1, &[Cell::Int(1)]), row(Op::Insert, 20, 2, &[Cell::Int(2), Cell::Unsent])];
+    writer.write(&door.batch(Origin::Stream, &rows)).await.unwrap();
+    done(commit_stream(&mut writer, 21).await);
+    let rows = lake.read(Layer::Current).await;
+    assert_eq!((rows.len(), rows[0]["a.id"].as_str(), rows[0]["a.note"].as_str()), (1, "2", "long"));
+}

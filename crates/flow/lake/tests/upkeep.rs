@@ -1,0 +1,98 @@
+//! Upkeep: log checkpoints keep what Lockgate wrote beside the rows, and nothing that a version needs is removed.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use change::{Op, Origin};
+use lake::{Layer, TableVersion};
+
+use crate::table::{
+    Cell, START, TestLake, commit_copy, commit_stream, done, keyed, name, position, progress, row, text,
+};
+
+#[tokio::test]
+async fn the_checkpoint_outlasts_the_log_it_was_written_in() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    done(commit_copy(&mut writer, progress(position(1, 0), 0, &[], Some(position(1, 0)))).await);
+    for lsn in 1..=55_u64 {
+        let id = (lsn % 5) as i64;
+        writer
+            .write(&door.batch(Origin::Stream, &[row(Op::Update, lsn * 10, 1, &[Cell::Int(id), text("a"), text("b")])]))
+            .await
+            .unwrap();
+        done(commit_stream(&mut writer, lsn * 10 + 1).await);
+        writer.maintain().await.unwrap();
+    }
+    let (before, version) = (writer.checkpoint().clone(), writer.version());
+    drop(writer);
+    let log = lake.folder(Layer::Current).join("_delta_log");
+    let hint: serde_json::Value = serde_json::from_slice(&fs::read(log.join("_last_checkpoint")).unwrap()).unwrap();
+    let last = hint["version"].as_u64().unwrap();
+    assert!(last >= 50, "no checkpoint of the log was made");
+    (0..last).for_each(|version| fs::remove_file(log.join(format!("{version:020}.json"))).unwrap());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    assert_eq!((writer.checkpoint(), writer.version()), (&before, version));
+    assert_eq!(lake.read(Layer::Current).await.len(), 5);
+    writer.write(&door.batch(Origin::Stream, &[row(Op::Delete, 900, 1, &[Cell::Int(1)])])).await.unwrap();
+    done(commit_stream(&mut writer, 901).await);
+    assert_eq!(lake.read(Layer::Current).await.len(), 4);
+}
+
+const DAY: i64 = 24 * 3600 * 1_000_000;
+
+/// Sets the time of files that have a later one.
+fn age(folder: &Path, micros: i64) {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_micros(micros as u64);
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().is_dir() {
+            age(&entry.path(), micros);
+        } else if entry.file_name().to_str().is_some_and(|name| !name.starts_with("aged-")) {
+            let file = fs::File::options().write(true).open(entry.path()).unwrap();
+            if file.metadata().unwrap().modified().unwrap()
+                > SystemTime::UNIX_EPOCH + Duration::from_micros(START as u64)
+            {
+                file.set_modified(time).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn versions_within_the_retention_stay_readable_and_older_files_go() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let folder = lake.folder(Layer::Current);
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    done(commit_copy(&mut writer, progress(position(1, 0), 0, &[], Some(position(1, 0)))).await);
+    let rows: Vec<_> =
+        (0..4).map(|id| row(Op::Insert, 10, id + 1, &[Cell::Int(id as i64), text("a"), text("b")])).collect();
+    writer.write(&door.batch(Origin::Stream, &rows)).await.unwrap();
+    done(commit_stream(&mut writer, 11).await);
+    writer.write(&door.batch(Origin::Stream, &[row(Op::Delete, 20, 1, &[Cell::Int(0)])])).await.unwrap();
+    let old = done(commit_stream(&mut writer, 21).await).version;
+    age(&folder, START - 1);
+    fs::write(folder.join("part-orphan.zstd.parquet"), b"left by a crash").unwrap();
+    age(&folder, START - 1);
+    let vectors = |folder: &Path| {
+        fs::read_dir(folder)
+            .unwrap()
+            .filter(|file| file.as_ref().unwrap().file_name().to_str().unwrap().ends_with(".bin"))
+            .count()
+    };
+    lake.clock.0.store(START + 5 * DAY, Ordering::Relaxed);
+    writer.write(&door.batch(Origin::Stream, &[row(Op::Delete, 30, 1, &[Cell::Int(1)])])).await.unwrap();
+    done(commit_stream(&mut writer, 31).await);
+    age(&folder, START + 5 * DAY);
+    lake.clock.0.store(START + 9 * DAY, Ordering::Relaxed);
+    writer.maintain().await.unwrap();
+    assert_eq!(vectors(&folder), 2, "a version within the retention lost its deletion vector");
+    assert!(!folder.join("part-orphan.zstd.parquet").exists());
+    lake.lake.table_provider(&name(), Layer::Current, Some(TableVersion::Version(old))).await.unwrap();
+    lake.clock.0.store(START + 20 * DAY, Ordering::Relaxed);
+    writer.maintain().await.unwrap();
+    assert_eq!(vectors(&folder), 1, "a vector that no version needs is still there");
+    assert_eq!(lake.read(Layer::Current).await.len(), 2);
+}
