@@ -58,7 +58,33 @@ impl Seat {
 pub(crate) struct Held {
     pub(crate) rows: RecordBatch,
     pub(crate) keys: Vec<KeyHash>,
-    pub(crate) live: Vec<bool>,
+    pub(crate) fates: Vec<Fate>,
+}
+
+/// What becomes of a row in memory when it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is a row of the table.
+    Live,
+    /// A delete: it is written and marked deleted, so that the table itself tells, while the first copy is unfinished, which keys must
+    /// not come back.
+    Grave,
+    /// A later one has replaced it, or it is a delete that nobody has to remember.
+    Gone,
+}
+
+impl Held {
+    fn written(&self) -> impl Iterator<Item = (&KeyHash, Fate)> {
+        self.keys.iter().zip(self.fates.iter().copied()).filter(|(_, fate)| *fate != Fate::Gone)
+    }
+
+    fn written_rows(&self) -> Result<RecordBatch> {
+        if !self.fates.contains(&Fate::Gone) {
+            return Ok(self.rows.clone());
+        }
+        let written: BooleanArray = self.fates.iter().map(|fate| Some(*fate != Fate::Gone)).collect();
+        filter_record_batch(&self.rows, &written).explain(|| "cannot select rows".into())
+    }
 }
 
 /// A data file that is not part of the table yet.
@@ -124,12 +150,13 @@ impl Area {
     pub(crate) fn kill(&mut self, seat: Seat) {
         match seat {
             Seat::Removed => {}
-            Seat::Held { batch, row } => self.held[batch as usize].live[row as usize] = false,
+            Seat::Held { batch, row } => self.held[batch as usize].fates[row as usize] = Fate::Gone,
             Seat::Staged { file, row } => drop(self.staged[file as usize].gone.insert(u64::from(row))),
         }
     }
 
-    /// Writes the live rows in memory to a data file.
+    /// Writes the live rows in memory to a data file. They stay in memory until the store has the file, so that a failed write may be
+    /// tried again.
     pub(crate) async fn flush(
         &mut self,
         store: &LogStoreRef,
@@ -137,31 +164,34 @@ impl Area {
         statistics: &Statistics,
         now_ms: i64,
     ) -> Result<()> {
+        let written = self.held.iter().map(Held::written_rows).collect::<Result<Vec<_>>>()?;
+        let written: Vec<RecordBatch> = written.into_iter().filter(|rows| rows.num_rows() > 0).collect();
+        let rows: usize = written.iter().map(RecordBatch::num_rows).sum();
+        let add = match rows {
+            0 => None,
+            _ => Some(write(store, "", HashMap::new(), schema, written, statistics, now_ms).await?),
+        };
         self.bytes = 0;
         let held = std::mem::take(&mut self.held);
+        let Some(add) = add else { return Ok(()) };
         let file = self.staged.len() as u32;
-        let (mut batches, mut keys, mut row) = (Vec::with_capacity(held.len()), Vec::new(), 0_u32);
+        let (mut keys, mut gone, mut row) = (Vec::new(), RoaringTreemap::new(), 0_u32);
         for batch in held {
-            let live = BooleanArray::from(batch.live.clone());
-            let kept = filter_record_batch(&batch.rows, &live).explain(|| "cannot select rows".into())?;
-            if kept.num_rows() == 0 {
-                continue;
+            let mut seats = Vec::with_capacity(batch.keys.len());
+            for (key, fate) in batch.written() {
+                if fate == Fate::Grave {
+                    gone.insert(u64::from(row));
+                } else {
+                    seats.push((*key, Seat::Staged { file, row }));
+                }
+                row += 1;
             }
-            batches.push(kept);
-            let alive = batch.keys.iter().zip(&batch.live).filter(|(_, live)| **live).map(|(key, _)| *key);
-            let seats: Vec<(KeyHash, Seat)> =
-                alive.zip(row..).map(|(key, row)| (key, Seat::Staged { file, row })).collect();
-            row += seats.len() as u32;
             if self.keep_keys {
                 keys.extend(seats.iter().map(|(key, _)| *key));
             }
             self.reseat(&seats)?;
         }
-        if row == 0 {
-            return Ok(());
-        }
-        let add = write(store, "", HashMap::new(), schema, batches, statistics, now_ms).await?;
-        self.staged.push(Staged { add, rows: u64::from(row), gone: RoaringTreemap::new(), keys });
+        self.staged.push(Staged { add, rows: rows as u64, gone, keys });
         Ok(())
     }
 
@@ -172,9 +202,10 @@ impl Area {
             }
             Seats::Multi { added, .. } => {
                 for (key, seat) in seats {
-                    // The rows of one key are moved in the order in which they came, so the first one that is still held is meant.
-                    let places = added.get_mut(key).into_iter().flatten();
-                    if let Some(place) = places.into_iter().find(|place| matches!(place, Seat::Held { .. })) {
+                    // The rows of one key are moved in the order in which they came: staged ones first, then those still held.
+                    let Some(places) = added.get_mut(key) else { continue };
+                    let next = places.partition_point(|place| matches!(place, Seat::Staged { .. }));
+                    if let Some(place) = places.get_mut(next) {
                         *place = *seat;
                     }
                 }

@@ -11,7 +11,7 @@ use deltalake::kernel::{Action, Add};
 use gate::ClearedBatch;
 
 use crate::area;
-use crate::encode::Statistics;
+use crate::encode::{Statistics, fit};
 use crate::failure::Explain;
 use crate::incoming::{take, truncate_row};
 use crate::log::{Committed, TableLog, remove};
@@ -112,14 +112,19 @@ impl Waiting {
         self.held.push(rows);
     }
 
+    /// Writes the rows in memory to data files. They stay in memory until the store has the files, so that a failed write may be tried
+    /// again.
     async fn flush(&mut self, log: &TableLog, statistics: &Statistics, now_ms: i64) -> Result<()> {
-        self.bytes = 0;
         let inner = without_date(&log.schema);
-        for (day, batches) in by_day(std::mem::take(&mut self.held))? {
+        let mut adds = Vec::new();
+        for (day, batches) in by_day(&self.held)? {
             let (folder, partition) = partition(day);
-            let batches = batches.iter().map(|rows| project(rows, &inner)).collect::<Result<Vec<_>>>()?;
-            self.adds.push(area::write(&log.store, &folder, partition, &inner, batches, statistics, now_ms).await?);
+            let batches = batches.iter().map(|rows| fit(&inner, rows)).collect::<Result<Vec<_>>>()?;
+            adds.push(area::write(&log.store, &folder, partition, &inner, batches, statistics, now_ms).await?);
         }
+        self.adds.extend(adds);
+        self.held.clear();
+        self.bytes = 0;
         Ok(())
     }
 }
@@ -140,11 +145,7 @@ pub(crate) fn without_date(schema: &SchemaRef) -> SchemaRef {
     std::sync::Arc::new(Schema::new(fields))
 }
 
-fn project(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    crate::encode::fit(schema, rows)
-}
-
-fn by_day(held: Vec<RecordBatch>) -> Result<BTreeMap<Option<i32>, Vec<RecordBatch>>> {
+fn by_day(held: &[RecordBatch]) -> Result<BTreeMap<Option<i32>, Vec<RecordBatch>>> {
     let mut days: BTreeMap<Option<i32>, Vec<RecordBatch>> = BTreeMap::new();
     for rows in held {
         let Some(column) = rows.column_by_name(DATE) else { continue };
@@ -160,7 +161,7 @@ fn by_day(held: Vec<RecordBatch>) -> Result<BTreeMap<Option<i32>, Vec<RecordBatc
         for day in found {
             let of_day: BooleanArray =
                 (0..dates.len()).map(|row| Some(dates.is_valid(row).then(|| dates.value(row)) == day)).collect();
-            let part = filter_record_batch(&rows, &of_day).explain(|| "cannot split rows by day".into())?;
+            let part = filter_record_batch(rows, &of_day).explain(|| "cannot split rows by day".into())?;
             days.entry(day).or_default().push(part);
         }
     }

@@ -1,28 +1,25 @@
 //! The current table: rows are collapsed by key as they come in, and a commit appends the new images and marks the old ones deleted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use change::{Error, Kind, Op, Origin, Position, Result};
-use deltalake::kernel::{Action, Add};
 use gate::ClearedBatch;
 use roaring::RoaringTreemap;
 
-use crate::area::{Area, Held, Seat, Seats};
-use crate::deleted::{self, VectorFile};
+use crate::area::{Area, Fate, Held, Seat, Seats};
 use crate::encode::Statistics;
 use crate::fill::{From, Wanted};
 use crate::identity::Identifier;
 use crate::incoming::{Incoming, take};
-use crate::index::{Change, Entry, FileId, KeyHash, KeyIndex, Place, ScratchMap, Shape, Step};
-use crate::log::{Committed, TableLog, remove};
+use crate::index::{Change, Entry, KeyHash, KeyIndex, ScratchMap, Shape};
+use crate::log::{Committed, TableLog};
 use crate::naming::Layer;
+use crate::plan::{FileChanges, additions, file_ids, path_of, push_unique};
 use crate::record::Record;
 
 /// Keys of one commit that are kept in memory: about 16 MiB; more go to a scratch file.
 const KEYS_IN_MEMORY: usize = 1 << 19;
-/// Keys that are looked up in the index at once.
-const LOOKUP: usize = 1 << 16;
 
 /// The current table of a source table.
 pub(crate) struct Current {
@@ -35,6 +32,11 @@ pub(crate) struct Current {
     pub(crate) copy: Area,
     /// Deleted rows of the files whose vectors were read or written by us.
     pub(crate) vectors: HashMap<String, RoaringTreemap>,
+    /// Rows of a multiset that the stream has deleted before the first copy brought them: how many copied rows of an identity are to be
+    /// passed over. Not durable: a copy of a table without key starts over when the process does, because its snapshot is gone.
+    pub(crate) owed: HashMap<KeyHash, u64>,
+    /// What went wrong after the last commit was made.
+    pub(crate) failed: Option<Error>,
 }
 
 /// An empty area for the stream.
@@ -52,16 +54,10 @@ pub(crate) fn copy_area() -> Area {
     Area::new(Seats::Append, true)
 }
 
-/// Old rows that a commit marks deleted, and the index's step.
-#[derive(Default)]
-struct Plan {
-    gone: BTreeMap<String, RoaringTreemap>,
-    changes: Vec<Change>,
-}
-
 impl Current {
-    fn copying(&self) -> bool {
-        self.log.record.checkpoint.copy.as_ref().is_none_or(|copy| copy.finished.is_none())
+    /// Whether copied rows may still come.
+    pub(crate) fn copying(&self) -> bool {
+        self.log.record.copying()
     }
 
     /// Takes in rows; what the table has already is passed over.
@@ -90,8 +86,8 @@ impl Current {
             None => Vec::new(),
         };
         if copied || self.index.is_none() {
-            let live = vec![true; incoming.ops.len()];
-            area.hold(Held { rows: incoming.rows, keys, live });
+            let fates = vec![Fate::Live; incoming.ops.len()];
+            area.hold(Held { rows: incoming.rows, keys, fates });
         } else {
             self.collapse(incoming, keys).await?;
         }
@@ -104,14 +100,18 @@ impl Current {
 
     async fn collapse(&mut self, incoming: Incoming, keys: Vec<KeyHash>) -> Result<()> {
         let batch = self.stream.held.len() as u32;
-        let live: Vec<bool> = incoming.ops.iter().map(|op| !op.removes()).collect();
+        let removed = match &self.stream.seats {
+            Seats::Unique(_) if self.copying() => Fate::Grave,
+            _ => Fate::Gone,
+        };
+        let fates: Vec<Fate> = incoming.ops.iter().map(|op| if op.removes() { removed } else { Fate::Live }).collect();
         match &self.stream.seats {
             Seats::Multi { .. } => {
-                self.stream.hold(Held { rows: incoming.rows, keys: keys.clone(), live });
+                self.stream.hold(Held { rows: incoming.rows, keys: keys.clone(), fates });
                 self.collapse_multi(batch, &incoming.ops, &keys);
                 Ok(())
             }
-            _ => self.collapse_unique(batch, incoming, keys, live).await,
+            _ => self.collapse_unique(batch, incoming, keys, fates).await,
         }
     }
 
@@ -135,7 +135,7 @@ impl Current {
         batch: u32,
         incoming: Incoming,
         keys: Vec<KeyHash>,
-        mut live: Vec<bool>,
+        mut fates: Vec<Fate>,
     ) -> Result<()> {
         let Incoming { rows, ops, unsent, .. } = incoming;
         let before = self.seats(&keys)?;
@@ -162,7 +162,7 @@ impl Current {
                 let base = if op == Op::Insert { from.flatten() } else { base(seat, key) };
                 let Some(base) = base else {
                     self.check_missing(&rows, row)?;
-                    live[row] = false;
+                    fates[row] = Fate::Gone;
                     continue;
                 };
                 for (column, _) in unsent.iter().filter(|(_, bits)| bits.value(row)) {
@@ -177,7 +177,7 @@ impl Current {
             here.insert(*key, now);
         }
         let rows = wanted.fill(rows, &self.stream, &self.log.store, &self.log.schema).await?;
-        self.stream.hold(Held { rows, keys, live });
+        self.stream.hold(Held { rows, keys, fates });
         for seat in replaced {
             self.stream.kill(seat);
         }
@@ -248,10 +248,10 @@ impl Current {
     pub(crate) async fn commit(&mut self, copied: bool, record: Record, now_ms: i64) -> Result<Committed> {
         let area = if copied { &mut self.copy } else { &mut self.stream };
         area.flush(&self.log.store, &self.log.schema, &self.statistics, now_ms).await?;
-        let plan = if copied { self.plan_copy()? } else { self.plan_stream()? };
+        let plan = if copied { self.plan_copy(&record)? } else { self.plan_stream()? };
         let truncated = !copied && self.stream.truncated;
         let copying = self.copying();
-        let (actions, adds) = self.actions(copied, plan.gone, truncated, now_ms).await?;
+        let FileChanges { actions, adds, vectors } = self.file_changes(copied, &plan, truncated, now_ms).await?;
         let version = self.log.version + 1;
         let stamp = uuid::Uuid::new_v4().as_u128();
         let record = Record { commit: stamp, sequence: self.log.record.sequence + 1, ..record };
@@ -278,12 +278,37 @@ impl Current {
         }
         self.log.add_files(adds);
         if truncated {
-            self.rebuild_after_truncate(&plan.changes, version)?;
+            self.vectors.clear();
+            self.owed.clear();
+        }
+        self.vectors.extend(vectors);
+        self.vectors.retain(|path, _| self.log.files.contains_key(path));
+        self.settle_debts(plan.owed, plan.paid);
+        self.failed = self.follow(copied, truncated, copying, &plan.changes).err();
+        Ok(Committed::Done)
+    }
+
+    /// Brings the index to the version that was committed and lets go of the rows that are in it. What fails here does not undo the
+    /// commit: it is said at the next call.
+    fn follow(&mut self, copied: bool, truncated: bool, copying: bool, changes: &[Change]) -> Result<()> {
+        if truncated {
+            self.rebuild_after_truncate(changes, copying)?;
         } else if let Some((index, _)) = &mut self.index {
             index.finish()?;
         }
-        self.clear(copied)?;
-        Ok(Committed::Done)
+        self.clear(copied)
+    }
+
+    fn settle_debts(&mut self, owed: HashMap<KeyHash, u64>, paid: HashMap<KeyHash, u64>) {
+        for (key, rows) in owed {
+            *self.owed.entry(key).or_default() += rows;
+        }
+        for (key, rows) in paid {
+            if let Some(owed) = self.owed.get_mut(&key) {
+                *owed = owed.saturating_sub(rows);
+            }
+        }
+        self.owed.retain(|_, rows| *rows > 0);
     }
 
     fn clear(&mut self, copied: bool) -> Result<()> {
@@ -305,8 +330,8 @@ impl Current {
         Ok(())
     }
 
-    fn rebuild_after_truncate(&mut self, changes: &[Change], version: u64) -> Result<()> {
-        let copying = self.copying();
+    fn rebuild_after_truncate(&mut self, changes: &[Change], copying: bool) -> Result<()> {
+        let version = self.log.version;
         let Some((index, identifier)) = self.index.take() else { return Ok(()) };
         // One step from the empty index of the version before to this one.
         let mut index = index.emptied(version - 1)?;
@@ -320,139 +345,8 @@ impl Current {
         push_unique(&self.stream, &files, copying, &mut step)?;
         step.prepare()?;
         index.finish()?;
-        self.vectors.clear();
         self.index = Some((index, identifier));
         Ok(())
-    }
-
-    fn plan_stream(&mut self) -> Result<Plan> {
-        let truncated = self.stream.truncated;
-        let mut plan = Plan::default();
-        let Some((index, _)) = &mut self.index else { return Ok(plan) };
-        let files = file_ids(index, &self.stream)?;
-        match &self.stream.seats {
-            Seats::Append => {}
-            Seats::Unique(map) => {
-                let mut pending: Vec<KeyHash> = Vec::with_capacity(LOOKUP);
-                let mut settle = |pending: &mut Vec<KeyHash>| -> Result<()> {
-                    for entry in index.lookup(pending)?.iter().flatten() {
-                        if let Some(place) = entry.place() {
-                            plan.gone.entry(path_of(index, place)?).or_default().insert(u64::from(place.row));
-                        }
-                    }
-                    pending.clear();
-                    Ok(())
-                };
-                if !truncated {
-                    map.for_each(|key, _| {
-                        pending.push(key);
-                        if pending.len() == LOOKUP { settle(&mut pending) } else { Ok(()) }
-                    })?;
-                    settle(&mut pending)?;
-                }
-            }
-            Seats::Multi { added, taken } => {
-                let taken: Vec<(KeyHash, u64)> =
-                    taken.iter().filter(|_| !truncated).map(|(key, n)| (*key, *n)).collect();
-                for ((key, wanted), places) in taken.iter().zip(index.rows(&taken)?) {
-                    if (places.len() as u64) < *wanted {
-                        return Err(Error::new(Kind::SourceGone, format!("{}: a delete names a row that the lake does not have", self.log.table))
-                            .fix("Rows were lost or changed outside Lockgate: remove the table's folders so that it is copied anew."));
-                    }
-                    for place in places {
-                        plan.gone.entry(path_of(index, place)?).or_default().insert(u64::from(place.row));
-                        plan.changes.push(Change::Take { key: *key, place });
-                    }
-                }
-                plan.changes.extend(additions(added, &files));
-            }
-        }
-        Ok(plan)
-    }
-
-    /// Copied rows lose to whatever the stream has brought since, and replace what an earlier reading of their chunk left.
-    fn plan_copy(&mut self) -> Result<Plan> {
-        let mut plan = Plan::default();
-        let Some((index, _)) = &mut self.index else { return Ok(plan) };
-        for staged in &mut self.copy.staged {
-            let file = index.file_id(&staged.add.path)?;
-            let place = |row: usize| Place { file, row: row as u32 };
-            if index.shape() == Shape::Multiset {
-                plan.changes.extend(
-                    staged.keys.iter().enumerate().map(|(row, key)| Change::Add { key: *key, place: place(row) }),
-                );
-                continue;
-            }
-            for (chunk, keys) in staged.keys.chunks(LOOKUP).enumerate() {
-                for (at, (key, old)) in keys.iter().zip(index.lookup(keys)?).enumerate() {
-                    let row = chunk * LOOKUP + at;
-                    match old {
-                        Some(Entry::Tombstone | Entry::Row { copied: false, .. }) => {
-                            staged.gone.insert(row as u64);
-                            continue;
-                        }
-                        Some(Entry::Row { place: old, copied: true }) => {
-                            plan.gone.entry(path_of(index, old)?).or_default().insert(u64::from(old.row));
-                        }
-                        None => {}
-                    }
-                    plan.changes.push(Change::Put { key: *key, entry: Entry::Row { place: place(row), copied: true } });
-                }
-            }
-        }
-        Ok(plan)
-    }
-
-    /// The commit's file actions, and the adds among them.
-    async fn actions(
-        &mut self,
-        copied: bool,
-        gone: BTreeMap<String, RoaringTreemap>,
-        truncated: bool,
-        now_ms: i64,
-    ) -> Result<(Vec<Action>, Vec<Add>)> {
-        let mut vectors = VectorFile::new();
-        let (mut actions, mut adds): (Vec<Action>, Vec<Add>) = (Vec::new(), Vec::new());
-        if truncated {
-            actions.extend(self.log.files.values().map(|file| Action::Remove(remove(&file.add, true, now_ms))));
-        }
-        for (path, rows) in gone {
-            let file = self.log.files.get(&path).ok_or_else(|| {
-                Error::new(
-                    Kind::Unavailable,
-                    format!("{}: the index knows a file that the table does not have", self.log.table),
-                )
-                .fix("Nothing to do: the index is rebuilt at the next start.")
-            })?;
-            let mut all = match (self.vectors.get(&path), &file.add.deletion_vector) {
-                (Some(known), _) => known.clone(),
-                (None, Some(descriptor)) => deleted::read(&self.log.store, descriptor).await?,
-                (None, None) => RoaringTreemap::new(),
-            };
-            all |= rows;
-            actions.push(Action::Remove(remove(&file.add, true, now_ms)));
-            if all.len() < file.rows {
-                adds.push(Add { deletion_vector: Some(vectors.push(&all)?), data_change: true, ..file.add.clone() });
-                self.vectors.insert(path, all);
-            } else {
-                self.vectors.remove(&path);
-            }
-        }
-        let area = if copied { &mut self.copy } else { &mut self.stream };
-        for staged in &area.staged {
-            if staged.gone.len() == staged.rows {
-                continue;
-            }
-            let mut add = staged.add.clone();
-            if !staged.gone.is_empty() {
-                add.deletion_vector = Some(vectors.push(&staged.gone)?);
-                self.vectors.insert(add.path.clone(), staged.gone.clone());
-            }
-            adds.push(add);
-        }
-        vectors.write(&self.log.store).await?;
-        actions.extend(adds.iter().cloned().map(Action::Add));
-        Ok((actions, adds))
     }
 }
 
@@ -461,51 +355,4 @@ impl Current {
 enum Base {
     Seat(Seat),
     File((String, u32)),
-}
-
-pub(crate) fn path_of(index: &KeyIndex, place: Place) -> Result<String> {
-    index.file_path(place.file).map(str::to_owned).ok_or_else(|| {
-        Error::new(Kind::Data, "the key index names a file that it does not know")
-            .fix("Remove the index below .lockgate/index; it is rebuilt at the next start.")
-    })
-}
-
-fn file_ids(index: &mut KeyIndex, area: &Area) -> Result<Vec<FileId>> {
-    area.staged.iter().map(|staged| index.file_id(&staged.add.path)).collect()
-}
-
-/// What the index learns from a stream over unique keys, in pieces, so that a transaction of any size fits into memory.
-fn push_unique(area: &Area, files: &[FileId], copying: bool, step: &mut Step<'_>) -> Result<()> {
-    let Seats::Unique(map) = &area.seats else { return Ok(()) };
-    let mut changes = Vec::with_capacity(LOOKUP);
-    map.for_each(|key, bits| {
-        changes.push(match Seat::unpack(bits) {
-            Seat::Staged { file, row } => Change::Put {
-                key,
-                entry: Entry::Row { place: Place { file: files[file as usize], row }, copied: false },
-            },
-            _ if copying => Change::Put { key, entry: Entry::Tombstone },
-            _ => Change::Remove { key },
-        });
-        if changes.len() == LOOKUP {
-            step.push(&changes)?;
-            changes.clear();
-        }
-        Ok(())
-    })?;
-    step.push(&changes)
-}
-
-fn additions(added: &HashMap<KeyHash, Vec<Seat>>, files: &[FileId]) -> Vec<Change> {
-    let of_key = |(key, seats): (&KeyHash, &Vec<Seat>)| {
-        let key = *key;
-        let place = move |seat: &Seat| match seat {
-            Seat::Staged { file, row } => {
-                Some(Change::Add { key, place: Place { file: files[*file as usize], row: *row } })
-            }
-            _ => None,
-        };
-        seats.iter().filter_map(place).collect::<Vec<_>>()
-    };
-    added.iter().flat_map(of_key).collect()
 }

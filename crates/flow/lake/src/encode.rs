@@ -10,7 +10,7 @@ use arrow::datatypes::{
 };
 use bytes::Bytes;
 use change::Result;
-use chrono::{DateTime, NaiveDate, TimeDelta};
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -118,14 +118,33 @@ fn bounds(data_type: &DataType, columns: &[&ArrayRef]) -> Option<(Value, Value)>
     })
 }
 
+/// Bounds outside the years 1 to 9999 have more than four digits or a sign, which readers do not parse: the file goes without.
+fn readable(date: &impl Datelike) -> bool {
+    (1..=9999).contains(&date.year())
+}
+
 fn date(days: i32) -> Option<String> {
     let date = NaiveDate::from_ymd_opt(1970, 1, 1)?.checked_add_signed(TimeDelta::try_days(i64::from(days))?)?;
+    readable(&date).then_some(())?;
     Some(date.format("%Y-%m-%d").to_string())
 }
 
 fn time(millis: i64, zone: bool) -> Option<String> {
     let format = if zone { "%Y-%m-%dT%H:%M:%S%.3fZ" } else { "%Y-%m-%dT%H:%M:%S%.3f" };
-    Some(DateTime::from_timestamp_millis(millis)?.format(format).to_string())
+    let time = DateTime::from_timestamp_millis(millis)?;
+    readable(&time).then(|| time.format(format).to_string())
+}
+
+/// Statistics of a file of which rows are deleted: the bounds may be wider than the rows that are left (Delta protocol, "Per-file
+/// Statistics": `tightBounds`).
+pub(crate) fn loosened(stats: &str) -> String {
+    match serde_json::from_str::<Map<String, Value>>(stats) {
+        Ok(mut stats) => {
+            stats.insert("tightBounds".into(), false.into());
+            Value::Object(stats).to_string()
+        }
+        Err(_) => stats.to_owned(),
+    }
 }
 
 /// Columns cast and ordered as the table stores them; missing ones are null.

@@ -7,7 +7,7 @@ use arrow::array::{
 };
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use change::{Op, Position, Result};
+use change::{Error, Kind, Op, Position, Result};
 use gate::ClearedBatch;
 
 use crate::encode::fit;
@@ -35,6 +35,14 @@ pub(crate) fn take(
     layer: Layer,
 ) -> Result<Option<Incoming>> {
     let meta = batch.meta();
+    if let Some(column) = batch.schema().columns.iter().find(|column| schema.index_of(&column.name).is_err()) {
+        let what = format!(
+            "{}: rows came with a column `{}` that the table was not told of",
+            batch.schema().table,
+            column.name
+        );
+        return Err(Error::new(Kind::Bug, what));
+    }
     let keep: Vec<bool> = match after {
         Some(after) => {
             meta.positions.iter().map(|position| position.is_some_and(|position| position > after.as_bytes())).collect()

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use change::{Checkpoint, Error, Kind, Result, TableCheckpoint, TableName, Timestamp};
 use datafusion::catalog::TableProvider;
+use deltalake::DeltaTable;
 use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_for};
-use deltalake::{DeltaTable, DeltaTableBuilder};
 use futures::TryStreamExt;
 use gate::ClearedSchema;
 use object_store::path::Path;
@@ -224,20 +224,6 @@ fn stream_path(stream: &str) -> Path {
 fn logstore_at(url: &Url, options: &HashMap<String, String>) -> Result<LogStoreRef> {
     let config = StorageConfig { raw: options.clone(), ..StorageConfig::default() };
     logstore_for(url, config).explain(|| format!("the lake at {url} cannot be opened"))
-}
-
-/// The store of another table of the same lake, seen from one of its tables.
-pub(crate) fn sibling_store(log: &TableLog, sibling: &LakeTable) -> Result<LogStoreRef> {
-    let [_, _, folder] = sibling.folders();
-    let url = log
-        .store
-        .root_url()
-        .join(&format!("../{folder}/"))
-        .explain(|| format!("{sibling} has no place in the lake"))?;
-    let options = log.store.config().options().raw.clone();
-    DeltaTableBuilder::from_url(url)
-        .and_then(|builder| builder.with_storage_options(options).build_storage())
-        .explain(|| format!("{sibling} cannot be opened"))
 }
 
 async fn folders(store: &Arc<dyn ObjectStore>, prefix: Option<&Path>) -> Result<Vec<Path>> {

@@ -18,6 +18,7 @@ mod changes;
 mod current;
 mod fill;
 mod identity;
+mod plan;
 
 pub mod index;
 mod rebuild;
@@ -28,6 +29,7 @@ mod log;
 mod record;
 mod rows;
 
+mod sweep;
 mod upkeep;
 
 pub use lake::{Lake, LakeOptions, TableStatus, TableVersion};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use change::{Error, Kind, Result};
 use deltalake::DeltaTable;
 use deltalake::kernel::transaction::TransactionError;
-use deltalake::kernel::{Action, Add, DomainMetadata, Remove, Transaction};
+use deltalake::kernel::{Action, Add, DomainMetadata, LogicalFileView, Remove, Transaction};
 use deltalake::logstore::{CommitOrBytes, LogStoreRef};
 use uuid::Uuid;
 
@@ -73,7 +73,7 @@ impl TableLog {
             })?;
             Ok((add.path.clone(), DataFile { add, rows }))
         };
-        let files = state.log_data().iter().map(|view| file(view.add_action())).collect::<Result<_>>()?;
+        let files = state.log_data().iter().map(|view| file(add_of(&view))).collect::<Result<_>>()?;
         let id = Uuid::parse_str(state.metadata().id()).unwrap_or_default();
         Ok(Some(Self {
             table: table.clone(),
@@ -182,13 +182,16 @@ impl TableLog {
     async fn overtaken(&self, version: u64) -> Committed {
         let theirs = Self::load(&self.table, &self.store).await;
         match theirs {
-            Ok(Some(log)) if log.record.writer == self.record.writer => Committed::Foreign(
-                Error::new(
-                    Kind::Unavailable,
-                    format!("{}: another program made version {version} of the table", self.table),
+            // Our record is still the newest, or a try of ours was taken after all.
+            Ok(Some(log)) if log.record.commit == self.record.commit || log.record.writer == self.record.writer => {
+                Committed::Foreign(
+                    Error::new(
+                        Kind::Unavailable,
+                        format!("{}: another program made version {version} of the table", self.table),
+                    )
+                    .fix("Nothing to do: Lockgate reads the table again and goes on."),
                 )
-                .fix("Nothing to do: Lockgate reads the table again and goes on."),
-            ),
+            }
             Ok(_) => Committed::Fenced(
                 Error::new(Kind::Conflict, format!("{}: another Lockgate writes this table", self.table))
                     .fix("Stop the other instance, or this one; only one may run for a project."),
@@ -228,6 +231,20 @@ impl TableLog {
             Err(TransactionError::ObjectStore { source }) => Err(source).explain(doing),
             Err(error) => Err(error).explain(doing),
         }
+    }
+}
+
+/// The action that put a file into the table, as far as Lockgate's tables use it.
+pub(crate) fn add_of(view: &LogicalFileView) -> Add {
+    Add {
+        path: view.path().into_owned(),
+        partition_values: view.partition_values_map(),
+        size: view.size(),
+        modification_time: view.modification_time(),
+        data_change: true,
+        stats: view.stats(),
+        deletion_vector: view.deletion_vector_descriptor(),
+        ..Add::default()
     }
 }
 

@@ -80,16 +80,16 @@ impl fmt::Display for LakeTable {
     }
 }
 
-/// A name as a folder: letters, digits, `_` and `-` as they are, every other byte as `~` and two hexadecimal digits, so that any name
+/// A name as a folder: letters, digits, `_` and `-` as they are, every other byte as `@` and two hexadecimal digits, so that any name
 /// that a database allows is one folder on every store and needs no escape in a URL. A leading `_` is spelled out, because readers of
 /// Delta skip such folders.
 fn folder(name: &str) -> String {
     let mut folder = String::with_capacity(name.len());
     for (at, byte) in name.bytes().enumerate() {
         match byte {
-            b'_' if at == 0 => folder.push_str("~5f"),
+            b'_' if at == 0 => folder.push_str("@5f"),
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => folder.push(char::from(byte)),
-            _ => folder.push_str(&format!("~{byte:02x}")),
+            _ => folder.push_str(&format!("@{byte:02x}")),
         }
     }
     folder
@@ -99,7 +99,7 @@ fn unfold(folder: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(folder.len());
     let mut rest = folder.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
-        if *first == b'~' {
+        if *first == b'@' {
             let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
             bytes.push(u8::from_str_radix(digits, 16).ok()?);
             rest = &tail[2..];
@@ -117,12 +117,12 @@ mod tests {
 
     #[test]
     fn any_name_is_a_folder_and_back() {
-        for name in ["members", "Dépôt a/b", "..", "_x", "a~b%20", "x__y"] {
+        for name in ["members", "Dépôt a/b", "..", "_x", "a~b%20", "a@b", "x__y"] {
             for layer in [Layer::Current, Layer::Changes] {
                 let table = LakeTable::new(TableName::new("db", name, name), layer).unwrap();
                 let folders = table.folders();
                 assert!(
-                    folders.iter().flat_map(|f| f.bytes()).all(|b| b.is_ascii_alphanumeric() || b"_-~".contains(&b))
+                    folders.iter().flat_map(|f| f.bytes()).all(|b| b.is_ascii_alphanumeric() || b"_-@".contains(&b))
                 );
                 let path = Path::from_iter(folders.iter().map(String::as_str));
                 assert_eq!(LakeTable::from_folders(&path), Some(table));

@@ -10,12 +10,11 @@ use uuid::Uuid;
 use crate::deleted;
 use crate::encode::fit;
 use crate::failure::Explain;
-use crate::identity::Identifier;
+use crate::identity::{Identifier, index_id};
 use crate::index::{BootId, Builder, Entry, KeyIndex, KeySeed, Opened, Place, Shape};
 use crate::log::TableLog;
-use crate::naming::{LakeTable, Layer};
 use crate::rows;
-use crate::schema::{OP, POSITION};
+use crate::schema::POSITION;
 
 const MEMORY_BYTES: usize = 64 << 20;
 
@@ -27,7 +26,7 @@ pub(crate) async fn open(
     path: &Path,
     boot: Option<BootId>,
 ) -> Result<(KeyIndex, Identifier)> {
-    let id = *log.id.as_bytes();
+    let id = index_id(log.id, &log.schema, names, shape);
     match KeyIndex::open(path, id, boot)? {
         Opened::Ready(mut index) => {
             if let Some(prepared) = index.prepared() {
@@ -35,7 +34,7 @@ pub(crate) async fn open(
                 if committed { index.finish()? } else { index.abandon()? }
             }
             if index.version() == log.version && index.shape() == shape {
-                let identifier = Identifier::new(&log.schema, names, index.seed())?;
+                let identifier = Identifier::new(&log.schema, names, shape, index.seed())?;
                 return Ok((*index, identifier));
             }
             tracing::info!(table = %log.table, "the key index is behind the table and is built anew");
@@ -44,21 +43,23 @@ pub(crate) async fn open(
         Opened::Missing => tracing::info!(table = %log.table, "the key index is missing and is built anew"),
         Opened::Unusable { why } => tracing::warn!(table = %log.table, %why, "the key index is built anew"),
     }
-    build(log, names, shape, path, boot, id).await
+    build(log, names, shape, path, boot).await
 }
 
-async fn build(
+/// The index from the table's rows, whatever lies on disk.
+pub(crate) async fn build(
     log: &TableLog,
     names: &[String],
     shape: Shape,
     path: &Path,
     boot: Option<BootId>,
-    id: [u8; 16],
 ) -> Result<(KeyIndex, Identifier)> {
     let seed = KeySeed::new(Uuid::new_v4().as_u64_pair().0);
+    let id = index_id(log.id, &log.schema, names, shape);
     let mut builder = Builder::create(path, id, shape, seed, boot, MEMORY_BYTES)?;
-    let identifier = Identifier::new(&log.schema, names, builder.seed())?;
+    let identifier = Identifier::new(&log.schema, names, shape, builder.seed())?;
     let low = log.record.checkpoint.copy.as_ref().map(|copy| copy.low.clone());
+    let remembers = shape == Shape::Unique && log.record.copying();
     let mut columns: Vec<&str> = names.iter().map(String::as_str).collect();
     columns.push(POSITION);
     for (path, file) in &log.files {
@@ -76,44 +77,15 @@ async fn build(
                 if !gone.contains(u64::from(row)) {
                     let copied = low.as_ref().is_some_and(|low| position.as_ref() == Some(low));
                     builder.push(key, Entry::Row { place: Place { file: number, row }, copied })?;
+                } else if remembers {
+                    // Deleted by the stream, unless a live row of the key says otherwise: that one counts.
+                    builder.push(key, Entry::Tombstone)?;
                 }
                 row += 1;
             }
         }
     }
-    let unfinished = log.record.checkpoint.copy.as_ref().is_some_and(|copy| copy.finished.is_none());
-    if let (Some(low), true, Shape::Unique) = (low, unfinished, shape) {
-        push_tombstones(log, &identifier, names, &low, &mut builder).await?;
-    }
     Ok((builder.finish(log.version)?, identifier))
-}
-
-/// While the first copy is unfinished, keys that the stream deleted must not come back: the change log knows them.
-async fn push_tombstones(
-    log: &TableLog,
-    identifier: &Identifier,
-    names: &[String],
-    low: &Position,
-    builder: &mut Builder,
-) -> Result<()> {
-    let sibling = LakeTable::new(log.table.name.clone(), Layer::Changes)?;
-    let store = crate::lake::sibling_store(log, &sibling)?;
-    let Some(changes) = TableLog::load(&sibling, &store).await? else { return Ok(()) };
-    let mut columns: Vec<&str> = names.iter().map(String::as_str).collect();
-    columns.extend([POSITION, OP]);
-    for path in changes.files.keys() {
-        let mut batches = rows::read(&store, path, &columns, None).await?;
-        while let Some(batch) = batches.try_next().await? {
-            let keys = identifier.hashes(&fit(&log.schema, &batch)?)?;
-            let ops = batch.column_by_name(OP).explain_missing(OP)?.as_string::<i32>().clone();
-            for ((key, position), op) in keys.into_iter().zip(positions(&batch)?).zip(ops.iter()) {
-                if op == Some("d") && position.is_some_and(|position| position > *low) {
-                    builder.push(key, Entry::Tombstone)?;
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 fn positions(batch: &RecordBatch) -> Result<Vec<Option<Position>>> {

@@ -20,6 +20,9 @@ pub(crate) struct Record {
     /// The last truncate: copied rows below it lose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) truncated: Option<Position>,
+    /// The columns of the key that identifies rows; none for tables without key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) key: Vec<String>,
     /// Identifies this commit, to tell it from another that took its version.
     #[serde(default, with = "hexadecimal")]
     pub(crate) commit: u128,
@@ -39,5 +42,12 @@ mod hexadecimal {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
         let text = String::deserialize(deserializer)?;
         u128::from_str_radix(&text, 16).map_err(|_| serde::de::Error::custom("a commit's id is 32 hexadecimal digits"))
+    }
+}
+
+impl Record {
+    /// Whether copied rows may still come.
+    pub(crate) fn copying(&self) -> bool {
+        self.checkpoint.copy.as_ref().is_none_or(|copy| copy.finished.is_none())
     }
 }

@@ -1,14 +1,22 @@
 //! Reading chosen rows and columns back from data files.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use change::Result;
 use deltalake::logstore::LogStoreRef;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection, RowSelector};
+use parquet::arrow::async_reader::{AsyncFileReader, MetadataSuffixFetch, ParquetRecordBatchStreamBuilder};
+use parquet::errors::Result as ParquetResult;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use crate::failure::Explain;
 
@@ -21,15 +29,51 @@ pub(crate) async fn read(
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let name = path.to_owned();
     let doing = move || format!("cannot read the data file {name}");
-    let reader = ParquetObjectReader::new(store.object_store(None), Path::from(path));
+    let reader = StoredFile { store: store.object_store(None), path: Path::from(path) };
     let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await.explain(doing.clone())?;
-    let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+    // By index: a column's name may hold a dot, which a mask by names takes for a path into a struct.
+    let fields = builder.parquet_schema().root_schema().get_fields().iter().enumerate();
+    let wanted: Vec<usize> =
+        fields.filter(|(_, field)| columns.contains(&field.name())).map(|(index, _)| index).collect();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
     builder = builder.with_projection(mask).with_batch_size(8192);
     if let Some(rows) = rows {
         builder = builder.with_row_selection(selection(rows));
     }
     let stream = builder.build().explain(doing.clone())?;
     Ok(stream.map(move |batch| batch.explain(doing.clone())).boxed())
+}
+
+/// A file in the store, as the Parquet reader asks for it: the footer first, then the pages of the columns that are wanted.
+struct StoredFile {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+}
+
+impl MetadataSuffixFetch for &mut StoredFile {
+    fn fetch_suffix(&mut self, suffix: usize) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        let options = GetOptions { range: Some(GetRange::Suffix(suffix as u64)), ..GetOptions::default() };
+        async move { Ok(self.store.get_opts(&self.path, options).await?.bytes().await?) }.boxed()
+    }
+}
+
+impl AsyncFileReader for StoredFile {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        async move { Ok(self.store.get_range(&self.path, range).await?) }.boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
+        async move { Ok(self.store.get_ranges(&self.path, &ranges).await?) }.boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        let options = options.map(|options| options.metadata_options().clone());
+        let reader = ParquetMetaDataReader::new().with_metadata_options(options);
+        async move { Ok(Arc::new(reader.load_via_suffix_and_finish(self).await?)) }.boxed()
+    }
 }
 
 fn selection(rows: &[u32]) -> RowSelection {

@@ -1,6 +1,6 @@
 //! Upkeep as part of writing: small files become larger ones, the log gets checkpoints, what no version needs is removed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
@@ -10,6 +10,7 @@ use deltalake::kernel::{Action, Add};
 use deltalake::protocol::checkpoints;
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt as _;
+use object_store::path::Path;
 use roaring::RoaringTreemap;
 
 use crate::area;
@@ -18,70 +19,81 @@ use crate::current::Current;
 use crate::deleted;
 use crate::encode::fit;
 use crate::failure::Explain;
-use crate::index::{Change, Place, Shape};
-use crate::lake::objects;
+use crate::identity::Identifier;
+use crate::index::{Change, KeyIndex, Place, Shape};
 use crate::log::{Committed, DataFile, TableLog, remove};
 use crate::rows;
+use crate::sweep::sweep;
 
 /// Commits between two checkpoints of the log.
 const LOG_CHECKPOINT_EVERY: u64 = 50;
 /// Files below this size are worth joining.
 const SMALL_BYTES: i64 = 32 << 20;
+/// Files up to this size are joined whatever the others' sizes are.
+const TINY_BYTES: i64 = 1 << 20;
 /// Bytes of Parquet that one compaction reads: what it holds in memory is a few times as much.
 const GROUP_BYTES: i64 = 24 << 20;
 /// Files of one compaction at least.
 const GROUP_FILES: usize = 8;
 /// A file with this share of deleted rows is rewritten.
 const DELETED_SHARE: f64 = 0.4;
-/// How long files that left the table are kept, for readers of older versions.
-const RETENTION_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
 /// How often they are looked for.
 const SWEEP_EVERY_MICROS: i64 = 6 * 3600 * 1_000_000;
 
 /// What upkeep remembers of a table.
 #[derive(Default)]
 pub(crate) struct State {
-    commits: u64,
+    /// The version of the last log checkpoint, once it is known.
+    checkpointed: Option<u64>,
     swept_at: Option<Timestamp>,
-}
-
-impl State {
-    pub(crate) fn committed(&mut self) {
-        self.commits += 1;
-    }
 }
 
 /// Files to join: a group of small ones, or one with many deleted rows. Pure.
 fn choose<'a>(files: impl Iterator<Item = &'a DataFile>) -> Vec<Add> {
-    let (mut small, mut bytes): (Vec<Add>, i64) = (Vec::new(), 0);
+    let mut small: Vec<&DataFile> = Vec::new();
     for file in files {
         let gone = file.add.deletion_vector.as_ref().map_or(0, |vector| vector.cardinality);
         if gone as f64 >= file.rows as f64 * DELETED_SHARE && file.add.size <= GROUP_BYTES && gone > 1000 {
             return vec![file.add.clone()];
         }
-        if file.add.size < SMALL_BYTES && bytes + file.add.size <= GROUP_BYTES {
-            bytes += file.add.size;
-            small.push(file.add.clone());
+        if file.add.size < SMALL_BYTES {
+            small.push(file);
         }
     }
+    small.sort_by_key(|file| file.add.size);
+    let (mut group, mut bytes) = (Vec::new(), 0_i64);
+    for file in small {
+        let size = file.add.size;
+        // A file that is larger than all before it together waits for its like: else every few commits would rewrite it.
+        let outweighs = size > bytes.max(TINY_BYTES);
+        if bytes + size > GROUP_BYTES || outweighs {
+            break;
+        }
+        bytes += size;
+        group.push(file.add.clone());
+    }
     // Joining pays when many files become one; a group of a few large ones waits.
-    if small.len() >= GROUP_FILES { small } else { Vec::new() }
+    if group.len() >= GROUP_FILES { group } else { Vec::new() }
 }
 
 /// One piece of upkeep of a current table.
 pub(crate) async fn current(table: &mut Current, state: &mut State, now: Timestamp) -> Result<()> {
     log_checkpoint(&table.log, state).await?;
-    sweep(&table.log, state, now).await?;
-    // Rows that wait may have their places in the files that would be rewritten.
-    if table.stream.changes > 0 || table.copy.changes > 0 {
+    sweep_when_due(&table.log, state, now).await?;
+    // Rows that wait may have their places in the files that would be rewritten; while a copy is unfinished, deleted rows are needed.
+    if table.copying() || table.stream.changes > 0 || table.copy.changes > 0 {
         return Ok(());
     }
     let old = choose(table.log.files.values());
     if old.is_empty() {
         return Ok(());
     }
-    let now_ms = now / 1000;
-    let (batches, places) = live_rows(&table.log, &old, true).await?;
+    compact(table, &old, now / 1000).await
+}
+
+/// Replaces files by one with their live rows, or by none.
+async fn compact(table: &mut Current, old: &[Add], now_ms: i64) -> Result<()> {
+    let (batches, places) = live_rows(&table.log, old, true).await?;
     let mut actions: Vec<Action> = old.iter().map(|add| Action::Remove(remove(add, false, now_ms))).collect();
     let mut added = None;
     if !places.is_empty() {
@@ -97,50 +109,74 @@ pub(crate) async fn current(table: &mut Current, state: &mut State, now: Timesta
     let mut record = table.log.record.clone();
     record.sequence += 1;
     record.commit = uuid::Uuid::new_v4().as_u128();
-    if let Some((index, identifier)) = &mut table.index {
-        let mut changes = Vec::with_capacity(places.len());
-        if let Some(add) = &added {
-            let file = index.file_id(&add.path)?;
-            let mut keys = Vec::with_capacity(places.len());
-            for batch in &batches {
-                keys.extend(identifier.hashes(batch)?);
-            }
-            for (row, (key, (path, old_row))) in (0_u32..).zip(keys.into_iter().zip(&places)) {
-                let from = Place { file: index.file_id(path)?, row: *old_row };
-                changes.push(Change::Move { key, from, to: Place { file, row } });
-            }
-        }
+    let mut moves = Vec::new();
+    if let (Some((index, identifier)), Some(add)) = (&mut table.index, &added) {
+        moves = moves_of(index, identifier, &batches, &places, &add.path)?;
+    }
+    if let Some((index, _)) = &mut table.index
+        && index.shape() == Shape::Unique
+    {
         let mut step = index.step(version, record.commit)?;
-        step.push(&changes)?;
+        step.push(&moves)?;
         step.prepare()?;
     }
-    match table.log.commit_as("OPTIMIZE", actions, record, now_ms).await? {
-        Committed::Done => {}
-        Committed::Fenced(error) | Committed::Foreign(error) => {
-            if let Some((index, _)) = &mut table.index {
-                index.abandon()?;
-            }
-            return Err(error);
+    let committed = table.log.commit_as("OPTIMIZE", actions, record, now_ms).await;
+    let error = match committed {
+        Ok(Committed::Done) => {
+            table.log.add_files(added);
+            old.iter().for_each(|add| drop(table.vectors.remove(&add.path)));
+            return table.index.as_mut().map_or(Ok(()), |(index, _)| follow(index, version, &moves, old));
         }
-    }
-    table.log.add_files(added);
-    for add in &old {
-        table.vectors.remove(&add.path);
-    }
+        Ok(Committed::Fenced(error) | Committed::Foreign(error)) | Err(error) => error,
+    };
     if let Some((index, _)) = &mut table.index {
-        index.finish()?;
-        let gone: Vec<_> = old.iter().filter_map(|add| index.existing_file_id(&add.path)).collect();
-        if index.shape() == Shape::Unique {
-            index.forget_files(&gone)?;
-        }
+        index.abandon()?;
     }
-    Ok(())
+    Err(error)
+}
+
+/// Where the rows of `places` lie in the file that replaces theirs.
+fn moves_of(
+    index: &mut KeyIndex,
+    identifier: &Identifier,
+    batches: &[RecordBatch],
+    places: &[(String, u32)],
+    path: &str,
+) -> Result<Vec<Change>> {
+    let file = index.file_id(path)?;
+    let mut keys = Vec::with_capacity(places.len());
+    for batch in batches {
+        keys.extend(identifier.hashes(batch)?);
+    }
+    let mut changes = Vec::with_capacity(places.len());
+    for (row, (key, (path, old_row))) in (0_u32..).zip(keys.into_iter().zip(places)) {
+        let from = Place { file: index.file_id(path)?, row: *old_row };
+        changes.push(Change::Move { key, from, to: Place { file, row } });
+    }
+    Ok(changes)
+}
+
+/// Brings the index to the version of a compaction that was committed.
+fn follow(index: &mut KeyIndex, version: u64, moves: &[Change], old: &[Add]) -> Result<()> {
+    if index.shape() == Shape::Unique {
+        index.finish()?;
+    } else {
+        // A move in a multiset costs as many reads as there are equal rows; one pass over the index costs the same for all.
+        let places = moves.iter().filter_map(|change| match change {
+            Change::Move { from, to, .. } => Some((*from, *to)),
+            _ => None,
+        });
+        let places: HashMap<Place, Place> = places.collect();
+        index.relocate(version, |place| places.get(&place).copied().unwrap_or(place))?;
+    }
+    let gone: Vec<_> = old.iter().filter_map(|add| index.existing_file_id(&add.path)).collect();
+    index.forget_files(&gone)
 }
 
 /// One piece of upkeep of a change log.
 pub(crate) async fn changes(table: &mut Changes, state: &mut State, now: Timestamp) -> Result<()> {
     log_checkpoint(&table.log, state).await?;
-    sweep(&table.log, state, now).await?;
+    sweep_when_due(&table.log, state, now).await?;
     let days: HashSet<Option<String>> =
         table.log.files.values().map(|file| file.add.partition_values.values().next().cloned().flatten()).collect();
     for day in days {
@@ -196,74 +232,45 @@ async fn live_rows(log: &TableLog, files: &[Add], places: bool) -> Result<(Vec<R
 }
 
 async fn log_checkpoint(log: &TableLog, state: &mut State) -> Result<()> {
-    if state.commits < LOG_CHECKPOINT_EVERY {
+    let last = match state.checkpointed {
+        Some(version) => version,
+        None => last_checkpoint(log).await?,
+    };
+    state.checkpointed = Some(last);
+    if log.version < last + LOG_CHECKPOINT_EVERY {
         return Ok(());
     }
-    state.commits = 0;
     let doing = || format!("{}: cannot make a checkpoint of the Delta log", log.table);
     let mut delta = DeltaTable::new(log.store.clone());
     delta.load().await.explain(doing)?;
     checkpoints::create_checkpoint(&delta, None).await.explain(doing)?;
+    state.checkpointed = Some(log.version);
     checkpoints::cleanup_metadata(&delta, None)
         .await
         .map(|_| ())
         .explain(|| format!("{}: cannot clean the Delta log", log.table))
 }
 
-/// Removes data files that no version of the last days refers to: what compaction replaced, and what a crash left uncommitted.
-async fn sweep(log: &TableLog, state: &mut State, now: Timestamp) -> Result<()> {
+/// The version of the newest log checkpoint; 0 when there is none.
+async fn last_checkpoint(log: &TableLog) -> Result<u64> {
+    let path = Path::from("_delta_log/_last_checkpoint");
+    let doing = || format!("{}: cannot read {path}", log.table);
+    let found = match log.store.object_store(None).get(&path).await {
+        Ok(found) => found.bytes().await.explain(doing)?,
+        Err(object_store::Error::NotFound { .. }) => return Ok(0),
+        Err(error) => return Err(error).explain(doing),
+    };
+    // It is a hint: one that cannot be read makes a checkpoint come early.
+    let hint = serde_json::from_slice::<serde_json::Value>(&found).unwrap_or_default();
+    Ok(hint.get("version").and_then(serde_json::Value::as_u64).unwrap_or_default())
+}
+
+async fn sweep_when_due(log: &TableLog, state: &mut State, now: Timestamp) -> Result<()> {
     if state.swept_at.is_some_and(|at| now - at < SWEEP_EVERY_MICROS) {
         return Ok(());
     }
     state.swept_at = Some(now);
-    let horizon = now - RETENTION_MICROS;
-    let old: Vec<_> = objects(&log.store)
-        .await?
-        .into_iter()
-        .filter(|object| object.last_modified.timestamp_micros() < horizon)
-        .collect();
-    if old.is_empty() {
-        return Ok(());
-    }
-    let needed = needed(log, horizon).await?;
-    for object in old {
-        let path = object.location.to_string();
-        let ours = path.ends_with(".parquet") || path.ends_with(".bin");
-        if ours && !path.starts_with("_delta_log/") && !needed.contains(&path) {
-            log.store.object_store(None).delete(&object.location).await.explain(|| format!("cannot remove {path}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Files of the current version and of those that were current within the retention.
-async fn needed(log: &TableLog, horizon: Timestamp) -> Result<HashSet<String>> {
-    let doing = || format!("{}: cannot read the removed files", log.table);
-    let mut needed = HashSet::new();
-    let mut keep = |path: &str, vector: Option<&deltalake::kernel::DeletionVectorDescriptor>| {
-        needed.insert(path.to_owned());
-        needed.extend(vector.and_then(deleted::path));
-    };
-    for file in log.files.values() {
-        keep(&file.add.path, file.add.deletion_vector.as_ref());
-    }
-    let mut delta = DeltaTable::new(log.store.clone());
-    delta.load().await.explain(doing)?;
-    let state = delta.snapshot().explain(doing)?;
-    let tombstones: Vec<_> = state.all_tombstones(log.store.as_ref()).try_collect().await.explain(doing)?;
-    for tombstone in tombstones {
-        if tombstone.deletion_timestamp().is_none_or(|at| at * 1000 >= horizon) {
-            needed.insert(tombstone.path().to_string());
-        }
-    }
-    // A vector that was replaced within the retention is not told from one before it, so all vectors younger than the log are kept.
-    for object in objects(&log.store).await? {
-        let path = object.location.to_string();
-        if path.ends_with(".bin") && object.last_modified.timestamp_micros() >= horizon {
-            needed.insert(path);
-        }
-    }
-    Ok(needed)
+    sweep(log, now).await
 }
 
 #[cfg(test)]

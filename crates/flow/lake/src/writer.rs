@@ -1,5 +1,6 @@
 //! The one way into a lake table.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use uuid::Uuid;
 use crate::changes::{Changes, Waiting};
 use crate::current::{Current, copy_area, stream_area};
 use crate::encode::Statistics;
-use crate::index::{BootId, Shape};
+use crate::identity::Identifier;
+use crate::index::{BootId, KeyIndex, Shape};
 use crate::log::{Committed as Written, TableLog};
 use crate::naming::{LakeTable, Layer};
 use crate::record::Record;
@@ -76,6 +78,8 @@ pub enum Outcome {
 /// [`TableWriter::commit`].
 pub struct TableWriter {
     layers: Layers,
+    /// The key index is damaged or behind: this writer is of no use any more.
+    lost: bool,
     options: WriterOptions,
     upkeep: upkeep::State,
 }
@@ -123,7 +127,7 @@ impl TableWriter {
             }
             Layer::Current => Layers::Current(Box::new(open_current(log, schema, statistics, &options).await?)),
         };
-        let mut opened = Self { layers, options, upkeep: upkeep::State::default() };
+        let mut opened = Self { layers, lost: false, options, upkeep: upkeep::State::default() };
         opened.evolve(schema).await?;
         Ok(opened)
     }
@@ -164,23 +168,31 @@ impl TableWriter {
             Layers::Current(_) => Layer::Current,
             Layers::Changes(_) => Layer::Changes,
         };
-        if let Layers::Current(current) = &self.layers {
-            check_identity(current, cleared)?;
+        if let Layers::Current(current) = &mut self.layers {
+            check_key(&current.log, cleared)?;
         }
-        let Some(columns) = schema::evolve(&self.log().schema, cleared, layer)? else { return Ok(()) };
+        let Some(columns) = schema::evolve(&self.log().schema, cleared, layer)? else {
+            return self.reidentify(cleared).await;
+        };
         match &mut self.layers {
             Layers::Current(current) => {
                 // Rows that wait have the old structure.
                 current.stream.flush(&current.log.store, &current.log.schema, &current.statistics, now_ms).await?;
                 current.copy.flush(&current.log.store, &current.log.schema, &current.statistics, now_ms).await?;
                 allow(&mut current.statistics, cleared);
+                let before = current.log.schema.clone();
                 change_schema(&mut current.log, columns, now_ms).await?;
                 if let Some((index, identifier)) = &mut current.index {
                     index.advance(current.log.version)?;
-                    *identifier =
-                        crate::identity::Identifier::new(&current.log.schema, &identity_names(cleared), index.seed())?;
+                    let mut names = identifier.names(&current.log.schema);
+                    names.extend(
+                        identity_names(cleared)
+                            .into_iter()
+                            .filter(|name| !before.fields().iter().any(|f| f.name() == name)),
+                    );
+                    *identifier = Identifier::new(&current.log.schema, &names, index.shape(), index.seed())?;
                 }
-                Ok(())
+                self.reidentify(cleared).await
             }
             Layers::Changes(changes) => {
                 changes.flush_all(now_ms).await?;
@@ -190,15 +202,70 @@ impl TableWriter {
         }
     }
 
+    /// Rows of a table without key are found by the columns that the source sends: when it sends one less, the index is built anew.
+    async fn reidentify(&mut self, cleared: &ClearedSchema) -> Result<()> {
+        let Layers::Current(current) = &mut self.layers else { return Ok(()) };
+        let Some((index, identifier)) = &current.index else { return Ok(()) };
+        let (shape, names) = (index.shape(), identity_names(cleared));
+        let lost = identifier.names(&current.log.schema).into_iter().any(|name| !names.contains(&name));
+        if shape == Shape::Unique || !lost {
+            return Ok(());
+        }
+        if current.stream.changes > 0 {
+            return Err(Error::new(
+                change::Kind::Unavailable,
+                format!("{}: a column was dropped while changes wait", current.log.table),
+            )
+            .fix("Nothing to do: the changes are read again."));
+        }
+        let (path, boot) = index_place(&current.log, &self.options);
+        current.index = None;
+        current.index = Some(rebuild::build(&current.log, &names, shape, &path, boot).await?);
+        Ok(())
+    }
+
     /// Stages rows; nobody sees them before the commit. Rows at or below the checkpoint and rows of chunks that are done are passed over.
     ///
     /// # Errors
     /// Those of the store, and `SourceGone` when an update leaves out values of a row that the table does not have.
     pub async fn write(&mut self, batch: &ClearedBatch) -> Result<()> {
+        self.check_usable()?;
         let now_ms = self.now_ms();
-        match &mut self.layers {
+        let written = match &mut self.layers {
             Layers::Current(current) => current.write(batch, now_ms).await,
             Layers::Changes(changes) => changes.write(batch, now_ms).await,
+        };
+        written.map_err(|error| self.part_with_damage(error))
+    }
+
+    fn check_usable(&mut self) -> Result<()> {
+        if self.lost {
+            return Err(index_lost(self.log()));
+        }
+        let Layers::Current(current) = &mut self.layers else { return Ok(()) };
+        match current.failed.take() {
+            Some(error) => {
+                let error = self.part_with_damage(error);
+                self.lost = true;
+                Err(error)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A damaged key index is removed: it is a cache, and the next start builds it anew.
+    fn part_with_damage(&mut self, error: Error) -> Error {
+        let Layers::Current(current) = &mut self.layers else { return error };
+        if error.kind() != change::Kind::Data || current.index.as_ref().is_none_or(|(index, _)| index.verify().is_ok())
+        {
+            return error;
+        }
+        self.lost = true;
+        current.index = None;
+        let (path, _) = index_place(&current.log, &self.options);
+        match KeyIndex::delete(&path) {
+            Ok(()) => index_lost(&current.log).source(error),
+            Err(undeleted) => undeleted,
         }
     }
 
@@ -235,6 +302,7 @@ impl TableWriter {
     /// # Errors
     /// What cannot be mended by trying the same commit again.
     pub async fn commit(&mut self, commit: Commit) -> Result<Outcome> {
+        self.check_usable()?;
         let now_ms = self.now_ms();
         let record = Record { checkpoint: commit.checkpoint, stamp: commit.stamp, ..self.log().record.clone() };
         let (rows, newest) = self.waiting(commit.copy && !commit.stream);
@@ -247,15 +315,12 @@ impl TableWriter {
             Layers::Changes(changes) => changes.commit(copied, record, now_ms).await,
         };
         match written {
-            Ok(Written::Done) => {
-                self.upkeep.committed();
-                Ok(Outcome::Done(Committed { version: self.version(), rows, newest }))
-            }
+            Ok(Written::Done) => Ok(Outcome::Done(Committed { version: self.version(), rows, newest })),
             Ok(Written::Fenced(error)) => Ok(Outcome::Conflicted(error)),
             // The index and the list of files are of another version: only a new start makes them right.
             Ok(Written::Foreign(error)) => Err(error),
             Err(error) if error.kind() == change::Kind::Unavailable => Ok(Outcome::Retryable(error)),
-            Err(error) => Err(error),
+            Err(error) => Err(self.part_with_damage(error)),
         }
     }
 
@@ -274,11 +339,13 @@ impl TableWriter {
     /// # Errors
     /// Those of the store. The table is whole whatever fails.
     pub async fn maintain(&mut self) -> Result<()> {
+        self.check_usable()?;
         let now = self.options.clock.now();
-        match &mut self.layers {
+        let kept = match &mut self.layers {
             Layers::Current(current) => upkeep::current(current, &mut self.upkeep, now).await,
             Layers::Changes(changes) => upkeep::changes(changes, &mut self.upkeep, now).await,
-        }
+        };
+        kept.map_err(|error| self.part_with_damage(error))
     }
 
     /// Lets go of the table; its index then outlasts a stop of the machine.
@@ -291,7 +358,7 @@ impl TableWriter {
 }
 
 async fn open_current(
-    log: TableLog,
+    mut log: TableLog,
     schema: &ClearedSchema,
     statistics: Statistics,
     options: &WriterOptions,
@@ -301,41 +368,63 @@ async fn open_current(
         Identity::WholeRow => Some(Shape::Multiset),
         Identity::InsertOnly => None,
     };
-    let folders = log.table.folders().join("/");
-    let boot = options.boot.as_deref().map(BootId::from_text);
+    check_key(&log, schema)?;
+    log.record.key = if shape == Some(Shape::Unique) { identity_names(schema) } else { Vec::new() };
+    let (path, boot) = index_place(&log, options);
     let index = match shape {
         Some(shape) => {
-            let path = options.index_dir.join(&folders);
-            // A whole row is identified by the columns that the table has, so that old rows stay equal to themselves when one is added.
-            let names = identity_names(schema);
-            let names = names.into_iter().filter(|name| log.schema.index_of(name).is_ok()).collect::<Vec<_>>();
+            // A column that is new is added to the table afterwards, and is null in the rows that are there.
+            let names =
+                identity_names(schema).into_iter().filter(|name| log.schema.index_of(name).is_ok()).collect::<Vec<_>>();
             Some(rebuild::open(&log, &names, shape, &path, boot).await?)
         }
         None => None,
     };
-    let scratch = options.index_dir.join(folders).join("scratch");
+    let scratch = path.join("scratch");
     let stream = stream_area(shape, &scratch)?;
-    Ok(Current { log, index, statistics, scratch, stream, copy: copy_area(), vectors: Default::default() })
+    Ok(Current {
+        log,
+        index,
+        statistics,
+        scratch,
+        stream,
+        copy: copy_area(),
+        vectors: HashMap::new(),
+        owed: HashMap::new(),
+        failed: None,
+    })
+}
+
+fn index_place(log: &TableLog, options: &WriterOptions) -> (PathBuf, Option<BootId>) {
+    (options.index_dir.join(log.table.folders().join("/")), options.boot.as_deref().map(BootId::from_text))
+}
+
+fn index_lost(log: &TableLog) -> Error {
+    Error::new(
+        change::Kind::Unavailable,
+        format!("{}: the key index on the local disk was damaged and is removed", log.table),
+    )
+    .fix("Nothing to do: it is built anew. Look at the disk's state if it happens again.")
 }
 
 fn identity_names(schema: &ClearedSchema) -> Vec<String> {
     schema.identity_columns().into_iter().map(|index| schema.columns[index].name.clone()).collect()
 }
 
-fn check_identity(current: &Current, cleared: &ClearedSchema) -> Result<()> {
-    let Some((index, identifier)) = &current.index else { return Ok(()) };
-    let known = identifier.names(&current.log.schema);
-    if index.shape() == Shape::Multiset || known == identity_names(cleared) {
+/// The rows that the table has were found by one key, and cannot be found by another.
+fn check_key(log: &TableLog, cleared: &ClearedSchema) -> Result<()> {
+    let known = &log.record.key;
+    let key = match &cleared.identity {
+        Identity::Key(_) => identity_names(cleared),
+        Identity::WholeRow | Identity::InsertOnly => return Ok(()),
+    };
+    if log.files.is_empty() && log.version == 0 || *known == key {
         return Ok(());
     }
+    let known = if known.is_empty() { "no key".to_owned() } else { known.join(", ") };
     Err(Error::new(
         change::Kind::Contract,
-        format!(
-            "{}: rows were identified by {} and now by {}",
-            cleared.table,
-            known.join(", "),
-            identity_names(cleared).join(", ")
-        ),
+        format!("{}: rows were identified by {known} and now by {}", cleared.table, key.join(", ")),
     )
     .fix("Remove the table's folders from the lake so that it is copied anew under the new key."))
 }

@@ -1,0 +1,60 @@
+//! Removes files that no version within the retention needs: what was replaced, and what a crash left uncommitted.
+
+use std::collections::HashSet;
+
+use change::{Result, Timestamp};
+use chrono::DateTime;
+use deltalake::DeltaTable;
+use deltalake::kernel::Add;
+use object_store::ObjectStoreExt as _;
+
+use crate::deleted;
+use crate::failure::Explain;
+use crate::lake::objects;
+use crate::log::{TableLog, add_of};
+
+/// How long versions can be read after they were replaced.
+const RETENTION_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
+/// How long a file may wait between its writing and its commit.
+const STAGED_MICROS: i64 = 24 * 3600 * 1_000_000;
+
+/// Removes what is older than the retention and needed by no version in it.
+///
+/// A version in the retention is made of files that were there when the retention began, and of files that were written later: the
+/// version of that time and the files' age say it all.
+pub(crate) async fn sweep(log: &TableLog, now: Timestamp) -> Result<()> {
+    let horizon = now - RETENTION_MICROS;
+    let young = horizon - STAGED_MICROS;
+    let old: Vec<_> = objects(&log.store)
+        .await?
+        .into_iter()
+        .filter(|object| object.last_modified.timestamp_micros() < young)
+        .collect();
+    if old.is_empty() {
+        return Ok(());
+    }
+    let needed = needed(log, horizon).await?;
+    for object in old {
+        let path = object.location.to_string();
+        let ours = path.ends_with(".parquet") || path.ends_with(".bin");
+        if ours && !path.starts_with("_delta_log/") && !needed.contains(&path) {
+            log.store.object_store(None).delete(&object.location).await.explain(|| format!("cannot remove {path}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Data files and deletion vectors of the current version and of the one that was current at `horizon`.
+async fn needed(log: &TableLog, horizon: Timestamp) -> Result<HashSet<String>> {
+    let doing = || format!("{}: cannot read the version at the end of the retention", log.table);
+    let mut needed = HashSet::new();
+    let mut keep = |add: &Add| {
+        needed.extend(add.deletion_vector.as_ref().and_then(deleted::path));
+        needed.insert(add.path.clone());
+    };
+    log.files.values().for_each(|file| keep(&file.add));
+    let mut then = DeltaTable::new(log.store.clone());
+    then.load_with_datetime(DateTime::from_timestamp_micros(horizon).unwrap_or_default()).await.explain(doing)?;
+    then.snapshot().explain(doing)?.log_data().iter().for_each(|view| keep(&add_of(&view)));
+    Ok(needed)
+}
