@@ -46,7 +46,8 @@ async fn run_on(kind: &str) {
         return;
     };
     let setup = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 2000) i;";
-    let project = Project::new(&format!("cloud-{kind}"), setup, &["public.t"], "  db.public.t: { id: keep, v: keep }\n").await;
+    let project =
+        Project::new(&format!("cloud-{kind}"), setup, &["public.t"], "  db.public.t: { id: keep, v: keep }\n").await;
     let yaml = std::fs::read_to_string(project.dir.join("lockgate.yaml")).unwrap();
     let mut text = yaml.replace("lake: ./lake", &format!("lake: {}\nlake_options:", place["url"].as_str().unwrap()));
     let at = text.find("sources:").unwrap();
@@ -58,7 +59,11 @@ async fn run_on(kind: &str) {
 
     project.lockgate_ok(&["run", "--once"]);
     project.assert_same("t", &["id", "v"]).await;
-    project.database.batch_execute("UPDATE t SET v = 'w' WHERE id % 3 = 0; DELETE FROM t WHERE id % 7 = 0").await.unwrap();
+    project
+        .database
+        .batch_execute("UPDATE t SET v = 'w' WHERE id % 3 = 0; DELETE FROM t WHERE id % 7 = 0")
+        .await
+        .unwrap();
     // Without the local index everything is found again from the lake.
     std::fs::remove_dir_all(project.dir.join(".lockgate")).unwrap();
     project.lockgate_ok(&["check", "--connect"]);

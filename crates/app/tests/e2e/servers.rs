@@ -81,7 +81,14 @@ async fn init_writes_a_folder_that_check_accepts_and_run_fills() {
     assert!(!policy.contains("Zebulonova"));
     lockgate(&["--dir", fresh, "check", "--connect"]);
     lockgate(&["--dir", fresh, "run", "--once"]);
-    let rows = lockgate(&["--dir", fresh, "query", "SELECT count(*), count(DISTINCT member_id) FROM claims_db.public.members", "--format", "csv"]);
+    let rows = lockgate(&[
+        "--dir",
+        fresh,
+        "query",
+        "SELECT count(*), count(DISTINCT member_id) FROM claims_db.public.members",
+        "--format",
+        "csv",
+    ]);
     assert!(rows.ends_with("300,300\n"), "{rows}");
     // A second init never overwrites.
     let again = std::process::Command::new(env!("CARGO_BIN_EXE_lockgate")).args(init).output().unwrap();
