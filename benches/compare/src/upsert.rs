@@ -19,7 +19,7 @@ const TABLE: &str = "accounts";
 const KEYS: u64 = 10_000;
 /// A prime that divides none of the sizes: multiples of it modulo the size are all different, and scattered.
 const STRIDE: u64 = 7_368_787;
-const POLICY: &str = "profile: none\nkeys: none\ntables:\n  claims_db.public.accounts:\n    id: keep\n    owner: keep\n    \
+const POLICY: &str = "profile: none\ntables:\n  claims_db.public.accounts:\n    id: keep\n    owner: keep\n    \
     city: keep\n    amount: keep\n    changed_at: keep\n    status: keep\n";
 
 /// What was measured in a table of one size.

@@ -78,7 +78,7 @@ impl Pipeline {
 
     async fn turn(&mut self, progress: &mut Progress) -> Result<()> {
         loop {
-            if progress.ready(&self.batching, self.clock.monotonic()) {
+            if progress.ready(&self.batching, self.clock.monotonic(), self.until.as_ref()) {
                 self.commit(progress).await?;
             }
             if self.finished(progress) {
@@ -280,10 +280,12 @@ impl Pipeline {
 }
 
 impl Progress {
-    /// A commit may begin: at a boundary, none in flight, and due (or leaving).
-    fn ready(&self, batching: &Batching, now: Duration) -> bool {
-        let due = self.pending.is_due(batching, now) || (self.leaving_since.is_some() && !self.pending.is_empty());
-        self.boundary.is_some() && self.round.is_none() && due
+    /// A commit may begin: at a boundary, none in flight, and due (or the last one, when leaving or caught up).
+    fn ready(&self, batching: &Batching, now: Duration, until: Option<&Position>) -> bool {
+        let Some(boundary) = &self.boundary else { return false };
+        let last = self.leaving_since.is_some() || until.is_some_and(|until| boundary.through >= *until);
+        let due = self.pending.is_due(batching, now) || (last && !self.pending.is_empty());
+        self.round.is_none() && due
     }
 
     /// How long the loop may wait for an event or a report before it looks at the time again.

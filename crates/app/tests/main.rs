@@ -3,10 +3,12 @@
 
 mod e2e {
     mod bad_input;
+    mod clouds;
     mod copy_and_follow;
     mod crashes;
     mod foreign_readers;
     mod leaks;
     mod project;
+    mod servers;
     mod shapes;
 }

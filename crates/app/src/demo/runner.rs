@@ -167,6 +167,7 @@ fn spawn(dir: &Path, arguments: &[String]) -> Result<(Child, watch::Receiver<See
         .map_err(lost)?;
     let (sender, seen) = watch::channel(Seen::default());
     if let Some(output) = child.stdout.take() {
+        // Detached: it ends with the process whose output it reads.
         tokio::spawn(async move {
             let mut lines = BufReader::new(output).lines();
             // The last line of a killed process may be cut off; the one before it stands.

@@ -18,6 +18,7 @@ use crate::log::{Committed, TableLog, remove};
 use crate::naming::Layer;
 use crate::record::Record;
 use crate::schema::DATE;
+use crate::widen;
 
 /// Bytes of rows that one area holds in memory before it writes files.
 const HELD_BYTES_MAX: usize = 48 << 20;
@@ -173,5 +174,18 @@ impl Changes {
     pub(crate) async fn flush_all(&mut self, now_ms: i64) -> Result<()> {
         self.stream.flush(&self.log, &self.statistics, now_ms).await?;
         self.copy.flush(&self.log, &self.statistics, now_ms).await
+    }
+}
+
+impl Changes {
+    /// Goes over to a structure in which a type grew. Rows that wait were written to files before.
+    pub(crate) async fn widen(&mut self, columns: SchemaRef, now_ms: i64) -> Result<()> {
+        let in_files = without_date(&columns);
+        for waiting in [&mut self.stream, &mut self.copy] {
+            for add in &mut waiting.adds {
+                *add = widen::file(&self.log.store, add, &in_files, &self.statistics, now_ms).await?;
+            }
+        }
+        widen::table(&mut self.log, columns, &in_files, &self.statistics, now_ms).await
     }
 }

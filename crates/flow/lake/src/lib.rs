@@ -31,6 +31,7 @@ mod rows;
 
 mod sweep;
 mod upkeep;
+mod widen;
 
 pub use lake::{Lake, LakeOptions, TableStatus, TableVersion};
 pub use naming::{LakeTable, Layer};

@@ -43,7 +43,7 @@ pub(crate) async fn open(
         Opened::Missing => tracing::info!(table = %log.table, "the key index is missing and is built anew"),
         Opened::Unusable { why } => tracing::warn!(table = %log.table, %why, "the key index is built anew"),
     }
-    build(log, names, shape, path, boot).await
+    build(log, names, shape, path, boot, None).await
 }
 
 /// The index from the table's rows, whatever lies on disk.
@@ -53,8 +53,9 @@ pub(crate) async fn build(
     shape: Shape,
     path: &Path,
     boot: Option<BootId>,
+    seed: Option<KeySeed>,
 ) -> Result<(KeyIndex, Identifier)> {
-    let seed = KeySeed::new(Uuid::new_v4().as_u64_pair().0);
+    let seed = seed.unwrap_or_else(|| KeySeed::new(Uuid::new_v4().as_u64_pair().0));
     let id = index_id(log.id, &log.schema, names, shape);
     let mut builder = Builder::create(path, id, shape, seed, boot, MEMORY_BYTES)?;
     let identifier = Identifier::new(&log.schema, names, shape, builder.seed())?;

@@ -11,10 +11,10 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt as _};
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection, RowSelector};
-use parquet::arrow::async_reader::{AsyncFileReader, MetadataSuffixFetch, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
@@ -50,13 +50,6 @@ struct StoredFile {
     path: Path,
 }
 
-impl MetadataSuffixFetch for &mut StoredFile {
-    fn fetch_suffix(&mut self, suffix: usize) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        let options = GetOptions { range: Some(GetRange::Suffix(suffix as u64)), ..GetOptions::default() };
-        async move { Ok(self.store.get_opts(&self.path, options).await?.bytes().await?) }.boxed()
-    }
-}
-
 impl AsyncFileReader for StoredFile {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
         async move { Ok(self.store.get_range(&self.path, range).await?) }.boxed()
@@ -72,7 +65,12 @@ impl AsyncFileReader for StoredFile {
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
         let options = options.map(|options| options.metadata_options().clone());
         let reader = ParquetMetaDataReader::new().with_metadata_options(options);
-        async move { Ok(Arc::new(reader.load_via_suffix_and_finish(self).await?)) }.boxed()
+        async move {
+            // Azure has no requests for the end of an object: its size comes first.
+            let size = self.store.head(&self.path).await?.size;
+            Ok(Arc::new(reader.load_and_finish(self, size).await?))
+        }
+        .boxed()
     }
 }
 

@@ -47,20 +47,31 @@ fn stored(data_type: &DataType) -> DataType {
     }
 }
 
-/// The structure after `cleared` arrives at a table with `now`: the same, or with columns added at the end of the source's.
+/// Another structure of a table.
+pub(crate) struct Evolution {
+    pub(crate) columns: SchemaRef,
+    /// Whether a column's type grew, so that the files have to be written again.
+    pub(crate) widened: bool,
+}
+
+/// The structure after `cleared` arrives at a table with `now`: the same, or with columns added at the end of the source's and types grown.
 ///
 /// # Errors
 /// `Contract` when a column's type is another one.
-pub(crate) fn evolve(now: &SchemaRef, cleared: &ClearedSchema, layer: Layer) -> Result<Option<SchemaRef>> {
+pub(crate) fn evolve(now: &SchemaRef, cleared: &ClearedSchema, layer: Layer) -> Result<Option<Evolution>> {
     let own = own_fields(layer).len();
     let (columns, tail) = now.fields().split_at(now.fields().len() - own);
     let mut columns: Vec<Arc<Field>> = columns.to_vec();
-    let before = columns.len();
+    let (before, mut widened) = (columns.len(), false);
     for column in &cleared.columns {
         let wanted = stored(&column.data_type);
-        match columns.iter().find(|field| field.name() == &column.name) {
+        match columns.iter_mut().find(|field| field.name() == &column.name) {
             None => columns.push(Arc::new(Field::new(&column.name, wanted, true))),
             Some(field) if holds(field.data_type(), &wanted) => {}
+            Some(field) if holds(&wanted, field.data_type()) => {
+                *field = Arc::new(Field::new(&column.name, wanted, true));
+                widened = true;
+            }
             Some(field) => {
                 return Err(Error::new(
                     Kind::Contract,
@@ -70,10 +81,11 @@ pub(crate) fn evolve(now: &SchemaRef, cleared: &ClearedSchema, layer: Layer) -> 
             }
         }
     }
-    if columns.len() == before {
+    if columns.len() == before && !widened {
         return Ok(None);
     }
-    Ok(Some(Arc::new(Schema::new(columns.into_iter().chain(tail.iter().cloned()).collect::<Vec<_>>()))))
+    let columns = Arc::new(Schema::new(columns.into_iter().chain(tail.iter().cloned()).collect::<Vec<_>>()));
+    Ok(Some(Evolution { columns, widened }))
 }
 
 /// Whether every value of `incoming` can be stored in `stored` without loss.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use change::{Clock, Error, Identity, Position, Result, TableCheckpoint, Timestamp};
 use deltalake::kernel::Action;
 use deltalake::logstore::LogStoreRef;
@@ -18,8 +19,8 @@ use crate::index::{BootId, KeyIndex, Shape};
 use crate::log::{Committed as Written, TableLog};
 use crate::naming::{LakeTable, Layer};
 use crate::record::Record;
-use crate::schema::{self, COMMITTED_AT, OP, ORDINAL, TXID};
-use crate::{rebuild, upkeep};
+use crate::schema::{self, COMMITTED_AT, Evolution, OP, ORDINAL, TXID};
+use crate::{rebuild, upkeep, widen};
 
 /// How tables are written.
 #[derive(Clone)]
@@ -171,7 +172,7 @@ impl TableWriter {
         if let Layers::Current(current) = &mut self.layers {
             check_key(&current.log, cleared)?;
         }
-        let Some(columns) = schema::evolve(&self.log().schema, cleared, layer)? else {
+        let Some(Evolution { columns, widened }) = schema::evolve(&self.log().schema, cleared, layer)? else {
             return self.reidentify(cleared).await;
         };
         match &mut self.layers {
@@ -181,6 +182,10 @@ impl TableWriter {
                 current.copy.flush(&current.log.store, &current.log.schema, &current.statistics, now_ms).await?;
                 allow(&mut current.statistics, cleared);
                 let before = current.log.schema.clone();
+                if widened {
+                    widen_current(current, columns, &self.options, now_ms).await?;
+                    return self.reidentify(cleared).await;
+                }
                 change_schema(&mut current.log, columns, now_ms).await?;
                 if let Some((index, identifier)) = &mut current.index {
                     index.advance(current.log.version)?;
@@ -197,6 +202,9 @@ impl TableWriter {
             Layers::Changes(changes) => {
                 changes.flush_all(now_ms).await?;
                 allow(&mut changes.statistics, cleared);
+                if widened {
+                    return changes.widen(columns, now_ms).await;
+                }
                 change_schema(&mut changes.log, columns, now_ms).await
             }
         }
@@ -220,7 +228,7 @@ impl TableWriter {
         }
         let (path, boot) = index_place(&current.log, &self.options);
         current.index = None;
-        current.index = Some(rebuild::build(&current.log, &names, shape, &path, boot).await?);
+        current.index = Some(rebuild::build(&current.log, &names, shape, &path, boot, None).await?);
         Ok(())
     }
 
@@ -407,6 +415,36 @@ fn index_lost(log: &TableLog) -> Error {
     .fix("Nothing to do: it is built anew. Look at the disk's state if it happens again.")
 }
 
+/// Goes over to a structure in which a type grew. The index is built anew: places have moved to other files.
+async fn widen_current(current: &mut Current, columns: SchemaRef, options: &WriterOptions, now_ms: i64) -> Result<()> {
+    let known = current.index.take();
+    if let Some((_, identifier)) = &known {
+        let grown = |name: &String| current.log.schema.field_with_name(name).ok() != columns.field_with_name(name).ok();
+        if current.stream.changes > 0 && identifier.names(&current.log.schema).iter().any(grown) {
+            return Err(Error::new(
+                change::Kind::Unavailable,
+                format!("{}: a column of the key grew while changes wait", current.log.table),
+            )
+            .fix("Nothing to do: the changes are read again."));
+        }
+    }
+    for area in [&mut current.stream, &mut current.copy] {
+        for staged in &mut area.staged {
+            staged.add = widen::file(&current.log.store, &staged.add, &columns, &current.statistics, now_ms).await?;
+        }
+    }
+    widen::table(&mut current.log, columns.clone(), &columns, &current.statistics, now_ms).await?;
+    current.vectors.clear();
+    if let Some((index, identifier)) = known {
+        // Rows that wait are known by hashes with this seed.
+        let (shape, names, seed) = (index.shape(), identifier.names(&current.log.schema), index.seed());
+        drop(index);
+        let (path, boot) = index_place(&current.log, options);
+        current.index = Some(rebuild::build(&current.log, &names, shape, &path, boot, Some(seed)).await?);
+    }
+    Ok(())
+}
+
 fn identity_names(schema: &ClearedSchema) -> Vec<String> {
     schema.identity_columns().into_iter().map(|index| schema.columns[index].name.clone()).collect()
 }
@@ -437,7 +475,7 @@ fn allow(statistics: &mut Statistics, cleared: &ClearedSchema) {
     }
 }
 
-async fn change_schema(log: &mut TableLog, columns: arrow::datatypes::SchemaRef, now_ms: i64) -> Result<()> {
+async fn change_schema(log: &mut TableLog, columns: SchemaRef, now_ms: i64) -> Result<()> {
     let metadata = schema::changed(&log.metadata, &columns, &log.table)?;
     match log.commit("ADD COLUMNS", vec![Action::Metadata(metadata)], log.record.clone(), now_ms).await? {
         Written::Done => {

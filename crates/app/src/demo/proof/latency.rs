@@ -55,12 +55,14 @@ fn table_latency(folder: &Path, since: Timestamp, dead: Range<Timestamp>, latenc
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
         .collect();
     commits.sort();
-    // A file is added again whenever rows in it are deleted; its rows could be seen since the first time.
+    // A file is added again whenever rows in it are deleted; its rows could be seen since the first time. What maintenance has joined
+    // could be seen before, too.
     let mut known = BTreeSet::new();
     for commit in commits {
         let modified = fs::metadata(&commit).and_then(|metadata| metadata.modified()).map_err(unreadable)?;
         let visible = modified.duration_since(UNIX_EPOCH).map_err(unreadable)?.as_micros() as i64;
-        for file in added(&commit)?.into_iter().filter(|file| known.insert(file.clone())) {
+        let first = added(&commit)?.into_iter().filter(|(file, _)| known.insert(file.clone()));
+        for (file, _) in first.filter(|(_, new_rows)| *new_rows) {
             for committed in commit_times(&folder.join(file))?.into_iter().filter(|committed| *committed >= since) {
                 let side = if dead.contains(&committed) { &mut latency.killed } else { &mut latency.running };
                 side.push(visible - committed);
@@ -70,15 +72,15 @@ fn table_latency(folder: &Path, since: Timestamp, dead: Range<Timestamp>, latenc
     Ok(())
 }
 
-/// The data files that a commit adds with rows that are new to the table.
-fn added(commit: &Path) -> Result<Vec<String>> {
+/// The data files that a commit adds, and whether their rows are new to the table.
+fn added(commit: &Path) -> Result<Vec<(String, bool)>> {
     let text = fs::read_to_string(commit).map_err(unreadable)?;
     let mut files = Vec::new();
     for line in text.lines() {
         let action: Value = serde_json::from_str(line).map_err(unreadable)?;
         let add = &action["add"];
-        if let (Some(path), Some(true)) = (add["path"].as_str(), add["dataChange"].as_bool()) {
-            files.push(path.to_owned());
+        if let (Some(path), Some(data_change)) = (add["path"].as_str(), add["dataChange"].as_bool()) {
+            files.push((path.to_owned(), data_change));
         }
     }
     Ok(files)

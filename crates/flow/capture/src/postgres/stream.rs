@@ -26,7 +26,7 @@ const BYTES_MAX: usize = 8 << 20;
 /// How long a row waits for others before it is handed over.
 const ROW_WAIT: Duration = Duration::from_millis(50);
 /// How often an idle stream says how far it is.
-const IDLE_BOUNDARY: Duration = Duration::from_secs(1);
+const IDLE_BOUNDARY: Duration = Duration::from_millis(200);
 /// Log messages read in a row before timers and confirmations are looked at.
 const DRAIN: usize = 512;
 /// The pauses between reconnects grow to this.

@@ -1,0 +1,112 @@
+//! Every Postgres that is installed, TLS with full verification, a fresh folder by `init`, and two instances at once.
+
+use sandbox::PrivatePostgres;
+use sandbox::postgres::available;
+
+use super::project::Project;
+
+const SETUP: &str = "CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(8,2)); INSERT INTO t SELECT i, 'v' || i, i FROM generate_series(1, 500) i;";
+const POLICY: &str = "  db.public.t: { id: keep, v: keep, n: keep }\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_version_that_is_installed() {
+    let mut tried = Vec::new();
+    for installed in available() {
+        if tried.contains(&installed.major) {
+            continue;
+        }
+        tried.push(installed.major);
+        let postgres = PrivatePostgres::with().bin(&installed.bin).start().await.unwrap();
+        let project = Project::on(postgres, &format!("pg{}", installed.major), SETUP, &["public.t"], POLICY).await;
+        project.lockgate_ok(&["check", "--connect"]);
+        project.lockgate_ok(&["run", "--once"]);
+        project.database.batch_execute("UPDATE t SET n = n + 1 WHERE id < 50; DELETE FROM t WHERE id > 490; INSERT INTO t VALUES (1000, 'x', 1)").await.unwrap();
+        project.lockgate_ok(&["run", "--once"]);
+        project.assert_same("t", &["id", "v", "n"]).await;
+        project.end().await;
+    }
+    println!("Postgres {tried:?}");
+    for major in (14..=18).filter(|major| !tried.contains(major)) {
+        println!("skipped: Postgres {major} is not installed; scripts/setup.sh test installs it");
+    }
+    assert!(!tried.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_tls_and_password_is_verified() {
+    let Ok(postgres) = PrivatePostgres::with().tls().password("s3cret-pw").start().await else {
+        println!("skipped: this Postgres cannot do TLS, or there is no openssl");
+        return;
+    };
+    let project = Project::on(postgres, "tls", SETUP, &["public.t"], POLICY).await;
+    std::fs::write(project.dir.join("pw"), "s3cret-pw\n").unwrap();
+    let yaml = std::fs::read_to_string(project.dir.join("lockgate.yaml")).unwrap();
+    let with_password = yaml.replace("      slot:", "      password: ${file:pw}\n      slot:");
+    std::fs::write(project.dir.join("lockgate.yaml"), &with_password).unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("t", &["id", "v", "n"]).await;
+    // The same server without the authority that signed its certificate.
+    let (before, after) = with_password.split_once("&sslrootcert=").unwrap();
+    let rest = after.split_once('\n').unwrap().1;
+    std::fs::write(project.dir.join("lockgate.yaml"), format!("{before}\n{rest}")).unwrap();
+    let output = project.lockgate(&["check", "--connect"]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("certificate") && message.contains("fix:"), "{message}");
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_writes_a_folder_that_check_accepts_and_run_fills() {
+    let setup = "CREATE TABLE members (member_id bigint PRIMARY KEY, ssn text, first_name text, birth_date date, zip text, plan_code text, notes text);
+        INSERT INTO members SELECT i, '517-93-' || 1000 + i, 'Zebulonova', '1980-01-01', '60629', 'HMO', repeat('Zebulonova was seen. ', 20) FROM generate_series(1, 300) i;";
+    let project = Project::new("init", setup, &["public.members"], "").await;
+    let dir = project.dir.join("fresh");
+    let url = project.postgres.url("postgres", "postgres");
+    let fresh = dir.to_str().unwrap();
+    let init = ["--dir", fresh, "init", "--name", "claims_db", "--from", &url, "--tables", "public.members"];
+    let lockgate = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_lockgate")).args(arguments).output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "lockgate {arguments:?}: {text}");
+        assert!(!text.contains("Zebulonova"), "lockgate {arguments:?} prints a value");
+        text
+    };
+    lockgate(&init);
+    let policy = std::fs::read_to_string(dir.join("policy.yaml")).unwrap();
+    assert!(policy.contains("member_id: hmac_token(member)"), "{policy}");
+    for dropped in ["ssn: drop", "first_name: drop", "notes: drop"] {
+        assert!(policy.contains(dropped), "not `{dropped}`: {policy}");
+    }
+    assert!(!policy.contains("Zebulonova"));
+    lockgate(&["--dir", fresh, "check", "--connect"]);
+    lockgate(&["--dir", fresh, "run", "--once"]);
+    let rows = lockgate(&[
+        "--dir",
+        fresh,
+        "query",
+        "SELECT count(*), count(DISTINCT member_id) FROM claims_db.public.members",
+        "--format",
+        "csv",
+    ]);
+    assert!(rows.ends_with("300,300\n"), "{rows}");
+    // A second init never overwrites.
+    let again = std::process::Command::new(env!("CARGO_BIN_EXE_lockgate")).args(init).output().unwrap();
+    assert_eq!(again.status.code(), Some(1));
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_instance_is_turned_away() {
+    let project = Project::new("two", SETUP, &["public.t"], POLICY).await;
+    let running = project.start();
+    project.wait_for("SELECT count(*) FROM db.public.t", "500").await;
+    let second = project.lockgate(&["run", "--once"]);
+    let message = String::from_utf8_lossy(&second.stderr);
+    assert!(!second.status.success() && message.contains("fix:"), "{message}");
+    project.database.batch_execute("UPDATE t SET v = 'still' WHERE id = 1").await.unwrap();
+    project.wait_for("SELECT count(*) FROM db.public.t WHERE v = 'still'", "1").await;
+    assert_eq!(running.terminate(), Some(0));
+    project.assert_same("t", &["id", "v", "n"]).await;
+    project.end().await;
+}

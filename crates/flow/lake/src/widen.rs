@@ -1,0 +1,58 @@
+//! A column whose type grew: its data files are written again, because most readers of Delta take a file's own type at its word.
+
+use arrow::datatypes::SchemaRef;
+use change::Result;
+use deltalake::kernel::{Action, Add};
+use deltalake::logstore::LogStoreRef;
+use futures::TryStreamExt;
+
+use crate::area;
+use crate::encode::{Statistics, fit};
+use crate::log::{Committed, TableLog, remove};
+use crate::{rows, schema};
+
+/// Writes every file of the table again in the structure `columns` and commits that as one version. Rows keep their numbers, deleted ones
+/// among them, so that deletion vectors stay as they are. `in_files` is the structure without the partition column.
+pub(crate) async fn table(
+    log: &mut TableLog,
+    columns: SchemaRef,
+    in_files: &SchemaRef,
+    statistics: &Statistics,
+    now_ms: i64,
+) -> Result<()> {
+    let old: Vec<Add> = log.files.values().map(|file| file.add.clone()).collect();
+    tracing::info!(table = %log.table, files = old.len(), "a column grew: the table's files are written again");
+    let mut new = Vec::with_capacity(old.len());
+    for add in &old {
+        new.push(Add { data_change: false, ..file(&log.store, add, in_files, statistics, now_ms).await? });
+    }
+    let metadata = schema::changed(&log.metadata, &columns, &log.table)?;
+    let mut actions = vec![Action::Metadata(metadata)];
+    actions.extend(old.iter().map(|add| Action::Remove(remove(add, false, now_ms))));
+    actions.extend(new.iter().cloned().map(Action::Add));
+    match log.commit("CHANGE COLUMN", actions, log.record.clone(), now_ms).await? {
+        Committed::Done => {
+            log.add_files(new);
+            log.schema = columns;
+            Ok(())
+        }
+        Committed::Fenced(error) | Committed::Foreign(error) => Err(error),
+    }
+}
+
+/// Writes one data file again in another structure, row by row the same.
+pub(crate) async fn file(
+    store: &LogStoreRef,
+    add: &Add,
+    columns: &SchemaRef,
+    statistics: &Statistics,
+    now_ms: i64,
+) -> Result<Add> {
+    let names: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
+    let batches = rows::read(store, &add.path, &names, None).await?;
+    let batches: Vec<_> = batches.and_then(|rows| async move { fit(columns, &rows) }).try_collect().await?;
+    let folder = add.path.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
+    let values = add.partition_values.clone();
+    let written = area::write(store, &folder, values, columns, batches, statistics, now_ms).await?;
+    Ok(Add { deletion_vector: add.deletion_vector.clone(), ..written })
+}
