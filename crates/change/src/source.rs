@@ -5,6 +5,10 @@ use crate::{ChangeBatch, Checkpoint, CopyProgress, Position, Result, TableName, 
 
 /// What a source hands to the loop.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every event is the large one, and it is moved once for thousands of rows"
+)]
 pub enum Event {
     /// Rows of one table.
     Changes(ChangeBatch),

@@ -1,4 +1,5 @@
 //! Values per second and core of each transform, through the same door as in a run: a table of one column is cleared.
+#![allow(clippy::expect_used)]
 
 use std::hint::black_box;
 use std::sync::Arc;

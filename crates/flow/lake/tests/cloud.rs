@@ -23,7 +23,7 @@ impl Emulator {
         let tools = std::env::var_os("LOCKGATE_TOOLS").map_or(root.join(".tools"), PathBuf::from);
         let python = tools.join("venv/bin/python");
         if !python.exists() {
-            eprintln!("skipped: the emulator of {store} is not installed ({} is missing)", python.display());
+            println!("skipped: the emulator of {store} is not installed ({} is missing)", python.display());
             return None;
         }
         let mut child = Command::new(python)

@@ -276,15 +276,11 @@ impl World {
         let door = &self.doors[self.wide];
         self.writers =
             Some([self.lake.writer(door, Layer::Current).await, self.lake.writer(door, Layer::Changes).await]);
-        for layer in 0..2 {
+        for (layer, name) in LAYERS.iter().enumerate() {
             let (durable, chunks) = (self.durable[layer], self.chunks[layer].clone());
             let checkpoint = self.writers()[layer].checkpoint().clone();
             let through = checkpoint.stream.map(|stream| stream.through);
-            assert!(
-                through == Some(position(boundary(durable), 0)) || durable == 0,
-                "{} has another checkpoint",
-                LAYERS[layer]
-            );
+            assert!(through == Some(position(boundary(durable), 0)) || durable == 0, "{name} has another checkpoint");
             let copied: BTreeSet<u32> = (0..CHUNKS)
                 .filter(|chunk| checkpoint.copy.as_ref().is_some_and(|copy| copy.done.contains(*chunk)))
                 .collect();

@@ -1,4 +1,5 @@
 //! The lake against plain models, in a folder and in emulated object stores.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod cloud;
 mod defects;
