@@ -107,7 +107,7 @@ pub(crate) enum Seats {
     Append,
 }
 
-/// Everything that one commit will make visible.
+/// Everything streamed that one commit will make visible.
 pub(crate) struct Area {
     pub(crate) held: Vec<Held>,
     bytes: usize,
@@ -119,21 +119,11 @@ pub(crate) struct Area {
     pub(crate) changes: u64,
     /// The newest commit time of the source among them.
     pub(crate) newest: Option<Timestamp>,
-    keep_keys: bool,
 }
 
 impl Area {
-    pub(crate) fn new(seats: Seats, keep_keys: bool) -> Self {
-        Self {
-            held: Vec::new(),
-            bytes: 0,
-            staged: Vec::new(),
-            seats,
-            truncated: false,
-            changes: 0,
-            newest: None,
-            keep_keys,
-        }
+    pub(crate) fn new(seats: Seats) -> Self {
+        Self { held: Vec::new(), bytes: 0, staged: Vec::new(), seats, truncated: false, changes: 0, newest: None }
     }
 
     /// Takes in a batch; its seats are the caller's work.
@@ -175,7 +165,7 @@ impl Area {
         let held = std::mem::take(&mut self.held);
         let Some(add) = add else { return Ok(()) };
         let file = self.staged.len() as u32;
-        let (mut keys, mut gone, mut row) = (Vec::new(), RoaringTreemap::new(), 0_u32);
+        let (mut gone, mut row) = (RoaringTreemap::new(), 0_u32);
         for batch in held {
             let mut seats = Vec::with_capacity(batch.keys.len());
             for (key, fate) in batch.written() {
@@ -186,12 +176,9 @@ impl Area {
                 }
                 row += 1;
             }
-            if self.keep_keys {
-                keys.extend(seats.iter().map(|(key, _)| *key));
-            }
             self.reseat(&seats)?;
         }
-        self.staged.push(Staged { add, rows: rows as u64, gone, keys });
+        self.staged.push(Staged { add, rows: rows as u64, gone, keys: Vec::new() });
         Ok(())
     }
 
@@ -216,6 +203,11 @@ impl Area {
     }
 }
 
+/// The name of a new data file below `folder`.
+pub(crate) fn data_file(folder: &str) -> String {
+    format!("{folder}part-{}.zstd.parquet", Uuid::new_v4())
+}
+
 /// Encodes rows and puts them into a new data file below `folder`.
 pub(crate) async fn write(
     store: &LogStoreRef,
@@ -229,7 +221,7 @@ pub(crate) async fn write(
     let (schema, statistics) = (schema.clone(), statistics.clone());
     let encoded = tokio::task::spawn_blocking(move || encode(&schema, &batches, &statistics)).await;
     let Encoded { bytes, stats } = encoded.explain(|| "the encoder of data files ended".into())??;
-    let name = format!("{folder}part-{}.zstd.parquet", Uuid::new_v4());
+    let name = data_file(folder);
     let size = bytes.len() as i64;
     let path = Path::from(name.as_str());
     store.object_store(None).put(&path, bytes.into()).await.explain(|| format!("cannot write the data file {name}"))?;

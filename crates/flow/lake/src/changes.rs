@@ -1,29 +1,31 @@
 //! The change log: every change once, appended, partitioned by the date of the source's commit.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Date32Type, Schema, SchemaRef};
-use change::{Origin, Position, Result, Timestamp};
+use change::{Error, Kind, Origin, Position, Result, Timestamp};
 use chrono::{NaiveDate, TimeDelta};
 use deltalake::kernel::{Action, Add};
 use gate::ClearedBatch;
 
 use crate::area;
+use crate::copied::CopyArea;
 use crate::encode::{Statistics, fit};
 use crate::failure::Explain;
-use crate::incoming::{take, truncate_row};
+use crate::incoming::{dates, take, truncate_row};
 use crate::log::{Committed, TableLog, remove};
 use crate::naming::Layer;
 use crate::record::Record;
 use crate::schema::DATE;
 use crate::widen;
 
-/// Bytes of rows that one area holds in memory before it writes files.
+/// Bytes of streamed rows that one area holds in memory before it writes files.
 const HELD_BYTES_MAX: usize = 48 << 20;
 
-/// Rows that wait for a commit of the log.
+/// Streamed rows that wait for a commit of the log.
 #[derive(Default)]
 pub(crate) struct Waiting {
     held: Vec<RecordBatch>,
@@ -38,29 +40,24 @@ pub(crate) struct Changes {
     pub(crate) log: TableLog,
     pub(crate) statistics: Statistics,
     pub(crate) stream: Waiting,
-    pub(crate) copy: Waiting,
+    pub(crate) copy: CopyArea,
 }
 
 impl Changes {
     /// Takes in rows; what the table has already is passed over.
-    pub(crate) async fn write(&mut self, batch: &ClearedBatch, now_ms: i64) -> Result<()> {
-        let copied = match batch.origin() {
-            Origin::Copy { chunk } => {
-                if self.log.record.checkpoint.copy.as_ref().is_some_and(|copy| copy.done.contains(chunk)) {
-                    return Ok(());
-                }
-                true
+    pub(crate) async fn write(&mut self, batch: &Arc<ClearedBatch>, now_ms: i64) -> Result<()> {
+        let record = &self.log.record.checkpoint;
+        if let Origin::Copy { chunk } = batch.origin() {
+            if record.copy.as_ref().is_some_and(|copy| copy.done.contains(chunk)) {
+                return Ok(());
             }
-            Origin::Stream => false,
-        };
-        let after = self.log.record.checkpoint.stream.as_ref().map(|stream| stream.through.clone());
-        let Some(incoming) = take(batch, after.filter(|_| !copied).as_ref(), &self.log.schema, Layer::Changes)? else {
-            return Ok(());
-        };
-        let waiting = if copied { &mut self.copy } else { &mut self.stream };
-        waiting.hold(incoming.rows, incoming.newest);
-        if waiting.bytes >= HELD_BYTES_MAX {
-            waiting.flush(&self.log, &self.statistics, now_ms).await?;
+            return self.copy.hold(batch, Vec::new(), &self.log, &self.statistics, now_ms).await;
+        }
+        let after = record.stream.as_ref().map(|stream| &stream.through);
+        let Some(incoming) = take(batch, after, &self.log.schema, Layer::Changes)? else { return Ok(()) };
+        self.stream.hold(incoming.rows, incoming.newest);
+        if self.stream.bytes >= HELD_BYTES_MAX {
+            self.stream.flush(&self.log, &self.statistics, now_ms).await?;
         }
         Ok(())
     }
@@ -80,15 +77,23 @@ impl Changes {
 
     /// Commits the streamed rows (or the copied ones) with `record`.
     pub(crate) async fn commit(&mut self, copied: bool, record: Record, now_ms: i64) -> Result<Committed> {
-        let waiting = if copied { &mut self.copy } else { &mut self.stream };
-        waiting.flush(&self.log, &self.statistics, now_ms).await?;
-        let adds = waiting.adds.clone();
+        let adds: Vec<Add> = if copied {
+            self.copy.flush(&self.log, &self.statistics, now_ms).await?;
+            self.copy.staged.iter().map(|staged| staged.add.clone()).collect()
+        } else {
+            self.stream.flush(&self.log, &self.statistics, now_ms).await?;
+            self.stream.adds.clone()
+        };
         let operation = if copied { "LOCKGATE COPY" } else { "LOCKGATE STREAM" };
         let committed =
             self.log.commit(operation, adds.iter().cloned().map(Action::Add).collect(), record, now_ms).await?;
         if matches!(committed, Committed::Done) {
             self.log.add_files(adds);
-            *(if copied { &mut self.copy } else { &mut self.stream }) = Waiting::default();
+            if copied {
+                self.copy = self.copy.emptied();
+            } else {
+                self.stream = Waiting::default();
+            }
         }
         Ok(committed)
     }
@@ -140,10 +145,24 @@ pub(crate) fn partition(day: Option<i32>) -> (String, HashMap<String, Option<Str
     (folder, HashMap::from([(DATE.to_owned(), date)]))
 }
 
+/// The one day (days since 1970) of all these times.
+///
+/// # Errors
+/// `Bug` when they are of two days.
+pub(crate) fn day_of(times: &TimestampMicrosecondArray) -> Result<Option<i32>> {
+    let days = dates(times);
+    let mut days = days.iter();
+    let first = days.next().flatten();
+    if days.any(|day| day != first) {
+        return Err(Error::new(Kind::Bug, "copied rows of one batch were read on two days"));
+    }
+    Ok(first)
+}
+
 /// The columns that stand in the data files: all but the partition's.
 pub(crate) fn without_date(schema: &SchemaRef) -> SchemaRef {
     let fields: Vec<_> = schema.fields().iter().filter(|field| field.name() != DATE).cloned().collect();
-    std::sync::Arc::new(Schema::new(fields))
+    Arc::new(Schema::new(fields))
 }
 
 fn by_day(held: &[RecordBatch]) -> Result<BTreeMap<Option<i32>, Vec<RecordBatch>>> {
@@ -181,10 +200,9 @@ impl Changes {
     /// Goes over to a structure in which a type grew. Rows that wait were written to files before.
     pub(crate) async fn widen(&mut self, columns: SchemaRef, now_ms: i64) -> Result<()> {
         let in_files = without_date(&columns);
-        for waiting in [&mut self.stream, &mut self.copy] {
-            for add in &mut waiting.adds {
-                *add = widen::file(&self.log.store, add, &in_files, &self.statistics, now_ms).await?;
-            }
+        let copied = self.copy.staged.iter_mut().map(|staged| &mut staged.add);
+        for add in self.stream.adds.iter_mut().chain(copied) {
+            *add = widen::file(&self.log.store, add, &in_files, &self.statistics, now_ms).await?;
         }
         widen::table(&mut self.log, columns, &in_files, &self.statistics, now_ms).await
     }

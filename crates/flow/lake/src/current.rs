@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use change::{Error, Kind, Op, Origin, Position, Result};
 use gate::ClearedBatch;
 use roaring::RoaringTreemap;
 
 use crate::area::{Area, Fate, Held, Seat, Seats};
+use crate::copied::CopyArea;
 use crate::encode::Statistics;
 use crate::fill::{From, Wanted};
 use crate::identity::Identifier;
@@ -29,7 +31,7 @@ pub(crate) struct Current {
     pub(crate) statistics: Statistics,
     pub(crate) scratch: PathBuf,
     pub(crate) stream: Area,
-    pub(crate) copy: Area,
+    pub(crate) copy: CopyArea,
     /// Deleted rows of the files whose vectors were read or written by us.
     pub(crate) vectors: HashMap<String, RoaringTreemap>,
     /// Rows of a multiset that the stream has deleted before the first copy brought them: how many copied rows of an identity are to be
@@ -46,12 +48,7 @@ pub(crate) fn stream_area(shape: Option<Shape>, scratch: &std::path::Path) -> Re
         Some(Shape::Unique) => Seats::Unique(ScratchMap::create(&scratch.join("keys"), KEYS_IN_MEMORY)?),
         Some(Shape::Multiset) => Seats::Multi { added: HashMap::new(), taken: HashMap::new() },
     };
-    Ok(Area::new(seats, false))
-}
-
-/// An empty area for copied rows.
-pub(crate) fn copy_area() -> Area {
-    Area::new(Seats::Append, true)
+    Ok(Area::new(seats))
 }
 
 impl Current {
@@ -61,7 +58,7 @@ impl Current {
     }
 
     /// Takes in rows; what the table has already is passed over.
-    pub(crate) async fn write(&mut self, batch: &ClearedBatch, now_ms: i64) -> Result<()> {
+    pub(crate) async fn write(&mut self, batch: &Arc<ClearedBatch>, now_ms: i64) -> Result<()> {
         let copied = match batch.origin() {
             Origin::Copy { chunk } => {
                 let done = self.log.record.checkpoint.copy.as_ref().is_some_and(|copy| copy.done.contains(chunk));
@@ -78,22 +75,23 @@ impl Current {
         let after = self.log.record.checkpoint.stream.as_ref().map(|stream| stream.through.clone());
         let after = after.filter(|_| !copied);
         let Some(incoming) = take(batch, after.as_ref(), &self.log.schema, Layer::Current)? else { return Ok(()) };
-        let area = if copied { &mut self.copy } else { &mut self.stream };
-        area.changes += incoming.ops.len() as u64;
-        area.newest = area.newest.max(incoming.newest);
         let keys = match &self.index {
             Some((_, identifier)) => identifier.hashes(&incoming.rows)?,
             None => Vec::new(),
         };
-        if copied || self.index.is_none() {
+        if copied {
+            return self.copy.hold(batch, keys, &self.log, &self.statistics, now_ms).await;
+        }
+        self.stream.changes += incoming.ops.len() as u64;
+        self.stream.newest = self.stream.newest.max(incoming.newest);
+        if self.index.is_none() {
             let fates = vec![Fate::Live; incoming.ops.len()];
-            area.hold(Held { rows: incoming.rows, keys, fates });
+            self.stream.hold(Held { rows: incoming.rows, keys, fates });
         } else {
             self.collapse(incoming, keys).await?;
         }
-        let area = if copied { &mut self.copy } else { &mut self.stream };
-        if area.is_full() {
-            area.flush(&self.log.store, &self.log.schema, &self.statistics, now_ms).await?;
+        if self.stream.is_full() {
+            self.stream.flush(&self.log.store, &self.log.schema, &self.statistics, now_ms).await?;
         }
         Ok(())
     }
@@ -246,8 +244,11 @@ impl Current {
 
     /// Commits the streamed rows (or the copied ones) with `record`.
     pub(crate) async fn commit(&mut self, copied: bool, record: Record, now_ms: i64) -> Result<Committed> {
-        let area = if copied { &mut self.copy } else { &mut self.stream };
-        area.flush(&self.log.store, &self.log.schema, &self.statistics, now_ms).await?;
+        if copied {
+            self.copy.flush(&self.log, &self.statistics, now_ms).await?;
+        } else {
+            self.stream.flush(&self.log.store, &self.log.schema, &self.statistics, now_ms).await?;
+        }
         let plan = if copied { self.plan_copy(&record)? } else { self.plan_stream()? };
         let truncated = !copied && self.stream.truncated;
         let copying = self.copying();
@@ -313,11 +314,11 @@ impl Current {
 
     fn clear(&mut self, copied: bool) -> Result<()> {
         if copied {
-            self.copy = copy_area();
+            self.copy = self.copy.emptied();
         } else {
             let shape = self.index.as_ref().map(|(index, _)| index.shape());
             // The old area lets go of the scratch folder first.
-            self.stream = Area::new(Seats::Append, false);
+            self.stream = Area::new(Seats::Append);
             self.stream = stream_area(shape, &self.scratch)?;
         }
         if copied

@@ -1,5 +1,6 @@
 //! Rows to Parquet, with the statistics that the policy allows.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -22,6 +23,9 @@ use crate::failure::Explain;
 /// Rows of a row group: enough for good compression, few enough to be held while they are written.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
 
+/// Rows that tell whether a column's values repeat.
+const SAMPLE_ROWS: usize = 2048;
+
 /// A Parquet file in memory and its Delta statistics.
 pub(crate) struct Encoded {
     pub(crate) bytes: Bytes,
@@ -33,6 +37,12 @@ pub(crate) struct Encoded {
 pub(crate) struct Statistics(pub(crate) Vec<String>);
 
 impl Statistics {
+    /// These columns and more.
+    pub(crate) fn and(&self, more: &[&str]) -> Self {
+        let more = more.iter().filter(|name| !self.allow(name)).map(|name| (*name).to_owned());
+        Self(self.0.iter().cloned().chain(more).collect())
+    }
+
     fn allow(&self, column: &str) -> bool {
         self.0.iter().any(|name| name == column)
     }
@@ -49,6 +59,12 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], statistics: &S
         properties =
             properties.set_column_statistics_enabled(ColumnPath::from(column.as_str()), EnabledStatistics::Chunk);
     }
+    // Values that hardly repeat, such as keys, gain nothing from a dictionary and cost a look-up each.
+    for (index, field) in schema.fields().iter().enumerate() {
+        if batches.first().is_some_and(|batch| hardly_repeats(batch.column(index))) {
+            properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
+        }
+    }
     let mut bytes = Vec::with_capacity(1 << 20);
     let mut writer = ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties.build())).explain(doing)?;
     for batch in batches {
@@ -56,6 +72,25 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], statistics: &S
     }
     writer.close().explain(doing)?;
     Ok(Encoded { bytes: Bytes::from(bytes), stats: stats(schema, batches, statistics) })
+}
+
+/// Whether more than half of the first values differ. Structures and lists are not looked at.
+fn hardly_repeats(column: &ArrayRef) -> bool {
+    let rows = column.len().min(SAMPLE_ROWS);
+    let sample = column.slice(0, rows);
+    let distinct = match sample.data_type() {
+        DataType::Utf8 => sample.as_string::<i32>().iter().flatten().collect::<HashSet<_>>().len(),
+        DataType::Binary => sample.as_binary::<i32>().iter().flatten().collect::<HashSet<_>>().len(),
+        kind => match kind.primitive_width() {
+            Some(width) => {
+                let data = sample.to_data();
+                let values = &data.buffers()[0].as_slice()[data.offset() * width..][..rows * width];
+                values.chunks_exact(width).collect::<HashSet<_>>().len()
+            }
+            None => 0,
+        },
+    };
+    distinct * 2 > rows
 }
 
 fn stats(schema: &SchemaRef, batches: &[RecordBatch], statistics: &Statistics) -> String {
@@ -145,6 +180,17 @@ pub(crate) fn loosened(stats: &str) -> String {
         }
         Err(_) => stats.to_owned(),
     }
+}
+
+/// Statistics of a file that has more columns than the table: those of the table's.
+pub(crate) fn narrowed(stats: &str, schema: &SchemaRef) -> String {
+    let Ok(mut stats) = serde_json::from_str::<Map<String, Value>>(stats) else { return stats.to_owned() };
+    for (_, of_columns) in &mut stats {
+        if let Value::Object(columns) = of_columns {
+            columns.retain(|name, _| schema.index_of(name).is_ok());
+        }
+    }
+    Value::Object(stats).to_string()
 }
 
 /// Columns cast and ordered as the table stores them; missing ones are null.

@@ -35,14 +35,7 @@ pub(crate) fn take(
     layer: Layer,
 ) -> Result<Option<Incoming>> {
     let meta = batch.meta();
-    if let Some(column) = batch.schema().columns.iter().find(|column| schema.index_of(&column.name).is_err()) {
-        let what = format!(
-            "{}: rows came with a column `{}` that the table was not told of",
-            batch.schema().table,
-            column.name
-        );
-        return Err(Error::new(Kind::Bug, what));
-    }
+    check_columns(batch, schema)?;
     let keep: Vec<bool> = match after {
         Some(after) => {
             meta.positions.iter().map(|position| position.is_some_and(|position| position > after.as_bytes())).collect()
@@ -75,6 +68,21 @@ pub(crate) fn take(
     Ok(Some(Incoming { rows, ops, unsent, newest }))
 }
 
+/// Copied rows as they stand in data files with these columns.
+pub(crate) fn copied_rows(batch: &ClearedBatch, columns: &SchemaRef) -> Result<RecordBatch> {
+    check_columns(batch, columns)?;
+    fit(columns, &with_own(batch, Layer::Changes)?)
+}
+
+fn check_columns(batch: &ClearedBatch, schema: &SchemaRef) -> Result<()> {
+    let unknown = batch.schema().columns.iter().find(|column| schema.index_of(&column.name).is_err());
+    unknown.map_or(Ok(()), |column| {
+        let table = &batch.schema().table;
+        let what = format!("{table}: rows came with a column `{}` that the table was not told of", column.name);
+        Err(Error::new(Kind::Bug, what))
+    })
+}
+
 fn with_own(batch: &ClearedBatch, layer: Layer) -> Result<RecordBatch> {
     let meta = batch.meta();
     let mut fields: Vec<Arc<Field>> = batch.rows().schema().fields().to_vec();
@@ -100,7 +108,7 @@ fn signed(numbers: &arrow::array::UInt64Array) -> Result<ArrayRef> {
     cast(numbers, &DataType::Int64).explain(|| "cannot write transaction numbers".into())
 }
 
-fn dates(times: &TimestampMicrosecondArray) -> Date32Array {
+pub(crate) fn dates(times: &TimestampMicrosecondArray) -> Date32Array {
     times.iter().map(|time| time.map(|time| time.div_euclid(MICROS_PER_DAY) as i32)).collect()
 }
 

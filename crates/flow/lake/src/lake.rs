@@ -13,6 +13,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use url::Url;
 
+use crate::copied::CopiedFiles;
 use crate::failure::Explain;
 use crate::location;
 use crate::log::TableLog;
@@ -31,6 +32,7 @@ pub struct Lake {
     url: Url,
     options: HashMap<String, String>,
     root: LogStoreRef,
+    copied: Arc<CopiedFiles>,
 }
 
 /// Which version of a table is meant.
@@ -67,7 +69,8 @@ impl Lake {
     pub async fn open(lake: &str, options: LakeOptions) -> Result<Self> {
         let url = location::parse(lake, &options.store)?;
         let root = logstore_at(&url, &options.store)?;
-        Ok(Self { url, options: options.store, root })
+        let copied = Arc::new(CopiedFiles::new(root.clone()));
+        Ok(Self { url, options: options.store, root, copied })
     }
 
     fn store(&self, table: &LakeTable) -> Result<LogStoreRef> {
@@ -84,7 +87,7 @@ impl Lake {
     /// `Contract` when the table's columns do not fit `schema`; `Conflict` when the table is not ours; those of the store.
     pub async fn writer(&self, schema: &ClearedSchema, layer: Layer, options: WriterOptions) -> Result<TableWriter> {
         let table = LakeTable::new(schema.table.clone(), layer)?;
-        TableWriter::open(self.store(&table)?, schema, layer, options).await
+        TableWriter::open(self.store(&table)?, schema, layer, options, self.copied.clone()).await
     }
 
     /// What a table has made durable; `None` when it is not there.

@@ -15,6 +15,7 @@ mod writer;
 
 mod area;
 mod changes;
+mod copied;
 mod current;
 mod fill;
 mod identity;

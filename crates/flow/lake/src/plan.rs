@@ -176,8 +176,8 @@ impl Current {
                 changes.vectors.push((path.clone(), all));
             }
         }
-        let area = if copied { &self.copy } else { &self.stream };
-        for staged in area.staged.iter().filter(|staged| staged.gone.len() < staged.rows || remembers) {
+        let staged = if copied { &self.copy.staged } else { &self.stream.staged };
+        for staged in staged.iter().filter(|staged| staged.gone.len() < staged.rows || remembers) {
             if staged.gone.is_empty() {
                 changes.adds.push(staged.add.clone());
             } else {

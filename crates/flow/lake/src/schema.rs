@@ -39,6 +39,13 @@ pub(crate) fn of(cleared: &ClearedSchema, layer: Layer) -> SchemaRef {
     Arc::new(Schema::new(columns.chain(own_fields(layer)).collect::<Vec<_>>()))
 }
 
+/// The columns in data files of copied rows, which are those of the change log in both tables.
+pub(crate) fn of_copied(table: &SchemaRef, layer: Layer) -> SchemaRef {
+    let columns = table.fields().iter().take(table.fields().len() - own_fields(layer).len()).cloned();
+    let own = own_fields(Layer::Changes).into_iter().filter(|field| field.name() != DATE).map(Arc::new);
+    Arc::new(Schema::new(columns.chain(own).collect::<Vec<_>>()))
+}
+
 /// Delta has no unsigned integers and no times finer than microseconds; the gate hands over neither. Everything else is stored as it is.
 fn stored(data_type: &DataType) -> DataType {
     match data_type {

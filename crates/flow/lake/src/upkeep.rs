@@ -81,7 +81,7 @@ pub(crate) async fn current(table: &mut Current, state: &mut State, now: Timesta
     log_checkpoint(&table.log, state).await?;
     sweep_when_due(&table.log, state, now).await?;
     // Rows that wait may have their places in the files that would be rewritten; while a copy is unfinished, deleted rows are needed.
-    if table.copying() || table.stream.changes > 0 || table.copy.changes > 0 {
+    if table.copying() || table.stream.changes > 0 || table.copy.rows > 0 {
         return Ok(());
     }
     let old = choose(table.log.files.values());

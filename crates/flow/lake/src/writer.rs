@@ -12,7 +12,8 @@ use gate::{ClearedBatch, ClearedSchema};
 use uuid::Uuid;
 
 use crate::changes::{Changes, Waiting};
-use crate::current::{Current, copy_area, stream_area};
+use crate::copied::{CopiedFiles, CopyArea};
+use crate::current::{Current, stream_area};
 use crate::encode::Statistics;
 use crate::identity::Identifier;
 use crate::index::{BootId, KeyIndex, Shape};
@@ -96,6 +97,7 @@ impl TableWriter {
         schema: &ClearedSchema,
         layer: Layer,
         options: WriterOptions,
+        copied: Arc<CopiedFiles>,
     ) -> Result<Self> {
         let table = LakeTable::new(schema.table.clone(), layer)?;
         let now_ms = options.clock.now() / 1000;
@@ -115,18 +117,15 @@ impl TableWriter {
             }
         };
         let mut statistics = Statistics(vec![COMMITTED_AT.to_owned()]);
-        statistics.0.extend(schema.columns.iter().filter(|column| column.statistics).map(|column| column.name.clone()));
+        allow(&mut statistics, schema);
         let layers = match layer {
-            Layer::Changes => {
-                statistics.0.extend([TXID, ORDINAL, OP].map(str::to_owned));
-                Layers::Changes(Box::new(Changes {
-                    log,
-                    statistics,
-                    stream: Waiting::default(),
-                    copy: Waiting::default(),
-                }))
-            }
-            Layer::Current => Layers::Current(Box::new(open_current(log, schema, statistics, &options).await?)),
+            Layer::Changes => Layers::Changes(Box::new(Changes {
+                log,
+                statistics: statistics.and(&[TXID, ORDINAL, OP]),
+                stream: Waiting::default(),
+                copy: CopyArea::new(copied),
+            })),
+            Layer::Current => Layers::Current(Box::new(open_current(log, schema, statistics, &options, copied).await?)),
         };
         let mut opened = Self { layers, lost: false, options, upkeep: upkeep::State::default() };
         opened.evolve(schema).await?;
@@ -179,7 +178,7 @@ impl TableWriter {
             Layers::Current(current) => {
                 // Rows that wait have the old structure.
                 current.stream.flush(&current.log.store, &current.log.schema, &current.statistics, now_ms).await?;
-                current.copy.flush(&current.log.store, &current.log.schema, &current.statistics, now_ms).await?;
+                current.copy.flush(&current.log, &current.statistics, now_ms).await?;
                 allow(&mut current.statistics, cleared);
                 let before = current.log.schema.clone();
                 if widened {
@@ -236,7 +235,7 @@ impl TableWriter {
     ///
     /// # Errors
     /// Those of the store, and `SourceGone` when an update leaves out values of a row that the table does not have.
-    pub async fn write(&mut self, batch: &ClearedBatch) -> Result<()> {
+    pub async fn write(&mut self, batch: &Arc<ClearedBatch>) -> Result<()> {
         self.check_usable()?;
         let now_ms = self.now_ms();
         let written = match &mut self.layers {
@@ -293,12 +292,12 @@ impl TableWriter {
             Layers::Current(current) => {
                 let shape = current.index.as_ref().map(|(index, _)| index.shape());
                 let changes = current.stream.changes + 1;
-                current.stream = crate::area::Area::new(crate::area::Seats::Append, false);
+                current.stream = crate::area::Area::new(crate::area::Seats::Append);
                 current.stream = stream_area(shape, &current.scratch)?;
                 current.stream.truncated = true;
                 current.stream.changes = changes;
                 current.stream.newest = Some(committed_at);
-                current.copy = copy_area();
+                current.copy = current.copy.emptied();
                 current.log.record.truncated = Some(position.clone());
                 Ok(())
             }
@@ -335,9 +334,9 @@ impl TableWriter {
     fn waiting(&self, copied: bool) -> (u64, Option<Timestamp>) {
         match (&self.layers, copied) {
             (Layers::Current(current), false) => (current.stream.changes, current.stream.newest),
-            (Layers::Current(current), true) => (current.copy.changes, current.copy.newest),
+            (Layers::Current(current), true) => (current.copy.rows, current.copy.newest),
             (Layers::Changes(changes), false) => (changes.stream.changes, changes.stream.newest),
-            (Layers::Changes(changes), true) => (changes.copy.changes, changes.copy.newest),
+            (Layers::Changes(changes), true) => (changes.copy.rows, changes.copy.newest),
         }
     }
 
@@ -370,6 +369,7 @@ async fn open_current(
     schema: &ClearedSchema,
     statistics: Statistics,
     options: &WriterOptions,
+    copied: Arc<CopiedFiles>,
 ) -> Result<Current> {
     let shape = match &schema.identity {
         Identity::Key(_) => Some(Shape::Unique),
@@ -396,7 +396,7 @@ async fn open_current(
         statistics,
         scratch,
         stream,
-        copy: copy_area(),
+        copy: CopyArea::new(copied),
         vectors: HashMap::new(),
         owed: HashMap::new(),
         failed: None,
@@ -428,10 +428,8 @@ async fn widen_current(current: &mut Current, columns: SchemaRef, options: &Writ
             .fix("Nothing to do: the changes are read again."));
         }
     }
-    for area in [&mut current.stream, &mut current.copy] {
-        for staged in &mut area.staged {
-            staged.add = widen::file(&current.log.store, &staged.add, &columns, &current.statistics, now_ms).await?;
-        }
+    for staged in current.stream.staged.iter_mut().chain(&mut current.copy.staged) {
+        staged.add = widen::file(&current.log.store, &staged.add, &columns, &current.statistics, now_ms).await?;
     }
     widen::table(&mut current.log, columns.clone(), &columns, &current.statistics, now_ms).await?;
     current.vectors.clear();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod cloud;
+mod copied;
 mod defects;
 mod keyed;
 mod keyless;

@@ -112,7 +112,7 @@ impl Door {
     }
 
     /// Rows through the gate; cells beyond a row's are null.
-    pub(crate) fn batch(&self, origin: Origin, rows: &[Row]) -> ClearedBatch {
+    pub(crate) fn batch(&self, origin: Origin, rows: &[Row]) -> Arc<ClearedBatch> {
         let mut meta = RowMetaBuilder::default();
         for row in rows {
             meta.push(row.op, row.position().as_bytes(), START + row.lsn as i64 * 1_000_000, row.lsn, row.ordinal);
@@ -138,7 +138,7 @@ impl Door {
             unsent.push(mask.contains(&true).then(|| mask.into()));
         }
         let batch = ChangeBatch::try_new(self.schema.clone(), origin, columns, meta.finish(), Unsent(unsent)).unwrap();
-        self.gate.clear(batch).unwrap().batch
+        Arc::new(self.gate.clear(batch).unwrap().batch)
     }
 }
 
