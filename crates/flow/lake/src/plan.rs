@@ -14,8 +14,8 @@ use crate::index::{Change, Entry, FileId, KeyHash, KeyIndex, Place, Shape, Step}
 use crate::log::{TableLog, remove};
 use crate::record::Record;
 
-/// Keys that are looked up in the index at once.
-const LOOKUP: usize = 1 << 16;
+/// Keys that are looked up in the index at once: many, because the index then reads its file in order.
+const LOOKUP: usize = 1 << 18;
 
 /// Old rows that a commit marks deleted, and the index's step.
 #[derive(Default)]
@@ -46,7 +46,7 @@ impl Current {
         match &self.stream.seats {
             Seats::Append => {}
             Seats::Unique(map) => {
-                let mut pending: Vec<KeyHash> = Vec::with_capacity(LOOKUP);
+                let mut pending: Vec<KeyHash> = Vec::new();
                 let mut settle = |pending: &mut Vec<KeyHash>| -> Result<()> {
                     for entry in index.lookup(pending)?.iter().flatten() {
                         if let Some(place) = entry.place() {
@@ -217,7 +217,7 @@ pub(crate) fn file_ids(index: &mut KeyIndex, area: &Area) -> Result<Vec<FileId>>
 /// What the index learns from a stream over unique keys, in pieces, so that a transaction of any size fits into memory.
 pub(crate) fn push_unique(area: &Area, files: &[FileId], copying: bool, step: &mut Step<'_>) -> Result<()> {
     let Seats::Unique(map) = &area.seats else { return Ok(()) };
-    let mut changes = Vec::with_capacity(LOOKUP);
+    let mut changes = Vec::new();
     map.for_each(|key, bits| {
         changes.push(match Seat::unpack(bits) {
             Seat::Staged { file, row } => Change::Put {

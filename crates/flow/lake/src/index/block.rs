@@ -29,6 +29,9 @@ const SPILLED: u16 = 1;
 pub(super) struct Block {
     bytes: Box<[u8; BLOCK_BYTES]>,
     number: u64,
+    /// The bytes are in memory and a bucket need not be read before it is checked.
+    present: bool,
+    /// Buckets that were read and checked.
     loaded: [bool; BUCKETS],
     dirty: [bool; BUCKETS],
 }
@@ -36,12 +39,19 @@ pub(super) struct Block {
 impl Block {
     /// A block of which nothing is loaded.
     pub(super) fn unloaded(number: u64) -> Self {
-        Self { bytes: Box::new([0; BLOCK_BYTES]), number, loaded: [false; BUCKETS], dirty: [false; BUCKETS] }
+        Self {
+            bytes: Box::new([0; BLOCK_BYTES]),
+            number,
+            present: false,
+            loaded: [false; BUCKETS],
+            dirty: [false; BUCKETS],
+        }
     }
 
     /// Lets go of everything and turns to another block.
     pub(super) fn turn_to(&mut self, number: u64) {
         self.number = number;
+        self.present = false;
         self.loaded = [false; BUCKETS];
         self.dirty = [false; BUCKETS];
     }
@@ -54,13 +64,23 @@ impl Block {
         self.dirty = [true; BUCKETS];
     }
 
-    /// Takes a block's bytes as they were read.
-    pub(super) fn take_bytes(&mut self, number: u64, bytes: &[u8], file: &NamedFile) -> Result<()> {
+    /// Takes a block's bytes as they were read; a bucket is checked when it is needed.
+    pub(super) fn take_bytes(&mut self, number: u64, bytes: &[u8]) {
         self.turn_to(number);
         self.bytes.copy_from_slice(bytes);
+        self.present = true;
+    }
+
+    /// Checks all buckets of a block whose bytes were taken.
+    pub(super) fn check_all(&mut self, file: &NamedFile) -> Result<()> {
         (0..BUCKETS).try_for_each(|bucket| self.check(bucket, file))?;
         self.loaded = [true; BUCKETS];
         Ok(())
+    }
+
+    /// Its number in the file.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Reads all buckets at once.
@@ -102,6 +122,19 @@ impl Block {
         (0..BUCKETS).flat_map(move |bucket| {
             (0..self.count(bucket)).map(move |slot| (self.key(bucket, slot), self.payload(bucket, slot)))
         })
+    }
+
+    /// Gives the bytes back with the changes in them; false when nothing has changed.
+    pub(super) fn give_bytes(&mut self, bytes: &mut [u8]) -> bool {
+        let changed = self.dirty.contains(&true);
+        for bucket in 0..BUCKETS {
+            if self.dirty[bucket] {
+                self.seal(bucket);
+                bytes[span(bucket)].copy_from_slice(&self.bytes[span(bucket)]);
+            }
+        }
+        self.dirty = [false; BUCKETS];
+        changed
     }
 
     /// Writes the buckets that have changed: one write when all have.
@@ -179,8 +212,10 @@ impl Block {
         if self.loaded[bucket] {
             return Ok(());
         }
-        let at = BLOCKS_AT + self.number * BLOCK_BYTES as u64 + (bucket * BUCKET_BYTES) as u64;
-        file.read_at(&mut self.bytes[span(bucket)], at)?;
+        if !self.present {
+            let at = BLOCKS_AT + self.number * BLOCK_BYTES as u64 + (bucket * BUCKET_BYTES) as u64;
+            file.read_at(&mut self.bytes[span(bucket)], at)?;
+        }
         self.check(bucket, file)?;
         self.loaded[bucket] = true;
         Ok(())

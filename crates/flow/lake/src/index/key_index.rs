@@ -246,9 +246,17 @@ impl KeyIndex {
         })
     }
 
-    /// Drops all tombstones, when the first copy is finished. Rewrites the whole index, sequentially.
+    /// Drops all tombstones, when the first copy is finished. Reads the whole index, sequentially, and rewrites it when there are any.
     pub fn clear_tombstones(&mut self) -> Result<()> {
         self.check_idle()?;
+        let mut found = false;
+        self.map.for_each(|_, payload| {
+            found |= entry::is_tombstone(payload);
+            Ok(())
+        })?;
+        if !found {
+            return Ok(());
+        }
         self.rewrite(self.version(), |payload| Ok((!entry::is_tombstone(payload)).then_some(payload)))
     }
 

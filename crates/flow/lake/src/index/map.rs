@@ -23,6 +23,8 @@ const LOAD_SUSPECT: u64 = 5;
 const LOG2_BLOCKS_SMALL: u32 = 6;
 /// From this many keys of one block on, it is read whole.
 const KEYS_FOR_WHOLE_BLOCK: usize = 3;
+/// With a key for every so many blocks, reading all of them costs less than a call for each that is wanted.
+const BLOCKS_PER_KEY_DENSE: u64 = 2;
 /// Blocks that are read or written at once by sequential work.
 const BLOCKS_AT_ONCE: usize = 256;
 
@@ -69,8 +71,12 @@ impl BlockMap {
         order.sort_unstable();
         let mut found = vec![None; keys.len()];
         let mut block = Block::unloaded(0);
+        let mut window = Window::for_keys(self, keys.len());
         for group in order.chunk_by(|(left, _), (right, _)| self.same_block(*left, *right)) {
-            self.turn(&mut block, group[0].0, group.len())?;
+            match &mut window {
+                Some(window) => window.take(&mut block, group[0].0.block(self.log2_blocks))?,
+                None => self.turn(&mut block, group[0].0, group.len())?,
+            }
             for (key, index) in group {
                 found[*index as usize] = block.get(*key, &self.file)?;
             }
@@ -81,19 +87,37 @@ impl BlockMap {
     /// Sets what lies under keys that ascend and differ; `None` removes. False when a block is full: then some of the keys are set, and
     /// the same call is right again after [`BlockMap::rewrite`] into more blocks.
     pub(super) fn set(&mut self, ascending: &[(KeyHash, Option<u64>)]) -> Result<bool> {
+        let mut entries = self.entries;
+        let done = self.set_blocks(ascending, &mut entries);
+        self.entries = entries;
+        done
+    }
+
+    /// Counts in `entries` what is stored.
+    fn set_blocks(&self, ascending: &[(KeyHash, Option<u64>)], entries: &mut u64) -> Result<bool> {
         let mut block = Block::unloaded(0);
-        let log2_blocks = self.log2_blocks;
-        for group in ascending.chunk_by(|(left, _), (right, _)| left.block(log2_blocks) == right.block(log2_blocks)) {
-            self.turn(&mut block, group[0].0, group.len())?;
-            let mut entries = self.entries;
-            for (key, payload) in group {
-                let Some(before) = block.set(*key, *payload, &self.file)? else { return Ok(false) };
-                entries += u64::from(payload.is_some());
-                entries -= u64::from(before.is_some());
+        let mut window = Window::for_keys(self, ascending.len());
+        for group in ascending.chunk_by(|(left, _), (right, _)| self.same_block(*left, *right)) {
+            match &mut window {
+                Some(window) => window.take(&mut block, group[0].0.block(self.log2_blocks))?,
+                None => self.turn(&mut block, group[0].0, group.len())?,
             }
-            block.store(&self.file)?;
-            self.entries = entries;
+            let mut with_group = *entries;
+            for (key, payload) in group {
+                let Some(before) = block.set(*key, *payload, &self.file)? else {
+                    window.map_or(Ok(()), |mut window| window.flush())?;
+                    return Ok(false);
+                };
+                with_group += u64::from(payload.is_some());
+                with_group -= u64::from(before.is_some());
+            }
+            match &mut window {
+                Some(window) => window.give(&mut block),
+                None => block.store(&self.file)?,
+            }
+            *entries = with_group;
         }
+        window.map_or(Ok(()), |mut window| window.flush())?;
         Ok(true)
     }
 
@@ -173,7 +197,8 @@ impl BlockMap {
         for first in (0..blocks).step_by(BLOCKS_AT_ONCE) {
             self.file.read_at(&mut bytes, BLOCKS_AT + first * BLOCK_BYTES as u64)?;
             for (number, bytes) in (first..).zip(bytes.chunks_exact(BLOCK_BYTES)) {
-                block.take_bytes(number, bytes, &self.file)?;
+                block.take_bytes(number, bytes);
+                block.check_all(&self.file)?;
                 visit(number, &block)?;
             }
         }
@@ -191,6 +216,59 @@ impl BlockMap {
 
     fn load(&self) -> u64 {
         self.entries * 100 / ((BLOCK_ENTRIES as u64) << self.log2_blocks)
+    }
+}
+
+/// Neighbouring blocks that are read, and written when one has changed, in one call each: for work that touches many of them in order.
+struct Window<'a> {
+    file: &'a NamedFile,
+    /// Blocks of the file.
+    blocks: u64,
+    bytes: Vec<u8>,
+    /// The first block in `bytes`; meaningless while there is none.
+    first: u64,
+    changed: bool,
+}
+
+impl<'a> Window<'a> {
+    /// `None` when so few keys of the map are wanted that block by block is less work.
+    fn for_keys(map: &'a BlockMap, keys: usize) -> Option<Self> {
+        let blocks = 1 << map.log2_blocks;
+        let dense = keys as u64 * BLOCKS_PER_KEY_DENSE >= blocks;
+        dense.then_some(Self { file: &map.file, blocks, bytes: Vec::new(), first: 0, changed: false })
+    }
+
+    /// Hands a block out; they are asked for in ascending order.
+    fn take(&mut self, block: &mut Block, number: u64) -> Result<()> {
+        if !(self.first..self.first + (self.bytes.len() / BLOCK_BYTES) as u64).contains(&number) {
+            self.flush()?;
+            self.first = number;
+            self.bytes.resize(BLOCK_BYTES * (self.blocks - number).min(BLOCKS_AT_ONCE as u64) as usize, 0);
+            let at = self.at();
+            self.file.read_at(&mut self.bytes, at)?;
+        }
+        let span = self.span(number);
+        block.take_bytes(number, &self.bytes[span]);
+        Ok(())
+    }
+
+    /// Takes a block back that was handed out last.
+    fn give(&mut self, block: &mut Block) {
+        let span = self.span(block.number());
+        self.changed |= block.give_bytes(&mut self.bytes[span]);
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.changed) { self.file.write_at(&self.bytes, self.at()) } else { Ok(()) }
+    }
+
+    fn span(&self, number: u64) -> std::ops::Range<usize> {
+        let at = (number - self.first) as usize * BLOCK_BYTES;
+        at..at + BLOCK_BYTES
+    }
+
+    fn at(&self) -> u64 {
+        BLOCKS_AT + self.first * BLOCK_BYTES as u64
     }
 }
 
