@@ -37,6 +37,8 @@ pub(crate) struct Current {
     /// Rows of a multiset that the stream has deleted before the first copy brought them: how many copied rows of an identity are to be
     /// passed over. Not durable: a copy of a table without key starts over when the process does, because its snapshot is gone.
     pub(crate) owed: HashMap<KeyHash, u64>,
+    /// The index names a file that the table does not have: the log was restored, or a commit of it was damaged.
+    pub(crate) stale: bool,
     /// What went wrong after the last commit was made.
     pub(crate) failed: Option<Error>,
 }
@@ -250,6 +252,7 @@ impl Current {
             self.stream.flush(&self.log.store, &self.log.schema, &self.statistics, now_ms).await?;
         }
         let plan = if copied { self.plan_copy(&record)? } else { self.plan_stream()? };
+        self.stale = plan.gone.keys().any(|path| !self.log.files.contains_key(path));
         let truncated = !copied && self.stream.truncated;
         let copying = self.copying();
         let FileChanges { actions, adds, vectors } = self.file_changes(copied, &plan, truncated, now_ms).await?;

@@ -159,10 +159,10 @@ impl Current {
         for (path, rows) in &plan.gone {
             let old = self.log.files.get(path).ok_or_else(|| {
                 Error::new(
-                    Kind::Unavailable,
-                    format!("{}: the index knows a file that the table does not have", self.log.table),
+                    Kind::Data,
+                    format!("{}: the key index knows a file that the table does not have", self.log.table),
                 )
-                .fix("Nothing to do: the index is rebuilt at the next start.")
+                .fix("Nothing to do: the index is built anew.")
             })?;
             let mut all = match (self.vectors.get(path), &old.add.deletion_vector) {
                 (Some(known), _) => known.clone(),

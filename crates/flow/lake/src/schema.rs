@@ -120,12 +120,9 @@ pub(crate) fn creation(schema: &SchemaRef, table: &LakeTable, now_ms: i64) -> Re
     let partitions: Vec<&str> = if table.layer == Layer::Changes { vec![DATE] } else { Vec::new() };
     let doing = || format!("{table}: cannot describe the table");
     let schema_text = serde_json::to_string(&kernel).explain(doing)?;
-    let vectors = table.layer == Layer::Current;
     let mut configuration = serde_json::json!({ "delta.checkpointInterval": "50" });
-    let mut features = vec!["domainMetadata"];
-    if vectors {
+    if table.layer == Layer::Current {
         configuration["delta.enableDeletionVectors"] = "true".into();
-        features.push("deletionVectors");
     }
     let metadata: Metadata = serde_json::from_value(serde_json::json!({
         "id": uuid::Uuid::new_v4().to_string(),
@@ -136,22 +133,46 @@ pub(crate) fn creation(schema: &SchemaRef, table: &LakeTable, now_ms: i64) -> Re
         "createdTime": now_ms,
     }))
     .explain(doing)?;
-    let protocol = match vectors {
-        true => serde_json::json!({
-            "minReaderVersion": 3, "minWriterVersion": 7,
-            "readerFeatures": ["deletionVectors"], "writerFeatures": features,
-        }),
-        false => serde_json::json!({ "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": features }),
-    };
-    let protocol = serde_json::from_value(protocol).explain(doing)?;
-    Ok((vec![Action::Protocol(protocol), Action::Metadata(metadata.clone())], metadata))
+    Ok((vec![protocol(schema, table)?, Action::Metadata(metadata.clone())], metadata))
 }
 
-/// The metadata with another structure.
-pub(crate) fn changed(metadata: &Metadata, schema: &SchemaRef, table: &LakeTable) -> Result<Metadata> {
+/// The table features that readers and writers must know (Delta protocol, "Table Features").
+fn protocol(schema: &SchemaRef, table: &LakeTable) -> Result<Action> {
+    let mut readers = Vec::new();
+    if table.layer == Layer::Current {
+        readers.push("deletionVectors");
+    }
+    if schema.fields().iter().any(|field| has_local_times(field.data_type())) {
+        readers.push("timestampNtz");
+    }
+    let writers: Vec<&str> = std::iter::once("domainMetadata").chain(readers.iter().copied()).collect();
+    let protocol = match readers.is_empty() {
+        false => serde_json::json!({
+            "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": readers, "writerFeatures": writers,
+        }),
+        true => serde_json::json!({ "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": writers }),
+    };
+    serde_json::from_value(protocol).map(Action::Protocol).explain(|| format!("{table}: cannot describe the table"))
+}
+
+/// Times without a zone, in the column or in its items.
+fn has_local_times(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Timestamp(_, None) => true,
+        DataType::List(item) => has_local_times(item.data_type()),
+        _ => false,
+    }
+}
+
+/// What a commit says of another structure: the metadata, and the protocol when the new columns ask more of readers.
+pub(crate) fn changed(metadata: &Metadata, before: &SchemaRef, now: &SchemaRef, table: &LakeTable) -> Result<Vec<Action>> {
     let doing = || format!("{table}: cannot describe the table");
-    let kernel = kernel(schema, table)?;
     let mut value = serde_json::to_value(metadata).explain(doing)?;
-    value["schemaString"] = serde_json::to_string(&kernel).explain(doing)?.into();
-    serde_json::from_value(value).explain(doing)
+    value["schemaString"] = serde_json::to_string(&kernel(now, table)?).explain(doing)?.into();
+    let mut actions = vec![Action::Metadata(serde_json::from_value(value).explain(doing)?)];
+    let (old, new) = (protocol(before, table)?, protocol(now, table)?);
+    if old != new {
+        actions.insert(0, new);
+    }
+    Ok(actions)
 }

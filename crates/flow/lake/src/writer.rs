@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use change::{Clock, Error, Identity, Position, Result, TableCheckpoint, Timestamp};
-use deltalake::kernel::Action;
 use deltalake::logstore::LogStoreRef;
 use gate::{ClearedBatch, ClearedSchema};
 use uuid::Uuid;
@@ -260,11 +259,11 @@ impl TableWriter {
         }
     }
 
-    /// A damaged key index is removed: it is a cache, and the next start builds it anew.
+    /// A damaged key index, or one of another table state, is removed: it is a cache, and the next start builds it anew.
     fn part_with_damage(&mut self, error: Error) -> Error {
         let Layers::Current(current) = &mut self.layers else { return error };
-        if error.kind() != change::Kind::Data || current.index.as_ref().is_none_or(|(index, _)| index.verify().is_ok())
-        {
+        let damaged = |current: &Current| current.index.as_ref().is_some_and(|(index, _)| index.verify().is_err());
+        if !current.stale && (error.kind() != change::Kind::Data || !damaged(current)) {
             return error;
         }
         self.lost = true;
@@ -399,6 +398,7 @@ async fn open_current(
         copy: CopyArea::new(copied),
         vectors: HashMap::new(),
         owed: HashMap::new(),
+        stale: false,
         failed: None,
     })
 }
@@ -410,7 +410,7 @@ fn index_place(log: &TableLog, options: &WriterOptions) -> (PathBuf, Option<Boot
 fn index_lost(log: &TableLog) -> Error {
     Error::new(
         change::Kind::Unavailable,
-        format!("{}: the key index on the local disk was damaged and is removed", log.table),
+        format!("{}: the key index on the local disk was not that of the table and is removed", log.table),
     )
     .fix("Nothing to do: it is built anew. Look at the disk's state if it happens again.")
 }
@@ -474,8 +474,8 @@ fn allow(statistics: &mut Statistics, cleared: &ClearedSchema) {
 }
 
 async fn change_schema(log: &mut TableLog, columns: SchemaRef, now_ms: i64) -> Result<()> {
-    let metadata = schema::changed(&log.metadata, &columns, &log.table)?;
-    match log.commit("ADD COLUMNS", vec![Action::Metadata(metadata)], log.record.clone(), now_ms).await? {
+    let actions = schema::changed(&log.metadata, &log.schema, &columns, &log.table)?;
+    match log.commit("ADD COLUMNS", actions, log.record.clone(), now_ms).await? {
         Written::Done => {
             log.schema = columns;
             Ok(())
