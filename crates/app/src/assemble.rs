@@ -1,6 +1,6 @@
 //! Names every part of a run and puts them together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +94,16 @@ pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
     }
     match Policy::parse(&project.policy_text, POLICY_FILE) {
         Ok(policy) => {
+            for table in policy.tables().filter(|table| !project.file.sources.contains_key(&table.source)) {
+                let known: Vec<&str> = project.file.sources.keys().map(String::as_str).collect();
+                problems.push(Problem {
+                    severity: Severity::Error,
+                    file: POLICY_FILE.into(),
+                    line: None,
+                    what: format!("{table}: lockgate.yaml has no source `{}`", table.source),
+                    fix: format!("Write one of: {}.", known.join(", ")),
+                });
+            }
             if let Err(error) = keys::load(policy.keys(), &project.dir) {
                 problems.push(as_problem(POLICY_FILE, None, &error));
             }
@@ -123,12 +133,13 @@ pub(crate) struct Parts {
     pub(crate) watch: Arc<Watch>,
 }
 
-/// Meets the policy with the tables of the sources.
+/// Meets the policy with the tables of the sources, except those that are `left_out`.
 ///
 /// # Errors
 /// All problems of the policy at once.
 pub(crate) fn compile(
     project: &Project,
+    left_out: &BTreeSet<TableName>,
     tables: &[Arc<TableSchema>],
     clock: &Arc<dyn Clock>,
 ) -> std::result::Result<Gate, Vec<Problem>> {
@@ -136,7 +147,18 @@ pub(crate) fn compile(
     let one = |error: Error| vec![as_problem(POLICY_FILE, None, &error)];
     let keys = keys::load(policy.keys(), &project.dir).map_err(one)?;
     let vault = VaultFile::open(&project.state_dir()).map_err(one)?;
-    policy.compile(tables, keys, Some(Arc::new(vault)), clock.clone())
+    policy.compile_without(left_out, tables, keys, Some(Arc::new(vault)), clock.clone())
+}
+
+/// Which tables of one source take part in a run.
+#[derive(Debug, Default)]
+pub(crate) struct Cast {
+    /// Those that are followed.
+    pub(crate) followed: Vec<TableName>,
+    /// Those that are stopped from the start, and why.
+    pub(crate) refused: BTreeMap<TableName, String>,
+    /// Some are left for another run: the source must keep its log for them.
+    pub(crate) holds_back: bool,
 }
 
 /// Puts one source's run together: reads what the lake has of it, opens the source there, starts reading.
@@ -146,7 +168,7 @@ pub(crate) fn compile(
 pub(crate) async fn pipeline(
     parts: &Parts,
     name: &str,
-    tables: &[TableName],
+    cast: &Cast,
     once: bool,
     stop: CancellationToken,
 ) -> Result<Pipeline> {
@@ -157,7 +179,7 @@ pub(crate) async fn pipeline(
         .get(name)
         .ok_or_else(|| Error::new(Kind::Bug, format!("there is no source {name}")))?;
     let mut config = postgres_config(&parts.project, name, entry)?;
-    config.tables = tables.iter().map(|table| format!("{}.{}", table.schema, table.table)).collect();
+    config.tables = cast.followed.iter().map(|table| format!("{}.{}", table.schema, table.table)).collect();
     let resume = resume(&parts.lake, name).await?;
     let source = postgres::open(config, resume, parts.clock.clone()).await?;
     let until = if once { Some(source.end_of_log().await?) } else { None };
@@ -178,6 +200,8 @@ pub(crate) async fn pipeline(
         watch: parts.watch.clone(),
         until,
         stop,
+        refused: cast.refused.clone(),
+        holds_back: cast.holds_back,
     })
 }
 
@@ -204,6 +228,8 @@ fn common(layers: &[(Layer, TableCheckpoint)]) -> Option<TableCheckpoint> {
     let [(_, first), (_, second)] = layers else { return None };
     let stream = lower(first.stream.as_ref(), second.stream.as_ref());
     let copy = match (&first.copy, &second.copy) {
+        // One layer has begun its copy anew and the other not yet: what either has of it is void.
+        (Some(first), Some(second)) if first.plan != second.plan || first.low != second.low => return None,
         (Some(first), Some(second)) => Some(both(first, second)),
         (Some(only), None) | (None, Some(only)) => {
             Some(CopyProgress { done: Default::default(), finished: None, ..only.clone() })
@@ -256,6 +282,13 @@ mod tests {
         assert_eq!(common.stream.unwrap().through, Position::from_bytes(&[3]));
         let copy = common.copy.unwrap();
         assert_eq!((0..4).filter(|chunk| copy.done.contains(*chunk)).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn a_copy_that_only_one_layer_has_begun_anew_begins_again() {
+        let (old, mut new) = (checkpoint(3, &[0, 1, 2, 3]), checkpoint(3, &[]));
+        new.copy.as_mut().unwrap().plan = "another".into();
+        assert_eq!(common(&[(Layer::Current, old), (Layer::Changes, new)]), None);
     }
 
     #[test]

@@ -17,8 +17,8 @@ pub(crate) enum Action {
 pub(crate) fn table_action(kind: Kind) -> Action {
     match kind {
         Kind::Unavailable | Kind::Full => Action::Retry,
-        Kind::Contract | Kind::Privacy | Kind::Data | Kind::Conflict => Action::StopTable,
-        Kind::Config | Kind::Auth | Kind::SourceGone | Kind::Bug => Action::StopPipeline,
+        Kind::Contract | Kind::Privacy | Kind::Data | Kind::Conflict | Kind::SourceGone => Action::StopTable,
+        Kind::Config | Kind::Auth | Kind::Bug => Action::StopPipeline,
     }
 }
 

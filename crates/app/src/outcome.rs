@@ -13,6 +13,8 @@ pub(crate) enum Outcome {
     Done,
     /// The user must fix something that was printed: exit code 1.
     ToFix,
+    /// It was told to stop before its end; starting again goes on: exit code 4.
+    Unfinished,
     /// Quality or privacy stopped at least one table: exit code 3.
     Held,
 }
@@ -24,6 +26,7 @@ pub(crate) fn finish(done: Result<Outcome>) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::ToFix) => ExitCode::from(1),
         Ok(Outcome::Held) => ExitCode::from(3),
+        Ok(Outcome::Unfinished) => ExitCode::from(4),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(exit_code(error.kind()))
@@ -35,6 +38,14 @@ pub(crate) fn finish(done: Result<Outcome>) -> ExitCode {
 #[allow(clippy::print_stderr)]
 pub(crate) fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload().downcast_ref::<String>().map(String::as_str).unwrap_or_default();
+        // `println!` panics when its reader has gone (`lockgate status | head`) or the disk behind it is full; neither is a defect.
+        if let Some(why) = message.strip_prefix("failed printing to stdout: ") {
+            if !why.starts_with("Broken pipe") {
+                eprintln!("error: standard output cannot be written: {why}");
+            }
+            std::process::exit(i32::from(!why.starts_with("Broken pipe")));
+        }
         let place = panic.location().map(ToString::to_string).unwrap_or_else(|| "an unknown place".into());
         eprintln!(
             "error: Lockgate has a defect at {place}; nothing that was confirmed is lost\n  fix: Start it again, and report this line."

@@ -30,6 +30,10 @@ pub(crate) struct Pipeline {
     /// Leave once everything at or below this is durable; `None` to go on until told to stop.
     pub(crate) until: Option<Position>,
     pub(crate) stop: CancellationToken,
+    /// Tables that are stopped from the start, and why.
+    pub(crate) refused: BTreeMap<TableName, String>,
+    /// Nothing may be confirmed: tables that are left for another run need the source's log.
+    pub(crate) holds_back: bool,
 }
 
 /// How far the run is.
@@ -54,8 +58,10 @@ struct Progress {
 /// How a run ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// Everything was durable, or it was told to stop.
+    /// Everything was durable, or a run without end was told to stop.
     Done,
+    /// It was told to stop before it had caught up.
+    Interrupted,
     /// Some tables are stopped; the others were served.
     TablesStopped(BTreeMap<TableName, String>),
 }
@@ -68,11 +74,15 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(20);
 impl Pipeline {
     /// Runs until told to stop, until caught up, or until an error that another start may mend.
     pub(crate) async fn run(mut self) -> Result<Ended> {
-        let mut progress = Progress::default();
+        let mut progress = Progress { stopped: std::mem::take(&mut self.refused), ..Progress::default() };
         let outcome = self.turn(&mut progress).await;
+        let interrupted = self.until.is_some() && !self.caught_up(&progress);
         self.workers.close().await;
         self.feed.close().await;
         outcome?;
+        if interrupted {
+            return Ok(Ended::Interrupted);
+        }
         if progress.stopped.is_empty() { Ok(Ended::Done) } else { Ok(Ended::TablesStopped(progress.stopped)) }
     }
 
@@ -175,12 +185,22 @@ impl Pipeline {
             return Ok(());
         }
         let gate = self.gate.table(schema)?;
+        check_renamed(progress.gates.get(&schema.table), &gate)?;
         let dropped: Vec<String> = gate.dropped().iter().map(|dropped| dropped.name.clone()).collect();
-        for column in &dropped {
-            tracing::warn!(table = %schema.table, %column, "the column is not stored: no rule of policy.yaml names it");
+        let absent = gate.absent().to_vec();
+        if !dropped.is_empty() {
+            let columns = dropped.join(", ");
+            tracing::warn!(table = %schema.table, columns, "not stored: no rule of policy.yaml names these columns");
         }
-        self.watch.table(&schema.table, |seen| seen.dropped_columns = dropped);
-        self.workers.evolve(gate.schema().clone()).await?;
+        if !absent.is_empty() {
+            let columns = absent.join(", ");
+            tracing::warn!(table = %schema.table, columns, "policy.yaml names columns that the source does not have; they are null from here on");
+        }
+        self.watch.table(&schema.table, |seen| {
+            seen.dropped_columns = dropped;
+            seen.absent_columns = absent;
+        });
+        self.workers.evolve(&gate).await?;
         progress.gates.insert(schema.table.clone(), gate);
         Ok(())
     }
@@ -220,7 +240,7 @@ impl Pipeline {
         }
         if let Some((durable, _)) = progress.round.take_if(|(_, missing)| missing.is_empty()) {
             progress.durable = Some(durable.clone());
-            if progress.stopped.is_empty() {
+            if self.may_confirm(progress) {
                 self.feed.confirm(durable).await;
             }
         }
@@ -231,7 +251,7 @@ impl Pipeline {
     /// that was confirmed beyond every record can only be a lost or recreated one.
     async fn confirm_idle(&mut self, progress: &mut Progress) -> Result<()> {
         let Some(boundary) = &progress.boundary else { return Ok(()) };
-        if !progress.pending.is_empty() || progress.round.is_some() || !progress.stopped.is_empty() {
+        if !progress.pending.is_empty() || progress.round.is_some() || !self.may_confirm(progress) {
             return Ok(());
         }
         let now = self.clock.monotonic();
@@ -263,20 +283,44 @@ impl Pipeline {
         Ok(())
     }
 
+    fn may_confirm(&self, progress: &Progress) -> bool {
+        progress.stopped.is_empty() && !self.holds_back
+    }
+
     fn finished(&self, progress: &Progress) -> bool {
         let settled = progress.pending.is_empty() && progress.round.is_none();
         // In the middle of a transaction nothing can be committed: its end is awaited for a while, then its rows are left to the next run.
         let stopping = progress.leaving_since.is_some_and(|since| {
             settled && progress.boundary.is_some() || self.clock.monotonic().saturating_sub(since) >= LEAVE_WITHIN
         });
-        let caught_up = self.until.as_ref().is_some_and(|until| {
-            let through = progress.durable.as_ref().is_some_and(|durable| durable.through >= *until)
-                || (!progress.stopped.is_empty()
-                    && progress.boundary.as_ref().is_some_and(|boundary| boundary.through >= *until));
-            settled && through && progress.copies.is_empty()
-        });
-        stopping || caught_up
+        stopping || settled && self.caught_up(progress)
     }
+
+    fn caught_up(&self, progress: &Progress) -> bool {
+        self.until.as_ref().is_some_and(|until| {
+            let through = progress.durable.as_ref().is_some_and(|durable| durable.through >= *until)
+                || (!self.may_confirm(progress)
+                    && progress.boundary.as_ref().is_some_and(|boundary| boundary.through >= *until));
+            through && progress.copies.is_empty()
+        })
+    }
+}
+
+/// Columns that left while others came, none of them named in the policy, were probably renamed: to go on would store null over their
+/// values.
+fn check_renamed(before: Option<&TableGate>, now: &TableGate) -> Result<()> {
+    let Some(before) = before else { return Ok(()) };
+    let left: Vec<&str> =
+        now.absent().iter().filter(|column| !before.absent().contains(column)).map(String::as_str).collect();
+    let was = before.dropped();
+    let came: Vec<&str> = now.dropped().iter().filter(|new| !was.contains(new)).map(|new| new.name.as_str()).collect();
+    if left.is_empty() || came.is_empty() {
+        return Ok(());
+    }
+    let what = format!("column {} left and {} came: it looks renamed", left.join(", "), came.join(", "));
+    Err(Error::new(Kind::Contract, what).fix(
+        "Give the new name its rule in policy.yaml in place of the old one, and take both folders of the table out of the lake, so that it is copied anew.",
+    ))
 }
 
 impl Progress {

@@ -33,7 +33,9 @@ impl VaultFile {
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
                  CREATE TABLE IF NOT EXISTS code (
                      domain TEXT NOT NULL, value_index BLOB NOT NULL, code BLOB NOT NULL UNIQUE,
-                     PRIMARY KEY (domain, value_index)) WITHOUT ROWID;",
+                     PRIMARY KEY (domain, value_index)) WITHOUT ROWID;
+                 CREATE TABLE IF NOT EXISTS vault (id TEXT NOT NULL);
+                 INSERT INTO vault SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT * FROM vault);",
             )
             .map_err(|error| unavailable(&path).source(error))?;
         Ok(Self(Mutex::new(connection)))
@@ -41,6 +43,11 @@ impl VaultFile {
 }
 
 impl Vault for VaultFile {
+    fn id(&self) -> Result<String> {
+        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.query_row("SELECT id FROM vault", [], |row| row.get(0)).map_err(broken)
+    }
+
     fn codes(&self, domain: &str, index: &[[u8; 32]]) -> Result<Vec<[u8; 16]>> {
         let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = connection.transaction().map_err(broken)?;

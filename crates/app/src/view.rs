@@ -54,7 +54,8 @@ pub(crate) async fn show(
             () = done.cancelled() => true,
             () = tokio::time::sleep(TICK) => false,
         };
-        let seen = watch.seen(clock.now());
+        let mut seen = watch.seen(clock.now());
+        seen.ended = last;
         rate.update(&seen);
         if (last || tick % SAVE_EVERY == 0)
             && let Err(error) = seen.save(&state_dir)

@@ -26,6 +26,9 @@ pub(crate) struct TableSeen {
     pub(crate) version: Option<u64>,
     /// Columns that are not stored because no rule names them.
     pub(crate) dropped_columns: Vec<String>,
+    /// Columns that the policy stores and the source does not have.
+    #[serde(default)]
+    pub(crate) absent_columns: Vec<String>,
     /// Seconds between the source's commit and ours, for the newest change of the last commit.
     pub(crate) lag_seconds: Option<f64>,
     /// Why the table is stopped.
@@ -49,8 +52,11 @@ pub(crate) struct Seen {
     pub(crate) retention_left_bytes: Option<u64>,
     /// Why nothing is being read.
     pub(crate) idle: Option<String>,
-    /// The last error that made the run start over.
+    /// The last error that made the run start over or end.
     pub(crate) last_error: Option<String>,
+    /// The run has ended.
+    #[serde(default)]
+    pub(crate) ended: bool,
 }
 
 /// The shared counters.
@@ -87,6 +93,8 @@ impl Watch {
 }
 
 const STATUS_FILE: &str = "status.json";
+/// Microseconds after which a run that wrote nothing is taken for dead.
+const SILENT_AFTER: Timestamp = 15_000_000;
 
 impl Seen {
     /// Writes the status file, whole or not at all.
@@ -101,6 +109,11 @@ impl Seen {
         std::fs::create_dir_all(state_dir).map_err(failed)?;
         std::fs::write(&temporary, text).map_err(failed)?;
         std::fs::rename(&temporary, state_dir.join(STATUS_FILE)).map_err(failed)
+    }
+
+    /// Whether a run wrote this that is still going on: it writes every other second.
+    pub(crate) fn is_alive(&self, now: Timestamp) -> bool {
+        !self.ended && now - self.at < SILENT_AFTER
     }
 
     /// Reads the status file of the last run; `None` when there was none.

@@ -1,9 +1,10 @@
 //! One lake table's writer in a task of its own, fed in order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Position, Result, TableCheckpoint, TableName, Timestamp};
-use gate::{ClearedBatch, ClearedSchema};
+use gate::{ClearedBatch, ClearedSchema, TableStamp};
 use lake::{Commit, Layer, Outcome, TableWriter};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -11,8 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 pub(crate) enum Command {
     /// Rows to stage. The permit is the memory that they hold; it is given back when the last layer has staged them.
     Write(Arc<ClearedBatch>, Arc<OwnedSemaphorePermit>),
-    /// Another structure from here on.
-    Evolve(Arc<ClearedSchema>),
+    /// Another structure from here on, and the rules of its columns.
+    Evolve(Arc<ClearedSchema>, BTreeMap<String, String>),
     /// Every row is gone from here on.
     Truncate(Truncation),
     /// A first copy begins or goes on.
@@ -54,7 +55,7 @@ pub(crate) struct Worker {
     pub(crate) table: TableName,
     pub(crate) layer: Layer,
     pub(crate) writer: TableWriter,
-    pub(crate) stamp: serde_json::Value,
+    pub(crate) stamp: TableStamp,
     pub(crate) reports: mpsc::UnboundedSender<Report>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -98,7 +99,17 @@ impl Worker {
                 drop(permit);
                 Ok(None)
             }
-            Command::Evolve(schema) => self.writer.evolve(&schema).await.map(|()| None),
+            Command::Evolve(schema, rules) => {
+                self.writer.evolve(&schema).await?;
+                // The rule of a column that is stored stays, whatever an older structure of the table is cleared by.
+                for (column, rule) in rules {
+                    let known = self.stamp.rules.entry(column).or_insert_with(|| rule.clone());
+                    if known == "drop" {
+                        *known = rule;
+                    }
+                }
+                Ok(None)
+            }
             Command::Truncate(at) => {
                 self.writer.truncate(&at.position, at.txid, at.ordinal, at.committed_at).await?;
                 Ok(None)
@@ -148,9 +159,11 @@ impl Worker {
         stream: bool,
         copy: bool,
     ) -> Result<(Option<u64>, u64, Option<Timestamp>)> {
+        let stamp = serde_json::to_value(&self.stamp)
+            .map_err(|error| Error::new(Kind::Bug, "the policy's stamp is not JSON").source(error))?;
         let mut pause = std::time::Duration::from_millis(100);
         for _ in 1..COMMIT_TRIES {
-            let request = Commit { checkpoint: checkpoint.clone(), stream, copy, stamp: self.stamp.clone() };
+            let request = Commit { checkpoint: checkpoint.clone(), stream, copy, stamp: stamp.clone() };
             match self.writer.commit(request).await? {
                 Outcome::Done(done) => return Ok((Some(done.version), done.rows, done.newest)),
                 Outcome::Nothing => return Ok((None, 0, None)),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Result, TableName};
-use gate::{ClearedBatch, ClearedSchema, PolicyStamp};
+use gate::{ClearedBatch, PolicyStamp, TableGate, TableStamp};
 use lake::{Lake, Layer, TableWriter, WriterOptions};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -26,22 +26,30 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Refuses to mix tokens of two keys in one table.
-    fn continues(&self, writer: &TableWriter) -> Result<()> {
+    /// The stamp of the commits that follow. Refuses to mix rows of two keys, two vaults or two rules in one table.
+    fn stamp(&self, gate: &TableGate, writer: &TableWriter) -> Result<TableStamp> {
+        let stamp = TableStamp { policy: self.stamp.clone(), rules: gate.rules().clone() };
         if writer.stamp().is_null() {
-            return Ok(());
+            return Ok(stamp);
         }
-        let stored: PolicyStamp = serde_json::from_value(writer.stamp().clone()).map_err(|_| {
+        let stored: TableStamp = serde_json::from_value(writer.stamp().clone()).map_err(|_| {
             Error::new(Kind::Conflict, "the policy stamp in the table cannot be read")
                 .fix("Restore the table to a version that Lockgate wrote.")
         })?;
-        self.stamp.continues(&stored)
+        let stamp = stamp.after(&stored)?;
+        for column in
+            stamp.rules.iter().filter(|(name, rule)| *rule != "drop" && is_new(name, &stored)).map(|rule| rule.0)
+        {
+            let table = &gate.schema().table;
+            tracing::warn!(%table, %column, "the column is stored from here on; rows from before have null until they change");
+        }
+        Ok(stamp)
     }
+}
 
-    fn stamp_json(&self) -> Result<serde_json::Value> {
-        serde_json::to_value(&self.stamp)
-            .map_err(|error| Error::new(Kind::Bug, "the policy's stamp is not JSON").source(error))
-    }
+/// Whether a column was not stored so far. A table without rules in its stamp is of an older release, which did not write them.
+fn is_new(column: &str, stored: &TableStamp) -> bool {
+    !stored.rules.is_empty() && stored.rules.get(column).is_none_or(|rule| rule == "drop")
 }
 
 /// The workers of a run.
@@ -77,20 +85,21 @@ impl Workers {
     pub(crate) const LAYERS: usize = 2;
 
     /// Gives a table its structure: makes or opens its lake tables the first time, evolves them later.
-    pub(crate) async fn evolve(&mut self, schema: Arc<ClearedSchema>) -> Result<()> {
+    pub(crate) async fn evolve(&mut self, gate: &TableGate) -> Result<()> {
+        let schema = gate.schema().clone();
         if self.queues.contains_key(&schema.table) {
-            return self.tell(&schema.table, || Command::Evolve(schema.clone())).await;
+            return self.tell(&schema.table, || Command::Evolve(schema.clone(), gate.rules().clone())).await;
         }
         let mut queues = Vec::with_capacity(Self::LAYERS);
         for layer in [Layer::Changes, Layer::Current] {
             let writer = self.shared.lake.writer(&schema, layer, self.shared.options.clone()).await?;
-            self.shared.continues(&writer)?;
+            let stamp = self.shared.stamp(gate, &writer)?;
             let (queue, commands) = mpsc::channel(COMMANDS_AHEAD);
             let worker = Worker {
                 table: schema.table.clone(),
                 layer,
                 writer,
-                stamp: self.shared.stamp_json()?,
+                stamp,
                 reports: self.reports_in.clone(),
                 clock: self.shared.clock.clone(),
             };

@@ -1,5 +1,6 @@
 //! `lockgate check`: everything that is wrong, at once.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -61,7 +62,7 @@ async fn connected_problems(project: &Project) -> Vec<Problem> {
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     if !schemas.is_empty() {
-        match assemble::compile(project, &schemas, &clock) {
+        match assemble::compile(project, &BTreeSet::new(), &schemas, &clock) {
             Ok(gate) => problems.extend(gate.notes().iter().cloned()),
             Err(found) => problems.extend(found),
         }

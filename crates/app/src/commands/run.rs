@@ -1,43 +1,66 @@
 //! `lockgate run`: every source's pipeline, started again after what another start may mend.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use capture::postgres;
+use capture::postgres::{self, Tables};
 use change::{Clock, Error, Kind, Result, TableName, TableSchema};
+use gate::Policy;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::assemble::{self, Parts};
+use crate::assemble::{self, Cast, Parts};
 use crate::cli::Run;
 use crate::clock::SystemClock;
 use crate::error_policy::{Action, table_action};
 use crate::outcome::{Outcome, lost_task, print_problems, refused};
 use crate::pipeline::Ended;
-use crate::project::Project;
+use crate::project::{POLICY_FILE, Project};
 use crate::view::{self, Style};
+use crate::watch::{Seen, Watch};
 
 pub(crate) async fn run(dir: &Path, options: &Run) -> Result<Outcome> {
     let project = match Project::read(dir) {
         Ok(project) => project,
         Err(problems) => return refused(&problems),
     };
+    let state_dir = project.state_dir();
+    let ended = run_project(project, options).await;
+    if let Err(error) = &ended {
+        // So that `lockgate status` can say why nothing runs.
+        let mut seen = Seen::load(&state_dir).unwrap_or_default();
+        (seen.ended, seen.last_error, seen.at) = (true, Some(error.to_string()), SystemClock::new().now());
+        if let Err(unsaved) = seen.save(&state_dir) {
+            tracing::warn!(error = %unsaved, "the status file was not written");
+        }
+    }
+    ended
+}
+
+async fn run_project(project: Project, options: &Run) -> Result<Outcome> {
     let offline = assemble::offline_problems(&project);
     if print_problems(&offline) {
         return Ok(Outcome::ToFix);
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let tables = describe(&project, &options.tables).await?;
-    let schemas: Vec<Arc<TableSchema>> = tables.values().flatten().cloned().collect();
-    let gate = match assemble::compile(&project, &schemas, &clock) {
+    let policy = match Policy::parse(&project.policy_text, POLICY_FILE) {
+        Ok(policy) => policy,
+        Err(problems) => return refused(&problems),
+    };
+    let company = cast(&project, &policy, &options.tables).await?;
+    if company.sources.values().all(|cast| cast.followed.is_empty()) {
+        return nothing_to_do(&company);
+    }
+    let gate = match assemble::compile(&project, &company.left_out, &company.schemas, &clock) {
         Ok(gate) => gate,
         Err(problems) => return refused(&problems),
     };
     print_problems(gate.notes());
     let lake = assemble::lake(&project).await?;
     let parts = Arc::new(Parts { lake, gate: Arc::new(gate), clock, watch: Arc::default(), project });
+    company.show(&parts.watch);
     let style = Style::fitting(options.json);
     let (stop, seen_all) = (stop_on_signals()?, CancellationToken::new());
     let view = tokio::spawn(view::show(
@@ -47,61 +70,155 @@ pub(crate) async fn run(dir: &Path, options: &Run) -> Result<Outcome> {
         parts.clock.clone(),
         seen_all.clone(),
     ));
-    let outcome = run_sources(&parts, &tables, options.once, &stop).await;
+    let outcome = run_sources(&parts, company, options.once, &stop).await;
     seen_all.cancel();
     view.await.map_err(lost_task)?;
-    let held = outcome?;
+    let ending = outcome?;
     if style != Style::Json {
-        say_what_next(&parts, &held, options.once);
+        say_what_next(&parts, &ending, options.once);
     }
-    Ok(if held.is_empty() { Outcome::Done } else { Outcome::Held })
+    Ok(match ending {
+        Ending { held, .. } if !held.is_empty() => Outcome::Held,
+        Ending { interrupted: true, .. } => Outcome::Unfinished,
+        _ => Outcome::Done,
+    })
 }
 
-/// The tables of every source, as they are now and as the command line narrows them.
-async fn describe(project: &Project, only: &[String]) -> Result<BTreeMap<String, Vec<Arc<TableSchema>>>> {
-    let mut found = BTreeMap::new();
+/// Who takes part in a run.
+#[derive(Default)]
+struct Company {
+    sources: BTreeMap<String, Cast>,
+    /// The tables that take part, as they are now.
+    schemas: Vec<Arc<TableSchema>>,
+    /// Tables with rules that do not take part.
+    left_out: BTreeSet<TableName>,
+    /// Tables with rules that the sources do not have.
+    missing: BTreeMap<TableName, String>,
+}
+
+impl Company {
+    fn stopped(&self) -> impl Iterator<Item = (&TableName, &String)> {
+        self.sources.values().flat_map(|cast| &cast.refused).chain(&self.missing)
+    }
+
+    fn show(&self, watch: &Watch) {
+        for (table, why) in self.stopped() {
+            tracing::error!(%table, why, "the table is stopped from the start");
+            watch.table(table, |seen| seen.stopped = Some(why.clone()));
+        }
+    }
+}
+
+/// Looks at the sources and decides for each table with rules whether it takes part. One that cannot be followed does not hold up the
+/// others.
+async fn cast(project: &Project, policy: &Policy, only: &[String]) -> Result<Company> {
+    let mut company = Company::default();
+    let mut chosen = 0;
     for (name, entry) in &project.file.sources {
         let config = assemble::postgres_config(project, name, entry)?;
-        let mut schemas = postgres::tables(&config).await.map_err(|error| error.context(name))?;
-        schemas.retain(|schema| {
-            only.is_empty()
-                || only.iter().any(|table| *table == format!("{}.{}", schema.table.schema, schema.table.table))
-        });
-        found.insert(name.clone(), schemas);
+        let Tables { followable, refused } = postgres::tables(&config).await.map_err(|error| error.context(name))?;
+        let mut cast = Cast::default();
+        for table in policy.tables().filter(|table| table.source == *name) {
+            let short = format!("{}.{}", table.schema, table.table);
+            if !only.is_empty() && !only.contains(&short) {
+                cast.holds_back = true;
+                company.left_out.insert(table.clone());
+                continue;
+            }
+            chosen += 1;
+            match judge(table, policy, &followable, &refused) {
+                Verdict::Follow(schema) => {
+                    cast.followed.push(table.clone());
+                    company.schemas.push(schema);
+                    continue;
+                }
+                Verdict::Refuse(why) => drop(cast.refused.insert(table.clone(), why)),
+                Verdict::Missing(why) => drop(company.missing.insert(table.clone(), why)),
+            }
+            company.left_out.insert(table.clone());
+        }
+        for schema in followable.iter().filter(|schema| policy.tables().all(|table| *table != schema.table)) {
+            tracing::info!(table = %schema.table, "not captured: policy.yaml has no rules for it");
+        }
+        company.sources.insert(name.clone(), cast);
     }
-    if !only.is_empty() && found.values().all(Vec::is_empty) {
-        return Err(Error::new(Kind::Config, "no source has a table that --table names")
+    if chosen == 0 && !only.is_empty() {
+        return Err(Error::new(Kind::Config, "no source has a table with rules that --table names")
             .fix("Write it as schema.table: public.claims."));
     }
-    Ok(found)
+    Ok(company)
 }
 
-async fn run_sources(
-    parts: &Arc<Parts>,
-    tables: &BTreeMap<String, Vec<Arc<TableSchema>>>,
-    once: bool,
-    stop: &CancellationToken,
-) -> Result<BTreeMap<TableName, String>> {
-    let mut running = JoinSet::new();
-    for (name, schemas) in tables {
-        let captured: Vec<TableName> =
-            schemas.iter().map(|schema| schema.table.clone()).filter(|table| parts.gate.captures(table)).collect();
-        running.spawn(supervise(parts.clone(), name.clone(), captured, once, stop.clone()));
+enum Verdict {
+    Follow(Arc<TableSchema>),
+    /// It is there and cannot be followed: its changes must not be forgotten.
+    Refuse(String),
+    /// There is nothing that could change.
+    Missing(String),
+}
+
+fn judge(
+    table: &TableName,
+    policy: &Policy,
+    followable: &[Arc<TableSchema>],
+    refused: &[(TableName, Error)],
+) -> Verdict {
+    if let Some((_, why)) = refused.iter().find(|(name, _)| name == table) {
+        return Verdict::Refuse(why.to_string());
     }
-    let mut held = BTreeMap::new();
+    let Some(schema) = followable.iter().find(|schema| schema.table == *table) else {
+        return Verdict::Missing(
+            "the source has no such table, or `tables` in lockgate.yaml does not name it\n  fix: Correct the name, or take its rules out of policy.yaml. What the lake holds of it stays.".into(),
+        );
+    };
+    match policy.table_problems(schema).as_slice() {
+        [] => Verdict::Follow(schema.clone()),
+        problems => Verdict::Refuse(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+    }
+}
+
+#[allow(clippy::print_stderr)]
+fn nothing_to_do(company: &Company) -> Result<Outcome> {
+    for (table, why) in company.stopped() {
+        eprintln!("{table} cannot be followed: {why}");
+    }
+    Err(Error::new(Kind::Config, "no table can be followed").fix(
+        "Mend what is said above, or let `lockgate init` propose rules; `lockgate check --connect` says the rest.",
+    ))
+}
+
+/// How all sources together ended.
+#[derive(Default)]
+struct Ending {
+    held: BTreeMap<TableName, String>,
+    interrupted: bool,
+}
+
+async fn run_sources(parts: &Arc<Parts>, company: Company, once: bool, stop: &CancellationToken) -> Result<Ending> {
+    let mut running = JoinSet::new();
+    let mut ending = Ending { held: company.missing, interrupted: false };
+    for (name, cast) in company.sources {
+        if cast.followed.is_empty() {
+            ending.held.extend(cast.refused);
+            continue;
+        }
+        running.spawn(supervise(parts.clone(), name, cast, once, stop.clone()));
+    }
     let mut failed = None;
     while let Some(ended) = running.join_next().await {
         match ended.map_err(lost_task)? {
             Ok(Ended::Done) => {}
-            Ok(Ended::TablesStopped(tables)) => held.extend(tables),
+            Ok(Ended::Interrupted) => ending.interrupted = true,
+            Ok(Ended::TablesStopped(tables)) => ending.held.extend(tables),
             // One source's failure ends the others at their next boundary, so that nothing half-done is left.
             Err(error) => {
+                parts.watch.all(|seen| seen.last_error = Some(error.to_string()));
                 stop.cancel();
                 failed.get_or_insert(error);
             }
         }
     }
-    failed.map_or(Ok(held), Err)
+    failed.map_or(Ok(ending), Err)
 }
 
 /// Pauses between starts grow from the first to the second.
@@ -110,21 +227,11 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 const TRIES_ONCE: u32 = 5;
 
 /// Starts a source's pipeline, again and again while that may help: it always goes on from the last durable boundary.
-async fn supervise(
-    parts: Arc<Parts>,
-    name: String,
-    tables: Vec<TableName>,
-    once: bool,
-    stop: CancellationToken,
-) -> Result<Ended> {
-    if tables.is_empty() {
-        return Err(Error::new(Kind::Config, format!("source {name}: no table has rules in policy.yaml"))
-            .fix("Add rules; `lockgate init` proposes them."));
-    }
+async fn supervise(parts: Arc<Parts>, name: String, cast: Cast, once: bool, stop: CancellationToken) -> Result<Ended> {
     let (mut pause, mut tries) = (PAUSES.0, 0);
     loop {
         let commits = parts.watch.seen(0).commits;
-        let ended = match assemble::pipeline(&parts, &name, &tables, once, stop.clone()).await {
+        let ended = match assemble::pipeline(&parts, &name, &cast, once, stop.clone()).await {
             Ok(pipeline) => pipeline.run().await,
             Err(error) => Err(error),
         };
@@ -171,15 +278,47 @@ fn stop_on_signals() -> Result<CancellationToken> {
 }
 
 #[allow(clippy::print_stderr)]
-fn say_what_next(parts: &Parts, held: &BTreeMap<TableName, String>, once: bool) {
-    for (table, why) in held {
+fn say_what_next(parts: &Parts, ending: &Ending, once: bool) {
+    for (table, why) in &ending.held {
         eprintln!("{table} is stopped: {why}");
     }
     let seen = parts.watch.seen(0);
     let durable: u64 = seen.tables.values().map(|table| table.rows_durable).sum();
-    let done = if once { "caught up" } else { "stopped at a boundary" };
+    let done = match (ending.interrupted, once) {
+        (true, _) => "interrupted before it had caught up; the next run goes on from here",
+        (false, true) => "caught up",
+        (false, false) => "stopped at a boundary",
+    };
     eprintln!("{done}: {durable} rows in {} commits are durable in {}", seen.commits, parts.project.lake_url());
-    if let Some(table) = parts.gate.policy().tables().next() {
-        eprintln!("next: lockgate query \"SELECT count(*) FROM {table}\"");
+    if ending.interrupted {
+        eprintln!("next: lockgate run");
+    } else if let Some(table) = parts.gate.policy().tables().find(|table| parts.gate.captures(table)) {
+        eprintln!("next: lockgate query {}", shell_quoted(&format!("SELECT count(*) FROM {}", sql_name(table))));
+    }
+}
+
+/// A table's name as `lockgate query` reads it: parts that are not lower-case letters, digits and `_` in double quotes.
+fn sql_name(table: &TableName) -> String {
+    let part = |name: &str| match name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+        true => name.to_owned(),
+        false => format!("\"{}\"", name.replace('"', "\"\"")),
+    };
+    [&table.source, &table.schema, &table.table].map(|name| part(name)).join(".")
+}
+
+fn shell_quoted(text: &str) -> String {
+    if text.contains('"') { format!("'{}'", text.replace('\'', "'\\''")) } else { format!("\"{text}\"") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_command_can_be_pasted_whatever_the_names() {
+        assert_eq!(sql_name(&TableName::new("db", "public", "claims")), "db.public.claims");
+        let mixed = sql_name(&TableName::new("db", "public", "Member Contact"));
+        assert_eq!(mixed, "db.public.\"Member Contact\"");
+        assert_eq!(shell_quoted(&mixed), "'db.public.\"Member Contact\"'");
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use capture::postgres;
-use change::{Clock, Result, TableName};
+use change::{Clock, Error, Kind, Result, TableName};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use indicatif::{HumanBytes, HumanCount};
 use lake::{Lake, Layer, TableStatus};
@@ -19,7 +19,7 @@ use crate::project::Project;
 use crate::watch::Seen;
 
 /// One table, as `--json` prints it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Line {
     table: String,
     rows: u64,
@@ -33,6 +33,9 @@ struct Line {
     chunks_done: u64,
     chunks: u64,
     dropped_columns: Vec<String>,
+    absent_columns: Vec<String>,
+    /// Values that a transform could not read and replaced by null since the start of the run, by column.
+    invalid: BTreeMap<String, u64>,
     stopped: Option<String>,
 }
 
@@ -51,6 +54,10 @@ struct Report {
     lake: String,
     sources: Vec<SourceLine>,
     tables: Vec<Line>,
+    /// Whether a run is going on.
+    running: bool,
+    /// Seconds since the last run said something; null before the first.
+    run_seconds_ago: Option<f64>,
     last_error: Option<String>,
 }
 
@@ -65,6 +72,9 @@ pub(crate) async fn run(dir: &Path, options: &Status) -> Result<Outcome> {
     } else {
         print_tables(&report);
     }
+    if report.sources.iter().any(|source| source.error.is_some()) {
+        return Ok(Outcome::ToFix);
+    }
     let held = report.tables.iter().any(|line| line.stopped.is_some());
     Ok(if held { Outcome::Held } else { Outcome::Done })
 }
@@ -72,11 +82,19 @@ pub(crate) async fn run(dir: &Path, options: &Status) -> Result<Outcome> {
 async fn report(project: &Project) -> Result<Report> {
     let lake = assemble::lake(project).await?;
     let seen = Seen::load(&project.state_dir());
-    let clock = SystemClock::new();
+    let now = SystemClock::new().now();
+    let (tables, unread) = lines(&lake, seen.as_ref(), now).await?;
     let mut sources = Vec::new();
     for (name, entry) in &project.file.sources {
         let lag = match assemble::postgres_config(project, name, entry) {
-            Ok(config) => postgres::lag(&config).await,
+            Ok(config) => postgres::lag(&config).await.and_then(|lag| match lag {
+                Some(lag) => Ok(lag),
+                None if tables.iter().all(|line| !line.table.starts_with(&format!("{name}."))) => {
+                    Ok(Default::default())
+                }
+                None => Err(Error::new(Kind::SourceGone, format!("the replication slot {} is missing", config.slot))
+                    .fix("`lockgate run` says what to do: without the slot, changes may have been lost.")),
+            }),
             Err(error) => Err(error),
         };
         sources.push(SourceLine {
@@ -90,16 +108,30 @@ async fn report(project: &Project) -> Result<Report> {
     Ok(Report {
         lake: project.lake_url(),
         sources,
-        tables: lines(&lake, seen.as_ref(), clock.now()).await?,
+        tables: unread.into_iter().chain(tables).collect(),
+        running: seen.as_ref().is_some_and(|seen| seen.is_alive(now)),
+        run_seconds_ago: seen.as_ref().map(|seen| (now - seen.at) as f64 / 1e6),
         last_error: seen.and_then(|seen| seen.last_error),
     })
 }
 
-async fn lines(lake: &Arc<Lake>, seen: Option<&Seen>, now: change::Timestamp) -> Result<Vec<Line>> {
+/// The tables of the lake, and those that are stopped without being there or cannot be read.
+async fn lines(lake: &Arc<Lake>, seen: Option<&Seen>, now: change::Timestamp) -> Result<(Vec<Line>, Vec<Line>)> {
+    let mut unread: BTreeMap<String, Line> = BTreeMap::new();
+    let mut stopped = |table: String, why: String| {
+        unread.insert(table.clone(), Line { table, stopped: Some(why), ..Line::default() });
+    };
+    for (table, last) in seen.into_iter().flat_map(|seen| &seen.tables) {
+        if let Some(why) = &last.stopped {
+            stopped(table.clone(), why.clone());
+        }
+    }
     let mut found: BTreeMap<TableName, BTreeMap<Layer, TableStatus>> = BTreeMap::new();
     for table in lake.tables().await? {
-        let status = lake.status(&table.name, table.layer).await?;
-        found.entry(table.name).or_default().insert(table.layer, status);
+        match lake.status(&table.name, table.layer).await {
+            Ok(status) => drop(found.entry(table.name).or_default().insert(table.layer, status)),
+            Err(error) => stopped(table.name.to_string(), error.to_string()),
+        }
     }
     let line = |(name, mut layers): (TableName, BTreeMap<Layer, TableStatus>)| {
         let changes_version = layers.get(&Layer::Changes).map(|status| status.version);
@@ -118,11 +150,15 @@ async fn lines(lake: &Arc<Lake>, seen: Option<&Seen>, now: change::Timestamp) ->
             chunks_done: copy.map_or(0, |copy| copy.done.len()),
             chunks: copy.map_or(0, |copy| u64::from(copy.chunks)),
             dropped_columns: last.map(|last| last.dropped_columns.clone()).unwrap_or_default(),
+            absent_columns: last.map(|last| last.absent_columns.clone()).unwrap_or_default(),
+            invalid: last.map(|last| last.invalid.clone()).unwrap_or_default(),
             stopped: last.and_then(|last| last.stopped.clone()),
             table,
         })
     };
-    Ok(found.into_iter().filter_map(line).collect())
+    let tables: Vec<Line> = found.into_iter().filter_map(line).collect();
+    unread.retain(|table, _| tables.iter().all(|line| line.table != *table));
+    Ok((tables, unread.into_values().collect()))
 }
 
 #[allow(clippy::print_stdout)]
@@ -133,9 +169,22 @@ fn print_json(report: &Report) -> Result<()> {
     Ok(())
 }
 
+fn ago(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.0} s ago"),
+        s if s < 7200.0 => format!("{:.0} min ago", s / 60.0),
+        s => format!("{:.0} h ago", s / 3600.0),
+    }
+}
+
 #[allow(clippy::print_stdout)]
 fn print_tables(report: &Report) {
     println!("lake: {}", report.lake);
+    match (report.running, report.run_seconds_ago) {
+        (true, _) => println!("run: going on"),
+        (false, Some(seconds)) => println!("run: none since {}", ago(seconds)),
+        (false, None) => println!("run: none yet; start it: lockgate run"),
+    }
     for source in &report.sources {
         match (&source.error, source.lag_bytes, source.retained_bytes) {
             (Some(error), ..) => println!("source {}: not reached: {error}", source.source),
@@ -162,10 +211,11 @@ fn print_tables(report: &Report) {
         let state = match (&line.stopped, line.copied) {
             (Some(_), _) => "STOPPED".to_owned(),
             (None, false) => format!("copying {}/{}", line.chunks_done, line.chunks),
-            (None, true) => "following".to_owned(),
+            (None, true) if report.running => "following".to_owned(),
+            (None, true) => "not running".to_owned(),
         };
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-        let committed = line.committed_seconds_ago.map(|seconds| format!("{seconds:.0} s ago")).unwrap_or_default();
+        let committed = line.committed_seconds_ago.map(ago).unwrap_or_default();
         table.add_row([
             Cell::new(&line.table),
             right(HumanCount(line.rows).to_string()),
@@ -180,6 +230,13 @@ fn print_tables(report: &Report) {
     for line in &report.tables {
         if let Some(why) = &line.stopped {
             println!("{} is stopped: {why}", line.table);
+        }
+        if !line.absent_columns.is_empty() {
+            let columns = line.absent_columns.join(", ");
+            println!("{}: null from now on, because the source does not have them any more: {columns}", line.table);
+        }
+        for (column, count) in &line.invalid {
+            println!("{}.{column}: {count} values that its transform could not read became null", line.table);
         }
         if !line.dropped_columns.is_empty() {
             println!("{}: not stored, because no rule names them: {}", line.table, line.dropped_columns.join(", "));

@@ -15,17 +15,22 @@ async fn foreign_readers_see_what_we_see() {
         println!("skipped: no foreign readers are installed; `scripts/setup.sh test` installs them");
         return;
     };
-    let setup = "CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(10,2)); CREATE TABLE cut (id int PRIMARY KEY);
-        INSERT INTO t SELECT i, 'v' || i, i FROM generate_series(1, 3000) i; INSERT INTO cut SELECT generate_series(1, 100);";
-    let policy = "  db.public.t: { id: keep, v: keep, n: keep, more: keep }\n  db.public.cut: { id: keep }\n";
-    let project =
-        Project::new("readers", setup, &["public.t", "public.cut"], &policy.replace(", more: keep", "")).await;
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(10,2), local timestamp); CREATE TABLE cut (id int PRIMARY KEY);
+        INSERT INTO t SELECT i, 'v' || i, i, '2026-01-02 03:04:05.6' FROM generate_series(1, 3000) i; INSERT INTO cut SELECT generate_series(1, 100);";
+    let policy = "  db.public.t: { id: keep, v: keep, n: keep, local: keep, more: keep }\n  db.public.cut: { id: keep, local: keep }\n";
+    let project = Project::new(
+        "readers",
+        setup,
+        &["public.t", "public.cut"],
+        &policy.replace(", more: keep", "").replace("cut: { id: keep, local: keep }", "cut: { id: keep }"),
+    )
+    .await;
     project.lockgate_ok(&["run", "--once"]);
     project
         .database
         .batch_execute(
             "UPDATE t SET n = n + 1 WHERE id % 3 = 0; DELETE FROM t WHERE id % 10 = 0; ALTER TABLE t ADD COLUMN more date;
-             UPDATE t SET more = '2026-02-03' WHERE id < 50; TRUNCATE cut; INSERT INTO cut VALUES (7);",
+             UPDATE t SET more = '2026-02-03' WHERE id < 50; TRUNCATE cut; ALTER TABLE cut ADD COLUMN local timestamp; INSERT INTO cut VALUES (7, '2026-01-01');",
         )
         .await
         .unwrap();

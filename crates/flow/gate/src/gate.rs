@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use change::{Clock, Error, Identity, Kind, Problem, Result, Severity, TableName, TableSchema};
@@ -22,6 +23,7 @@ pub(crate) struct Means {
 /// A policy that fits its tables: makes the [`TableGate`] of each, and again at every change of a table's structure.
 pub struct Gate {
     policy: Arc<Policy>,
+    left_out: BTreeSet<TableName>,
     means: Means,
     stamp: PolicyStamp,
     notes: Vec<Problem>,
@@ -38,10 +40,22 @@ impl Policy {
         vault: Option<Arc<dyn Vault>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Gate, Vec<Problem>> {
+        self.compile_without(&BTreeSet::new(), tables, keys, vault, clock)
+    }
+
+    /// As [`Policy::compile`], for the policy's other tables than `left_out`, which the gate then does not capture.
+    pub fn compile_without(
+        &self,
+        left_out: &BTreeSet<TableName>,
+        tables: &[Arc<TableSchema>],
+        keys: Option<KeyRing>,
+        vault: Option<Arc<dyn Vault>>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Gate, Vec<Problem>> {
         let means = Means { keys, vault, clock };
         let mut report = Report::new(&self.file);
         self.check_means(&means, &mut report);
-        for (name, rules) in &self.tables {
+        for (name, rules) in self.tables.iter().filter(|(name, _)| !left_out.contains(*name)) {
             match tables.iter().find(|schema| schema.table == *name) {
                 Some(schema) => check_table(schema, rules, &mut report),
                 None => {
@@ -68,7 +82,17 @@ impl Policy {
         if report.has_errors() {
             return Err(report.problems);
         }
-        Ok(Gate { policy: Arc::new(self.clone()), means, stamp, notes: report.problems })
+        Ok(Gate { policy: Arc::new(self.clone()), left_out: left_out.clone(), means, stamp, notes: report.problems })
+    }
+
+    /// What is wrong between the rules of one table and its structure. A table without rules has nothing wrong.
+    pub fn table_problems(&self, schema: &TableSchema) -> Vec<Problem> {
+        let mut report = Report::new(&self.file);
+        if let Some(rules) = self.tables.get(&schema.table) {
+            check_table(schema, rules, &mut report);
+        }
+        report.problems.retain(|problem| problem.severity == Severity::Error);
+        report.problems
     }
 
     fn check_means(&self, means: &Means, report: &mut Report) {
@@ -97,6 +121,10 @@ impl Policy {
             stamp.key_epoch = Some(keys.current_epoch());
             stamp.key_fingerprint = Some(keys.fingerprint()?);
         }
+        let vaulted = self.rules().any(|(_, rule)| matches!(rule.transform, Transform::VaultCode { .. }));
+        if let (true, Some(vault)) = (vaulted, &means.vault) {
+            stamp.vault = Some(vault.id()?);
+        }
         Ok(stamp)
     }
 
@@ -106,6 +134,7 @@ impl Policy {
             policy_hash: self.hash(),
             key_epoch: None,
             key_fingerprint: None,
+            vault: None,
             zip3_table: ZIP3_VINTAGE.into(),
         }
     }
@@ -163,9 +192,9 @@ impl Gate {
         &self.policy
     }
 
-    /// Whether the policy has rules for the table. A table without rules is not captured.
+    /// Whether the policy has rules for the table, and it was not left out. Other tables are not captured.
     pub fn captures(&self, table: &TableName) -> bool {
-        self.policy.tables.contains_key(table)
+        self.policy.tables.contains_key(table) && !self.left_out.contains(table)
     }
 
     /// The gate of one table with this structure; to be asked again at every change of structure.

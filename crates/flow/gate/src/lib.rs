@@ -36,7 +36,7 @@ pub use keys::KeyRing;
 pub use policy::Policy;
 pub use profile::Profile;
 pub use propose::{Candidate, Proposal, Shape, propose};
-pub use stamp::PolicyStamp;
+pub use stamp::{PolicyStamp, TableStamp};
 pub use table::{Cleared, DroppedColumn, TableGate};
 pub use transform::{DateUnit, Edges, Transform};
 pub use vault::Vault;

@@ -1,14 +1,16 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use change::{ChangeBatch, Clock, Error, Identity, Kind, Result, TableSchema, Unsent};
 
 use crate::calendar::Date;
+use crate::canonical::Form;
 use crate::gate::Means;
 use crate::invalid::InvalidWatch;
 use crate::kernel::Kernel;
 use crate::policy::{OnInvalid, TableRules};
-use crate::{ClearedBatch, ClearedColumn, ClearedSchema};
+use crate::{ClearedBatch, ClearedColumn, ClearedSchema, Transform};
 
 /// The gate of one table with one structure.
 pub struct TableGate {
@@ -16,6 +18,8 @@ pub struct TableGate {
     cleared: Arc<ClearedSchema>,
     passages: Vec<Passage>,
     dropped: Vec<DroppedColumn>,
+    absent: Vec<String>,
+    rules: BTreeMap<String, String>,
     clock: Arc<dyn Clock>,
 }
 
@@ -76,9 +80,17 @@ impl TableGate {
             let halts = identifies || rule.on_invalid == OnInvalid::Halt;
             passages.push(Passage { from, kernel, halts, watch: InvalidWatch::new(invalid_percent_max) });
         }
+        let rule_of = |name: &String| match rules.columns.iter().find(|rule| rule.column == *name) {
+            Some(rule) if rule.form != Form::Exact => format!("{} of {}", rule.transform, rule.form.versioned()),
+            Some(rule) => rule.transform.to_string(),
+            None => Transform::Drop.to_string(),
+        };
+        let spelled = raw.columns.iter().map(|column| (column.name.clone(), rule_of(&column.name))).collect();
+        let named = rules.columns.iter().filter(|rule| !matches!(rule.transform, Transform::Drop));
+        let absent = named.map(|rule| rule.column.clone()).filter(|name| raw.index_of(name).is_none()).collect();
         let identity = cleared_identity(raw, &passages);
         let cleared = Arc::new(ClearedSchema { table: raw.table.clone(), columns, identity });
-        Ok(Self { raw: raw.clone(), cleared, passages, dropped, clock: means.clock.clone() })
+        Ok(Self { raw: raw.clone(), cleared, passages, dropped, absent, rules: spelled, clock: means.clock.clone() })
     }
 
     /// The table's structure after the gate.
@@ -89,6 +101,16 @@ impl TableGate {
     /// The columns that no rule names. They are dropped.
     pub fn dropped(&self) -> &[DroppedColumn] {
         &self.dropped
+    }
+
+    /// Columns that the policy stores and the source does not have (any more).
+    pub fn absent(&self) -> &[String] {
+        &self.absent
+    }
+
+    /// The rule of every column of the source: transform and canonical form, `drop` for those that are not stored.
+    pub fn rules(&self) -> &BTreeMap<String, String> {
+        &self.rules
     }
 
     /// Clears a batch: every row passes, in order, and each column by its rule. The result shares no memory with the raw rows.

@@ -165,7 +165,12 @@ fn has_local_times(data_type: &DataType) -> bool {
 }
 
 /// What a commit says of another structure: the metadata, and the protocol when the new columns ask more of readers.
-pub(crate) fn changed(metadata: &Metadata, before: &SchemaRef, now: &SchemaRef, table: &LakeTable) -> Result<Vec<Action>> {
+pub(crate) fn changed(
+    metadata: &Metadata,
+    before: &SchemaRef,
+    now: &SchemaRef,
+    table: &LakeTable,
+) -> Result<Vec<Action>> {
     let doing = || format!("{table}: cannot describe the table");
     let mut value = serde_json::to_value(metadata).explain(doing)?;
     value["schemaString"] = serde_json::to_string(&kernel(now, table)?).explain(doing)?.into();

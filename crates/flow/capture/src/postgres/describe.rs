@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use change::{Result, StreamLag, TableSchema};
+use change::{Error, Kind, Result, StreamLag, TableName, TableSchema};
 
 use super::catalog::{self, CatalogTable};
 use super::client::{Address, Session};
@@ -27,12 +27,33 @@ const SAMPLE: usize = 200;
 /// Characters of a value that are looked at: enough for every class, and nobody's document is read whole.
 const SAMPLE_CHARACTERS: usize = 200;
 
-/// The tables that `tables` names and that can be read, in order of their names. Connects, reads the catalog, and lets go.
-pub async fn tables(config: &PostgresConfig) -> Result<Vec<Arc<TableSchema>>> {
+/// The tables of a database that a configuration names.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// Those that can be followed, in order of their names.
+    pub followable: Vec<Arc<TableSchema>>,
+    /// Those that cannot, with what mends it.
+    pub refused: Vec<(TableName, Error)>,
+}
+
+/// The tables that `tables` names. Connects, reads the catalog, and lets go.
+pub async fn tables(config: &PostgresConfig) -> Result<Tables> {
     let address = Address::of(config)?;
     let session = address.connect("tables").await?;
-    let found = named(&address, &session, config).await?;
-    Ok(found.iter().filter(|table| table.refused.is_none()).filter_map(|table| table.table.schema().ok()).collect())
+    let mut tables = Tables::default();
+    for found in named(&address, &session, config).await? {
+        let error = match (&found.refused, found.table.schema()) {
+            (Some(refusal), _) => Error::new(Kind::Contract, &refusal.what).fix(&refusal.fix),
+            (None, Ok(schema)) if found.readable => {
+                tables.followable.push(schema);
+                continue;
+            }
+            (None, Ok(_)) => found.unreadable(address.user()),
+            (None, Err(error)) => error,
+        };
+        tables.refused.push((found.table.table, error));
+    }
+    Ok(tables)
 }
 
 /// The tables that `tables` names, with the shapes of their values. Connects, reads a sample of each, and lets go.
@@ -52,13 +73,13 @@ pub async fn describe(config: &PostgresConfig) -> Result<Vec<Described>> {
     Ok(described)
 }
 
-/// How far the source's slot is behind, measured once; all zero when there is no slot yet.
-pub async fn lag(config: &PostgresConfig) -> Result<StreamLag> {
+/// How far the source's slot is behind, measured once; `None` when there is no slot.
+pub async fn lag(config: &PostgresConfig) -> Result<Option<StreamLag>> {
     let address = Address::of(config)?;
     let session = address.connect("status").await?;
     let end = end_of_log(&address, &session).await?;
     let state = slot::read(&address, &session, &config.slot).await?;
-    Ok(state.map(|state| lag_of(&state, end)).unwrap_or_default())
+    Ok(state.map(|state| lag_of(&state, end)))
 }
 
 pub(crate) async fn named(address: &Address, session: &Session, config: &PostgresConfig) -> Result<Vec<CatalogTable>> {

@@ -38,7 +38,7 @@ pub mod table;
 pub mod types;
 
 pub use config::{ByteSize, CopyConfig, PostgresConfig, Secret, WalBudget, WalPolicy};
-pub use describe::{Described, describe, lag, tables};
+pub use describe::{Described, Tables, describe, lag, tables};
 pub use identity::Resume;
 pub use probe::{ProbeReport, probe};
 pub use shape::ValueShape;

@@ -318,7 +318,7 @@ impl CatalogTable {
         self.table.columns = kept.iter().map(|index| self.table.columns[*index].clone()).collect();
     }
 
-    fn unreadable(&self, user: &str) -> Error {
+    pub(super) fn unreadable(&self, user: &str) -> Error {
         Error::new(Kind::Auth, format!("{}: {user} may not read the table", self.table.table)).fix(format!(
             "Run: GRANT SELECT ON {} TO {};",
             self.quoted(),

@@ -1,0 +1,113 @@
+//! A policy or a structure that changes under stored rows, and tables that cannot be followed: their own table stops, nothing is mixed,
+//! nothing is lost.
+
+use super::project::Project;
+
+const SETUP: &str =
+    "CREATE TABLE coded (code text PRIMARY KEY, ssn text, v int); CREATE TABLE other (id int PRIMARY KEY, v int);
+    INSERT INTO coded SELECT 'K' || i, '900-11-' || (1000 + i), i FROM generate_series(1, 100) i;
+    INSERT INTO other SELECT i, i FROM generate_series(1, 10) i;";
+const TABLES: [&str; 2] = ["public.coded", "public.other"];
+const POLICY: &str =
+    "  db.public.coded: { code: keep, ssn: keep, v: keep }\n  db.public.other: { id: keep, v: keep }\n";
+
+impl Project {
+    /// A run with `--once`, which must hold exactly one table back and say all of these parts.
+    fn held(&self, parts: &[&str]) {
+        let output = self.lockgate(&["run", "--once"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        for part in parts {
+            assert!(said.contains(part), "`{part}` is not said:\n{said}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_rule_for_a_stored_column_stops_its_table_until_it_is_put_back_or_copied_anew() {
+    let project = Project::new("rules", SETUP, &TABLES, POLICY).await;
+    project.lockgate_ok(&["run", "--once"]);
+    let change = "UPDATE coded SET v = v + 1 WHERE code IN ('K1', 'K2'); DELETE FROM coded WHERE code = 'K3'; UPDATE other SET v = v + 1";
+    project.database.batch_execute(change).await.unwrap();
+    for (rule, column) in
+        [("code: hmac_token(code), ssn: keep", "code"), ("code: keep, ssn: drop", "ssn"), ("code: keep", "ssn")]
+    {
+        project.write_policy(&POLICY.replace("code: keep, ssn: keep", rule));
+        project.held(&[&format!("column `{column}` is stored under `keep`"), "copied anew"]);
+        project.assert_same("other", &["id", "v"]).await;
+    }
+    // Nothing of the changes was confirmed: with the old rule they come in.
+    project.write_policy(POLICY);
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("coded", &["code", "ssn", "v"]).await;
+    // Without its folders the table is copied under the new rule.
+    project.write_policy(&POLICY.replace("ssn: keep", "ssn: drop"));
+    for folder in ["coded", "coded__changes"] {
+        std::fs::remove_dir_all(project.lake_table(folder)).unwrap();
+    }
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("coded", &["code", "v"]).await;
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn codes_of_another_vault_stop_their_table() {
+    let policy = POLICY.replace("ssn: keep", "ssn: vault_code(ssn)");
+    let project = Project::new("vault", SETUP, &TABLES, &policy).await;
+    project.lockgate_ok(&["run", "--once"]);
+    std::fs::remove_dir_all(project.dir.join(".lockgate")).unwrap();
+    project.held(&["another vault", "Restore that file from its backup"]);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_column_stops_its_table_before_null_is_stored_over_its_values() {
+    let project = Project::new("renamed", SETUP, &TABLES, POLICY).await;
+    project.lockgate_ok(&["run", "--once"]);
+    let running = project.start();
+    project.database.batch_execute("UPDATE other SET v = 100 WHERE id = 1").await.unwrap();
+    project.wait_for("SELECT max(v) FROM db.public.other", "100").await;
+    let rename = "ALTER TABLE coded RENAME COLUMN ssn TO tax_number; UPDATE coded SET v = v + 1; UPDATE other SET v = 200 WHERE id = 1";
+    project.database.batch_execute(rename).await.unwrap();
+    project.wait_for("SELECT max(v) FROM db.public.other", "200").await;
+    assert_eq!(project.query("SELECT count(ssn) FROM db.public.coded"), ["100"]);
+    assert_eq!(running.terminate(), Some(3));
+    let status = project.lockgate(&["status"]);
+    assert!(String::from_utf8_lossy(&status.stdout).contains("column ssn left and tax_number came"));
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_cannot_be_followed_stops_alone_and_loses_nothing() {
+    let project = Project::new("refused", SETUP, &TABLES, POLICY).await;
+    project.lockgate_ok(&["run", "--once"]);
+    project
+        .database
+        .batch_execute("UPDATE coded SET v = -1 WHERE code = 'K5'; ALTER TABLE coded DROP CONSTRAINT coded_pkey; UPDATE other SET v = 7")
+        .await
+        .unwrap();
+    project.held(&["db.public.coded is stopped", "key"]);
+    project.assert_same("other", &["id", "v"]).await;
+    project.database.batch_execute("ALTER TABLE coded ADD PRIMARY KEY (code)").await.unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("coded", &["code", "ssn", "v"]).await;
+    // A table that is gone is named; what the lake holds of it stays.
+    project.database.batch_execute("DROP TABLE coded; UPDATE other SET v = 8").await.unwrap();
+    project.held(&["db.public.coded is stopped: the source has no such table"]);
+    project.assert_same("other", &["id", "v"]).await;
+    assert_eq!(project.query("SELECT count(*) FROM db.public.coded"), ["100"]);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_for_some_tables_keeps_the_log_for_the_others() {
+    let project = Project::new("some", SETUP, &TABLES, POLICY).await;
+    project.lockgate_ok(&["run", "--once"]);
+    project.database.batch_execute("UPDATE coded SET v = v + 1; UPDATE other SET v = v + 1").await.unwrap();
+    project.lockgate_ok(&["run", "--once", "--table", "public.other"]);
+    project.assert_same("other", &["id", "v"]).await;
+    assert_eq!(project.query("SELECT max(v) FROM db.public.coded"), ["100"]);
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("coded", &["code", "ssn", "v"]).await;
+    project.end().await;
+}
