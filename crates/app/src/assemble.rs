@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use capture::postgres::{self, ByteSize, CopyConfig, OnUnfit, PostgresConfig, Resume, Secret, WalBudget, WalPolicy};
 use change::{
-    Checkpoint, Clock, CopyProgress, Error, Kind, Problem, Result, Severity, TableCheckpoint, TableName, TableSchema,
+    Checkpoint, Clock, CopyProgress, Error, Kind, Position, Problem, Result, Severity, Source, TableCheckpoint,
+    TableName, TableSchema,
 };
 use gate::{Gate, Policy};
 use lake::{Lake, LakeOptions, Layer, WriterOptions};
@@ -161,24 +162,63 @@ pub(crate) async fn pipeline(
     let resume = resume(&parts.lake, name).await?;
     let source = postgres::open(config, resume, parts.clock.clone()).await?;
     let until = if once { Some(source.end_of_log().await?) } else { None };
-    let shared = Shared {
-        lake: parts.lake.clone(),
-        options: WriterOptions::new(parts.clock.clone(), parts.project.state_dir().join("index"), boot_id()),
-        stamp: parts.gate.stamp().clone(),
-        clock: parts.clock.clone(),
-    };
     let commit = &parts.project.file.commit;
-    Ok(Pipeline {
-        feed: Feed::start(source),
-        gate: parts.gate.clone(),
-        workers: Workers::new(shared),
+    let means = Means {
         lake: parts.lake.clone(),
-        batching: Batching { max_age: Duration::from_secs_f64(commit.max_seconds), max_rows: commit.max_rows },
+        gate: parts.gate.clone(),
         clock: parts.clock.clone(),
         watch: parts.watch.clone(),
-        until,
-        stop,
-    })
+        index_dir: parts.project.state_dir().join("index"),
+        boot: boot_id(),
+        batching: Batching { max_age: Duration::from_secs_f64(commit.max_seconds), max_rows: commit.max_rows },
+    };
+    Ok(means.pipeline(source, until, stop))
+}
+
+/// What a run of any source is made of beside the source.
+pub struct Means {
+    /// Where the tables are.
+    pub lake: Arc<Lake>,
+    /// What every row passes.
+    pub gate: Arc<Gate>,
+    /// All time that the run knows, but for tokio's timers.
+    pub clock: Arc<dyn Clock>,
+    /// Where the run shows what it does.
+    pub watch: Arc<Watch>,
+    /// The folder of the key indexes, on a local disk.
+    pub index_dir: PathBuf,
+    /// Any text that differs from one boot of the machine to the next.
+    pub boot: Option<String>,
+    /// When a commit is due.
+    pub batching: Batching,
+}
+
+impl Means {
+    /// One run over an open source, which begins to be read at once: until everything at or below `until` is durable, or until `stop`.
+    pub fn pipeline<S: Source + 'static>(
+        &self,
+        source: S,
+        until: Option<Position>,
+        stop: CancellationToken,
+    ) -> Pipeline {
+        let shared = Shared {
+            lake: self.lake.clone(),
+            options: WriterOptions::new(self.clock.clone(), self.index_dir.clone(), self.boot.clone()),
+            stamp: self.gate.stamp().clone(),
+            clock: self.clock.clone(),
+        };
+        Pipeline {
+            feed: Feed::start(source),
+            gate: self.gate.clone(),
+            workers: Workers::new(shared),
+            lake: self.lake.clone(),
+            batching: self.batching,
+            clock: self.clock.clone(),
+            watch: self.watch.clone(),
+            until,
+            stop,
+        }
+    }
 }
 
 /// Differs from one boot of the machine to the next; `None` where the system does not tell.
@@ -187,7 +227,10 @@ fn boot_id() -> Option<String> {
 }
 
 /// What the lake has made durable of a source.
-async fn resume(lake: &Lake, source: &str) -> Result<Resume> {
+///
+/// # Errors
+/// Those of the lake.
+pub async fn resume(lake: &Lake, source: &str) -> Result<Resume> {
     let mut layers: BTreeMap<TableName, Vec<(Layer, TableCheckpoint)>> = BTreeMap::new();
     for table in lake.tables().await?.into_iter().filter(|table| table.name.source == source) {
         if let Some(checkpoint) = lake.checkpoint(&table.name, table.layer).await? {
@@ -219,6 +262,11 @@ fn lower(first: Option<&Checkpoint>, second: Option<&Checkpoint>) -> Option<Chec
 }
 
 fn both(first: &CopyProgress, second: &CopyProgress) -> CopyProgress {
+    if (&first.low, &first.plan) != (&second.low, &second.plan) {
+        // One layer has begun anew and the other was not told: chunks of two plans have nothing in common.
+        let newer = if first.low >= second.low { first } else { second };
+        return CopyProgress { done: change::ChunkSet::default(), finished: None, ..newer.clone() };
+    }
     let mut done = change::ChunkSet::default();
     for chunk in (0..first.chunks).filter(|chunk| first.done.contains(*chunk) && second.done.contains(*chunk)) {
         done.insert(chunk);
@@ -256,6 +304,18 @@ mod tests {
         assert_eq!(common.stream.unwrap().through, Position::from_bytes(&[3]));
         let copy = common.copy.unwrap();
         assert_eq!((0..4).filter(|chunk| copy.done.contains(*chunk)).collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn chunks_of_two_plans_have_nothing_in_common() {
+        let (mut anew, before) = (checkpoint(3, &[0]), checkpoint(3, &[0, 1, 2, 3]));
+        let copy = anew.copy.as_mut().unwrap();
+        (copy.plan, copy.low) = ("q".into(), Position::from_bytes(&[2]));
+        for layers in [[anew.clone(), before.clone()], [before, anew]] {
+            let [current, changes] = layers;
+            let copy = common(&[(Layer::Current, current), (Layer::Changes, changes)]).unwrap().copy.unwrap();
+            assert_eq!((copy.plan.as_str(), copy.done.is_empty(), copy.finished), ("q", true, None));
+        }
     }
 
     #[test]

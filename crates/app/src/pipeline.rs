@@ -7,7 +7,7 @@ use std::time::Duration;
 use change::{
     ChangeBatch, Checkpoint, Clock, CopyProgress, Error, Event, Kind, Position, Result, TableName, TableNotice,
 };
-use gate::{Gate, TableGate};
+use gate::{Cleared, Gate, TableGate};
 use lake::{Lake, Layer};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ use crate::worker::{News, Report, Truncation};
 use crate::workers::Workers;
 
 /// Everything that one run of one source is made of.
-pub(crate) struct Pipeline {
+pub struct Pipeline {
     pub(crate) feed: Feed,
     pub(crate) gate: Arc<Gate>,
     pub(crate) workers: Workers,
@@ -35,8 +35,8 @@ pub(crate) struct Pipeline {
 /// How far the run is.
 #[derive(Default)]
 struct Progress {
-    gates: BTreeMap<TableName, TableGate>,
-    /// First copies that are not finished in every layer, with the reports still missing.
+    gates: BTreeMap<TableName, Gates>,
+    /// First copies that are not finished in every layer, begun or not, with the reports still missing.
     copies: BTreeMap<TableName, usize>,
     /// Why tables are stopped: nothing after their stop may be confirmed.
     stopped: BTreeMap<TableName, String>,
@@ -51,9 +51,17 @@ struct Progress {
     leaving_since: Option<Duration>,
 }
 
+/// The gates of one table.
+struct Gates {
+    /// For the stream: of the structure that was announced last.
+    newest: TableGate,
+    /// For a first copy whose plan knows another structure than the stream has come to.
+    copy: Option<TableGate>,
+}
+
 /// How a run ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// Everything was durable, or it was told to stop.
     Done,
     /// Some tables are stopped; the others were served.
@@ -67,7 +75,10 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(20);
 
 impl Pipeline {
     /// Runs until told to stop, until caught up, or until an error that another start may mend.
-    pub(crate) async fn run(mut self) -> Result<Ended> {
+    ///
+    /// # Errors
+    /// Those of the source and of the lake that end a run; [`crate::table_action`] says what to do about each.
+    pub async fn run(mut self) -> Result<Ended> {
         let mut progress = Progress::default();
         let outcome = self.turn(&mut progress).await;
         self.workers.close().await;
@@ -156,9 +167,9 @@ impl Pipeline {
         if streamed {
             progress.boundary = None;
         }
-        let Some(gate) = progress.gates.get_mut(&table) else { return Ok(()) };
+        let Some(gates) = progress.gates.get_mut(&table) else { return Ok(()) };
         let rows = batch.len() as u64;
-        match gate.clear(batch) {
+        match gates.clear(batch, &self.gate) {
             Ok(cleared) => {
                 self.watch.table(&table, |seen| seen.cleared(rows, &cleared.invalid));
                 if streamed {
@@ -180,8 +191,11 @@ impl Pipeline {
             tracing::warn!(table = %schema.table, %column, "the column is not stored: no rule of policy.yaml names it");
         }
         self.watch.table(&schema.table, |seen| seen.dropped_columns = dropped);
-        self.workers.evolve(gate.schema().clone()).await?;
-        progress.gates.insert(schema.table.clone(), gate);
+        if self.workers.evolve(gate.schema().clone()).await? {
+            // Its copy may begin after the stream has caught up.
+            progress.copies.insert(schema.table.clone(), Workers::LAYERS);
+        }
+        progress.gates.insert(schema.table.clone(), Gates { newest: gate, copy: None });
         Ok(())
     }
 
@@ -276,6 +290,21 @@ impl Pipeline {
             settled && through && progress.copies.is_empty()
         });
         stopping || caught_up
+    }
+}
+
+impl Gates {
+    /// Clears a batch by the gate of its structure.
+    fn clear(&mut self, batch: ChangeBatch, gate: &Gate) -> Result<Cleared> {
+        let copied = matches!(batch.origin(), change::Origin::Copy { .. });
+        if !copied || self.newest.reads(batch.schema()) {
+            return self.newest.clear(batch);
+        }
+        let own = match self.copy.take().filter(|own| own.reads(batch.schema())) {
+            Some(own) => own,
+            None => gate.table(batch.schema())?,
+        };
+        self.copy.insert(own).clear(batch)
     }
 }
 
