@@ -85,6 +85,22 @@ pub(crate) fn demo(arguments: &[String]) -> Result<()> {
     step("demo", Command::new(target()?.join("debug/lockgate")).arg("demo").args(arguments))
 }
 
+/// The simulation: one seed exactly, or many with figures.
+pub(crate) fn sim(arguments: &[String]) -> Result<()> {
+    let mut command = cargo(&["test", "--quiet", "--package", "app", "--test", "sim"]);
+    command.args(["--", "--nocapture", "--exact", "nothing_is_lost_doubled_or_out_of_order"]);
+    for pair in arguments.chunks(2) {
+        let variable = match pair {
+            [option, _] if option == "--seed" => "LOCKGATE_SEED",
+            [option, _] if option == "--seeds" => "LOCKGATE_SEEDS",
+            [option, _] if option == "--first" => "LOCKGATE_SEED_FIRST",
+            _ => bail!("`cargo x sim --seed N`, or `cargo x sim --seeds N --first N`"),
+        };
+        command.env(variable, &pair[1]);
+    }
+    step("simulation", &mut command)
+}
+
 /// The optimised binary.
 pub(crate) fn build() -> Result<()> {
     step("optimised build", &mut cargo(&["build", "--release", "--package", "app", "--bin", "lockgate"]))?;

@@ -15,6 +15,8 @@ cargo x <chore> [arguments]
               --no-check   leaves out the first part
               other arguments go to the test runner: `cargo x test -p gate`
   demo      the demo on a private Postgres; arguments go to `lockgate demo`
+  sim       seeded runs of the loop over a faulty world: `cargo x sim --seed 7` repeats one and prints its trace,
+              `cargo x sim --seeds 100000 --first 0` runs many and prints figures
   build     the optimised binary, at bin/lockgate
   bench     every figure, as one table: `cargo x bench` or `cargo x bench copy backlog --rows 500000`
               --help   lists figures and options
@@ -31,6 +33,7 @@ fn main() -> Result<()> {
         "fmt" => chores::fmt(),
         "test" => chores::test(rest),
         "demo" => chores::demo(rest),
+        "sim" => chores::sim(rest),
         "build" => chores::build(),
         "bench" => chores::bench(rest),
         "readers" => chores::readers(rest),

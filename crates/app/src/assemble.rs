@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use capture::postgres::{self, ByteSize, CopyConfig, OnUnfit, PostgresConfig, Resume, Secret, WalBudget, WalPolicy};
 use change::{
-    Checkpoint, Clock, CopyProgress, Error, Kind, Problem, Result, Severity, TableCheckpoint, TableName, TableSchema,
+    Checkpoint, Clock, CopyProgress, Error, Kind, Position, Problem, Result, Severity, Source, TableCheckpoint,
+    TableName, TableSchema,
 };
 use gate::{Gate, Policy};
 use lake::{Lake, LakeOptions, Layer, WriterOptions};
@@ -183,26 +184,66 @@ pub(crate) async fn pipeline(
     let resume = resume(&parts.lake, name).await?;
     let source = postgres::open(config, resume, parts.clock.clone()).await?;
     let until = if once { Some(source.end_of_log().await?) } else { None };
-    let shared = Shared {
-        lake: parts.lake.clone(),
-        options: WriterOptions::new(parts.clock.clone(), parts.project.state_dir().join("index"), boot_id()),
-        stamp: parts.gate.stamp().clone(),
-        clock: parts.clock.clone(),
-    };
     let commit = &parts.project.file.commit;
-    Ok(Pipeline {
-        feed: Feed::start(source),
-        gate: parts.gate.clone(),
-        workers: Workers::new(shared),
+    let means = Means {
         lake: parts.lake.clone(),
-        batching: Batching { max_age: Duration::from_secs_f64(commit.max_seconds), max_rows: commit.max_rows },
+        gate: parts.gate.clone(),
         clock: parts.clock.clone(),
         watch: parts.watch.clone(),
-        until,
-        stop,
-        refused: cast.refused.clone(),
-        holds_back: cast.holds_back,
-    })
+        index_dir: parts.project.state_dir().join("index"),
+        boot: boot_id(),
+        batching: Batching { max_age: Duration::from_secs_f64(commit.max_seconds), max_rows: commit.max_rows },
+    };
+    let pipeline = means.pipeline(source, until, stop);
+    Ok(Pipeline { refused: cast.refused.clone(), holds_back: cast.holds_back, ..pipeline })
+}
+
+/// What a run of any source is made of beside the source.
+pub struct Means {
+    /// Where the tables are.
+    pub lake: Arc<Lake>,
+    /// What every row passes.
+    pub gate: Arc<Gate>,
+    /// All time that the run knows, but for tokio's timers.
+    pub clock: Arc<dyn Clock>,
+    /// Where the run shows what it does.
+    pub watch: Arc<Watch>,
+    /// The folder of the key indexes, on a local disk.
+    pub index_dir: PathBuf,
+    /// Any text that differs from one boot of the machine to the next.
+    pub boot: Option<String>,
+    /// When a commit is due.
+    pub batching: Batching,
+}
+
+impl Means {
+    /// One run over an open source, which begins to be read at once: until everything at or below `until` is durable, or until `stop`.
+    pub fn pipeline<S: Source + 'static>(
+        &self,
+        source: S,
+        until: Option<Position>,
+        stop: CancellationToken,
+    ) -> Pipeline {
+        let shared = Shared {
+            lake: self.lake.clone(),
+            options: WriterOptions::new(self.clock.clone(), self.index_dir.clone(), self.boot.clone()),
+            stamp: self.gate.stamp().clone(),
+            clock: self.clock.clone(),
+        };
+        Pipeline {
+            feed: Feed::start(source),
+            gate: self.gate.clone(),
+            workers: Workers::new(shared),
+            lake: self.lake.clone(),
+            batching: self.batching,
+            clock: self.clock.clone(),
+            watch: self.watch.clone(),
+            until,
+            stop,
+            refused: BTreeMap::new(),
+            holds_back: false,
+        }
+    }
 }
 
 /// Differs from one boot of the machine to the next; `None` where the system does not tell.
@@ -211,7 +252,10 @@ fn boot_id() -> Option<String> {
 }
 
 /// What the lake has made durable of a source.
-async fn resume(lake: &Lake, source: &str) -> Result<Resume> {
+///
+/// # Errors
+/// Those of the lake.
+pub async fn resume(lake: &Lake, source: &str) -> Result<Resume> {
     let mut layers: BTreeMap<TableName, Vec<(Layer, TableCheckpoint)>> = BTreeMap::new();
     for table in lake.tables().await?.into_iter().filter(|table| table.name.source == source) {
         if let Some(checkpoint) = lake.checkpoint(&table.name, table.layer).await? {
@@ -228,8 +272,6 @@ fn common(layers: &[(Layer, TableCheckpoint)]) -> Option<TableCheckpoint> {
     let [(_, first), (_, second)] = layers else { return None };
     let stream = lower(first.stream.as_ref(), second.stream.as_ref());
     let copy = match (&first.copy, &second.copy) {
-        // One layer has begun its copy anew and the other not yet: what either has of it is void.
-        (Some(first), Some(second)) if first.plan != second.plan || first.low != second.low => return None,
         (Some(first), Some(second)) => Some(both(first, second)),
         (Some(only), None) | (None, Some(only)) => {
             Some(CopyProgress { done: Default::default(), finished: None, ..only.clone() })
@@ -245,6 +287,11 @@ fn lower(first: Option<&Checkpoint>, second: Option<&Checkpoint>) -> Option<Chec
 }
 
 fn both(first: &CopyProgress, second: &CopyProgress) -> CopyProgress {
+    if (&first.low, &first.plan) != (&second.low, &second.plan) {
+        // One layer has begun anew and the other was not told: chunks of two plans have nothing in common.
+        let newer = if first.low >= second.low { first } else { second };
+        return CopyProgress { done: change::ChunkSet::default(), finished: None, ..newer.clone() };
+    }
     let mut done = change::ChunkSet::default();
     for chunk in (0..first.chunks).filter(|chunk| first.done.contains(*chunk) && second.done.contains(*chunk)) {
         done.insert(chunk);
@@ -285,10 +332,15 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_only_one_layer_has_begun_anew_begins_again() {
-        let (old, mut new) = (checkpoint(3, &[0, 1, 2, 3]), checkpoint(3, &[]));
-        new.copy.as_mut().unwrap().plan = "another".into();
-        assert_eq!(common(&[(Layer::Current, old), (Layer::Changes, new)]), None);
+    fn chunks_of_two_plans_have_nothing_in_common() {
+        let (mut anew, before) = (checkpoint(3, &[0]), checkpoint(3, &[0, 1, 2, 3]));
+        let copy = anew.copy.as_mut().unwrap();
+        (copy.plan, copy.low) = ("q".into(), Position::from_bytes(&[2]));
+        for layers in [[anew.clone(), before.clone()], [before, anew]] {
+            let [current, changes] = layers;
+            let copy = common(&[(Layer::Current, current), (Layer::Changes, changes)]).unwrap().copy.unwrap();
+            assert_eq!((copy.plan.as_str(), copy.done.is_empty(), copy.finished), ("q", true, None));
+        }
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 /// The bounds of a commit; reaching any of them makes it due.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Batching {
+pub struct Batching {
     /// Age of the oldest change that is not committed.
-    pub(crate) max_age: Duration,
+    pub max_age: Duration,
     /// Changes that are not committed.
-    pub(crate) max_rows: u64,
+    pub max_rows: u64,
 }
 
 /// Streamed changes that were handed to the lake and are not committed.

@@ -4,7 +4,7 @@ use change::Kind;
 
 /// What the pipeline does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Try again with growing pauses; the source keeps what is not confirmed.
     Retry,
     /// Stop this table and go on with the others; the source keeps its changes.
@@ -14,7 +14,7 @@ pub(crate) enum Action {
 }
 
 /// What is done about an error that one table's worker met.
-pub(crate) fn table_action(kind: Kind) -> Action {
+pub fn table_action(kind: Kind) -> Action {
     match kind {
         Kind::Unavailable | Kind::Full => Action::Retry,
         Kind::Contract | Kind::Privacy | Kind::Data | Kind::Conflict | Kind::SourceGone => Action::StopTable,

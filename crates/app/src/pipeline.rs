@@ -7,7 +7,7 @@ use std::time::Duration;
 use change::{
     ChangeBatch, Checkpoint, Clock, CopyProgress, Error, Event, Kind, Position, Result, TableName, TableNotice,
 };
-use gate::{Gate, TableGate};
+use gate::{Cleared, Gate, TableGate};
 use lake::{Lake, Layer};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ use crate::worker::{News, Report, Truncation};
 use crate::workers::Workers;
 
 /// Everything that one run of one source is made of.
-pub(crate) struct Pipeline {
+pub struct Pipeline {
     pub(crate) feed: Feed,
     pub(crate) gate: Arc<Gate>,
     pub(crate) workers: Workers,
@@ -39,8 +39,8 @@ pub(crate) struct Pipeline {
 /// How far the run is.
 #[derive(Default)]
 struct Progress {
-    gates: BTreeMap<TableName, TableGate>,
-    /// First copies that are not finished in every layer, with the reports still missing.
+    gates: BTreeMap<TableName, Gates>,
+    /// First copies that are not finished in every layer, begun or not, with the reports still missing.
     copies: BTreeMap<TableName, usize>,
     /// Why tables are stopped: nothing after their stop may be confirmed.
     stopped: BTreeMap<TableName, String>,
@@ -55,9 +55,17 @@ struct Progress {
     leaving_since: Option<Duration>,
 }
 
+/// The gates of one table.
+struct Gates {
+    /// For the stream: of the structure that was announced last.
+    newest: TableGate,
+    /// For a first copy whose plan knows another structure than the stream has come to.
+    copy: Option<TableGate>,
+}
+
 /// How a run ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// Everything was durable, or a run without end was told to stop.
     Done,
     /// It was told to stop before it had caught up.
@@ -73,7 +81,10 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(20);
 
 impl Pipeline {
     /// Runs until told to stop, until caught up, or until an error that another start may mend.
-    pub(crate) async fn run(mut self) -> Result<Ended> {
+    ///
+    /// # Errors
+    /// Those of the source and of the lake that end a run; [`crate::table_action`] says what to do about each.
+    pub async fn run(mut self) -> Result<Ended> {
         let mut progress = Progress { stopped: std::mem::take(&mut self.refused), ..Progress::default() };
         let outcome = self.turn(&mut progress).await;
         let interrupted = self.until.is_some() && !self.caught_up(&progress);
@@ -166,9 +177,9 @@ impl Pipeline {
         if streamed {
             progress.boundary = None;
         }
-        let Some(gate) = progress.gates.get_mut(&table) else { return Ok(()) };
+        let Some(gates) = progress.gates.get_mut(&table) else { return Ok(()) };
         let rows = batch.len() as u64;
-        match gate.clear(batch) {
+        match gates.clear(batch, &self.gate) {
             Ok(cleared) => {
                 self.watch.table(&table, |seen| seen.cleared(rows, &cleared.invalid));
                 if streamed {
@@ -185,7 +196,7 @@ impl Pipeline {
             return Ok(());
         }
         let gate = self.gate.table(schema)?;
-        check_renamed(progress.gates.get(&schema.table), &gate)?;
+        check_renamed(progress.gates.get(&schema.table).map(|gates| &gates.newest), &gate)?;
         let dropped: Vec<String> = gate.dropped().iter().map(|dropped| dropped.name.clone()).collect();
         let absent = gate.absent().to_vec();
         if !dropped.is_empty() {
@@ -200,8 +211,11 @@ impl Pipeline {
             seen.dropped_columns = dropped;
             seen.absent_columns = absent;
         });
-        self.workers.evolve(&gate).await?;
-        progress.gates.insert(schema.table.clone(), gate);
+        if self.workers.evolve(&gate).await? {
+            // Its copy may begin after the stream has caught up.
+            progress.copies.insert(schema.table.clone(), Workers::LAYERS);
+        }
+        progress.gates.insert(schema.table.clone(), Gates { newest: gate, copy: None });
         Ok(())
     }
 
@@ -321,6 +335,21 @@ fn check_renamed(before: Option<&TableGate>, now: &TableGate) -> Result<()> {
     Err(Error::new(Kind::Contract, what).fix(
         "Give the new name its rule in policy.yaml in place of the old one, and take both folders of the table out of the lake, so that it is copied anew.",
     ))
+}
+
+impl Gates {
+    /// Clears a batch by the gate of its structure.
+    fn clear(&mut self, batch: ChangeBatch, gate: &Gate) -> Result<Cleared> {
+        let copied = matches!(batch.origin(), change::Origin::Copy { .. });
+        if !copied || self.newest.reads(batch.schema()) {
+            return self.newest.clear(batch);
+        }
+        let own = match self.copy.take().filter(|own| own.reads(batch.schema())) {
+            Some(own) => own,
+            None => gate.table(batch.schema())?,
+        };
+        self.copy.insert(own).clear(batch)
+    }
 }
 
 impl Progress {

@@ -61,7 +61,7 @@ pub(crate) struct Seen {
 
 /// The shared counters.
 #[derive(Default)]
-pub(crate) struct Watch(Mutex<Seen>);
+pub struct Watch(Mutex<Seen>);
 
 impl Watch {
     /// Changes the counters of one table.

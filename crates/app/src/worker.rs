@@ -121,12 +121,19 @@ impl Worker {
     }
 
     /// A copy under another plan than the stored one starts over: what was copied under the old plan is removed first.
+    ///
+    /// So does one of which nothing was stored, when the table has rows of the stream from before LOW: they came beside a copy that
+    /// ended before its first chunk, and what followed them below LOW is not sent any more.
     async fn start_copy(&mut self, progress: CopyProgress) -> Result<()> {
-        let stored = self.writer.checkpoint().copy.clone();
-        let Some(stored) = stored.filter(|stored| stored.plan != progress.plan || stored.low != progress.low) else {
-            return Ok(());
+        let TableCheckpoint { stream, copy } = self.writer.checkpoint();
+        let void = match copy {
+            Some(stored) => stored.plan != progress.plan || stored.low != progress.low,
+            None => stream.as_ref().is_some_and(|stream| stream.through < progress.low),
         };
-        tracing::info!(table = %self.table, layer = %self.layer, chunks = stored.done.len(), "the copy starts over");
+        if !void {
+            return Ok(());
+        }
+        tracing::info!(table = %self.table, layer = %self.layer, "the copy starts over");
         self.writer.truncate(&progress.low, 0, 0, self.clock.now()).await?;
         let fresh = CopyProgress { done: change::ChunkSet::default(), finished: None, ..progress };
         let checkpoint = TableCheckpoint { copy: Some(fresh), ..self.writer.checkpoint().clone() };
@@ -148,7 +155,10 @@ impl Worker {
     }
 
     async fn commit_stream(&mut self, stream: Checkpoint) -> Result<News> {
-        let checkpoint = TableCheckpoint { stream: Some(stream), ..self.writer.checkpoint().clone() };
+        // What is sent again after a start may end at boundaries that the table is beyond; its checkpoint never goes back.
+        let stored = self.writer.checkpoint();
+        let beyond = stored.stream.as_ref().filter(|stored| stored.through >= stream.through).cloned();
+        let checkpoint = TableCheckpoint { stream: Some(beyond.unwrap_or(stream)), ..stored.clone() };
         let (version, rows, newest) = self.commit(checkpoint, true, false).await?;
         Ok(News::Stream { version, rows, newest })
     }

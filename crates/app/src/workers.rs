@@ -84,16 +84,20 @@ impl Workers {
     /// The number of lake tables behind one source table.
     pub(crate) const LAYERS: usize = 2;
 
-    /// Gives a table its structure: makes or opens its lake tables the first time, evolves them later.
-    pub(crate) async fn evolve(&mut self, gate: &TableGate) -> Result<()> {
+    /// Gives a table its structure: makes or opens its lake tables the first time, evolves them later. Tells whether a table that was
+    /// opened still has to be copied.
+    pub(crate) async fn evolve(&mut self, gate: &TableGate) -> Result<bool> {
         let schema = gate.schema().clone();
         if self.queues.contains_key(&schema.table) {
-            return self.tell(&schema.table, || Command::Evolve(schema.clone(), gate.rules().clone())).await;
+            self.tell(&schema.table, || Command::Evolve(schema.clone(), gate.rules().clone())).await?;
+            return Ok(false);
         }
+        let mut uncopied = false;
         let mut queues = Vec::with_capacity(Self::LAYERS);
         for layer in [Layer::Changes, Layer::Current] {
             let writer = self.shared.lake.writer(&schema, layer, self.shared.options.clone()).await?;
             let stamp = self.shared.stamp(gate, &writer)?;
+            uncopied |= writer.checkpoint().copy.as_ref().is_none_or(|copy| copy.finished.is_none());
             let (queue, commands) = mpsc::channel(COMMANDS_AHEAD);
             let worker = Worker {
                 table: schema.table.clone(),
@@ -107,7 +111,7 @@ impl Workers {
             queues.push(queue);
         }
         self.queues.insert(schema.table.clone(), queues);
-        Ok(())
+        Ok(uncopied)
     }
 
     /// Stages rows in both layers; waits while too much memory waits already.

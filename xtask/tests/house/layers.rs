@@ -24,7 +24,8 @@ const ARROWS: [(&str, &[&str], &[&str]); 9] = [
 const WORLDS: [(&str, &[&str]); 8] = [
     ("deltalake", &["lake"]),
     ("buoyant_kernel", &["lake"]),
-    ("object_store", &["lake"]),
+    // The simulation wraps one with faults.
+    ("object_store", &["lake", "app"]),
     // The demo looks for leaks in the files themselves, not through `lake`.
     ("parquet", &["lake", "app"]),
     ("datafusion", &["lake", "serve"]),

@@ -93,6 +93,11 @@ impl TableGate {
         Ok(Self { raw: raw.clone(), cleared, passages, dropped, absent, rules: spelled, clock: means.clock.clone() })
     }
 
+    /// Whether raw rows of this structure may come to this gate.
+    pub fn reads(&self, raw: &Arc<TableSchema>) -> bool {
+        Arc::ptr_eq(raw, &self.raw) || *raw == self.raw
+    }
+
     /// The table's structure after the gate.
     pub fn schema(&self) -> &Arc<ClearedSchema> {
         &self.cleared
@@ -120,7 +125,7 @@ impl TableGate {
     /// too many values of another column cannot be read; [`Kind::Bug`] when the batch has another structure; and what the vault says.
     pub fn clear(&self, batch: ChangeBatch) -> Result<Cleared> {
         let (schema, origin, rows, meta, unsent) = batch.into_parts();
-        if !Arc::ptr_eq(&schema, &self.raw) && schema != self.raw {
+        if !self.reads(&schema) {
             let what = format!("{}: rows of another structure came to the gate", self.raw.table);
             return Err(Error::new(Kind::Bug, what));
         }

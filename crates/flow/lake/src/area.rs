@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::encode::{Encoded, Statistics, encode};
 use crate::failure::Explain;
 use crate::index::{KeyHash, ScratchMap};
+use crate::offload;
 
 /// Bytes of rows that one area holds in memory before it writes a file.
 const HELD_BYTES_MAX: usize = 48 << 20;
@@ -219,7 +220,7 @@ pub(crate) async fn write(
     now_ms: i64,
 ) -> Result<Add> {
     let (schema, statistics) = (schema.clone(), statistics.clone());
-    let encoded = tokio::task::spawn_blocking(move || encode(&schema, &batches, &statistics)).await;
+    let encoded = offload::compute(move || encode(&schema, &batches, &statistics)).await;
     let Encoded { bytes, stats } = encoded.explain(|| "the encoder of data files ended".into())??;
     let name = data_file(folder);
     let size = bytes.len() as i64;

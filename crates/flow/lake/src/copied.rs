@@ -22,6 +22,7 @@ use crate::incoming::copied_rows;
 use crate::index::KeyHash;
 use crate::log::TableLog;
 use crate::naming::Layer;
+use crate::offload;
 use crate::schema;
 
 /// Bytes of rows that are held in memory before a file is written. The same for both tables of a source table, so that their files have
@@ -194,7 +195,7 @@ impl CopiedFiles {
     ) -> Result<Written> {
         let statistics = statistics.and(&[schema::TXID, schema::ORDINAL, schema::OP]);
         let (batches, of_file) = (batches.to_vec(), columns.clone());
-        let encoded = tokio::task::spawn_blocking(move || {
+        let encoded = offload::compute(move || {
             let rows =
                 batches.iter().map(|batch| copied_rows(batch, &of_file)).collect::<Result<Vec<RecordBatch>>>()?;
             encode(&of_file, &rows, &statistics)

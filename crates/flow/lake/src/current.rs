@@ -119,13 +119,22 @@ impl Current {
     fn collapse_multi(&mut self, batch: u32, ops: &[Op], keys: &[KeyHash]) {
         for (row, (op, key)) in (0_u32..).zip(ops.iter().zip(keys)) {
             let Seats::Multi { added, taken } = &mut self.stream.seats else { return };
-            if op.removes() {
-                match added.get_mut(key).and_then(Vec::pop) {
-                    Some(seat) => self.stream.kill(seat),
-                    None => *taken.entry(*key).or_default() += 1,
+            // An update that leaves the identity as it is takes the row and adds its like.
+            let killed = match op {
+                Op::Copy | Op::Insert => None,
+                Op::Update | Op::Delete | Op::MoveOut => {
+                    let seat = added.get_mut(key).and_then(Vec::pop);
+                    if seat.is_none() {
+                        *taken.entry(*key).or_default() += 1;
+                    }
+                    seat
                 }
-            } else {
+            };
+            if !op.removes() {
                 added.entry(*key).or_default().push(Seat::Held { batch, row });
+            }
+            if let Some(seat) = killed {
+                self.stream.kill(seat);
             }
         }
     }

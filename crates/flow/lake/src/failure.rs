@@ -51,7 +51,13 @@ fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
     if let Some(DeltaTableError::ObjectStore { source }) = error.downcast_ref::<DeltaTableError>() {
         return Some(source);
     }
-    error.source()
+    match error.downcast_ref::<buoyant_kernel::Error>() {
+        Some(buoyant_kernel::Error::ObjectStore(inner)) => Some(inner),
+        Some(buoyant_kernel::Error::IOError(inner)) => Some(inner),
+        Some(buoyant_kernel::Error::GenericError { source }) => Some(source.as_ref()),
+        Some(buoyant_kernel::Error::Backtraced { source, .. }) => Some(source.as_ref()),
+        _ => error.source(),
+    }
 }
 
 fn of_io(error: &io::Error, doing: String) -> Error {
@@ -114,6 +120,14 @@ mod tests {
         let parquet = parquet::errors::ParquetError::External(Box::new(store));
         let error = Err::<(), _>(parquet).explain(|| "cannot write x".into()).unwrap_err();
         assert_eq!(error.kind(), Kind::Full);
+    }
+
+    #[test]
+    fn a_store_that_fails_while_the_log_is_read_is_found_under_the_kernel() {
+        let store = object_store::Error::Generic { store: "S3", source: "503".into() };
+        let kernel = buoyant_kernel::Error::generic_err(buoyant_kernel::Error::ObjectStore(store));
+        let error = Err::<(), _>(deltalake::DeltaTableError::KernelError(kernel)).explain(|| "cannot read".into());
+        assert_eq!(error.unwrap_err().kind(), Kind::Unavailable);
     }
 
     #[test]

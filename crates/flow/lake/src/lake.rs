@@ -6,7 +6,7 @@ use std::sync::Arc;
 use change::{Checkpoint, Error, Kind, Result, TableCheckpoint, TableName, Timestamp};
 use datafusion::catalog::TableProvider;
 use deltalake::DeltaTable;
-use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_for};
+use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_for, logstore_with};
 use futures::TryStreamExt;
 use gate::ClearedSchema;
 use object_store::path::Path;
@@ -31,6 +31,8 @@ pub struct LakeOptions {
 pub struct Lake {
     url: Url,
     options: HashMap<String, String>,
+    /// The store, when it was handed in and not found by the URL.
+    given: Option<Arc<dyn ObjectStore>>,
     root: LogStoreRef,
     copied: Arc<CopiedFiles>,
 }
@@ -70,7 +72,19 @@ impl Lake {
         let url = location::parse(lake, &options.store)?;
         let root = logstore_at(&url, &options.store)?;
         let copied = Arc::new(CopiedFiles::new(root.clone()));
-        Ok(Self { url, options: options.store, root, copied })
+        Ok(Self { url, options: options.store, given: None, root, copied })
+    }
+
+    /// A lake at the root of a store that the caller has opened; the store must have conditional puts.
+    ///
+    /// # Errors
+    /// `Data` when delta-rs refuses the store.
+    pub fn in_store(store: Arc<dyn ObjectStore>) -> Result<Self> {
+        // The scheme says nothing here but that listings come in order.
+        let url = Url::parse("memory:///").explain(|| "a store without a place".into())?;
+        let root = logstore_in(&store, &url)?;
+        let copied = Arc::new(CopiedFiles::new(root.clone()));
+        Ok(Self { url, options: HashMap::new(), given: Some(store), root, copied })
     }
 
     fn store(&self, table: &LakeTable) -> Result<LogStoreRef> {
@@ -78,7 +92,10 @@ impl Lake {
             .url
             .join(&format!("{}/", table.folders().join("/")))
             .explain(|| format!("{table} has no place in the lake"))?;
-        logstore_at(&url, &self.options)
+        match &self.given {
+            Some(store) => logstore_in(store, &url),
+            None => logstore_at(&url, &self.options),
+        }
     }
 
     /// Opens a table for writing; makes it when it is missing.
@@ -227,6 +244,11 @@ fn stream_path(stream: &str) -> Path {
 fn logstore_at(url: &Url, options: &HashMap<String, String>) -> Result<LogStoreRef> {
     let config = StorageConfig { raw: options.clone(), ..StorageConfig::default() };
     logstore_for(url, config).explain(|| format!("the lake at {url} cannot be opened"))
+}
+
+fn logstore_in(store: &Arc<dyn ObjectStore>, url: &Url) -> Result<LogStoreRef> {
+    logstore_with(store.clone(), url, StorageConfig::default())
+        .explain(|| format!("the lake at {url} cannot be opened"))
 }
 
 async fn folders(store: &Arc<dyn ObjectStore>, prefix: Option<&Path>) -> Result<Vec<Path>> {

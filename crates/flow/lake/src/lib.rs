@@ -27,6 +27,7 @@ mod rebuild;
 mod deleted;
 mod encode;
 mod log;
+mod offload;
 mod record;
 mod rows;
 

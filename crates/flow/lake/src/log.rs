@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::failure::Explain;
 use crate::naming::LakeTable;
+use crate::offload;
 use crate::record::{DOMAIN, Record};
 
 /// A data file of the table's current version.
@@ -52,9 +53,10 @@ impl TableLog {
             return Ok(None);
         }
         let mut delta = DeltaTable::new(store.clone());
-        delta.load().await.explain(doing)?;
+        offload::outside(delta.load()).await.explain(doing)?;
         let state = delta.snapshot().explain(doing)?;
-        let text = state.snapshot().domain_metadata(store.as_ref(), DOMAIN).await.explain(doing)?;
+        let text = state.snapshot().domain_metadata(store.as_ref(), DOMAIN);
+        let text = offload::outside(text).await.explain(doing)?;
         let text = text.ok_or_else(|| {
             Error::new(Kind::Conflict, format!("{table}: the table was not made by Lockgate"))
                 .fix("Choose another prefix for the lake, or move that table away.")

@@ -12,6 +12,7 @@ use crate::deleted;
 use crate::failure::Explain;
 use crate::lake::objects;
 use crate::log::{TableLog, add_of};
+use crate::offload;
 
 /// How long versions can be read after they were replaced.
 const RETENTION_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
@@ -54,7 +55,8 @@ async fn needed(log: &TableLog, horizon: Timestamp) -> Result<HashSet<String>> {
     };
     log.files.values().for_each(|file| keep(&file.add));
     let mut then = DeltaTable::new(log.store.clone());
-    then.load_with_datetime(DateTime::from_timestamp_micros(horizon).unwrap_or_default()).await.explain(doing)?;
+    let load = then.load_with_datetime(DateTime::from_timestamp_micros(horizon).unwrap_or_default());
+    offload::outside(load).await.explain(doing)?;
     then.snapshot().explain(doing)?.log_data().iter().for_each(|view| keep(&add_of(&view)));
     Ok(needed)
 }

@@ -22,6 +22,7 @@ use crate::failure::Explain;
 use crate::identity::Identifier;
 use crate::index::{Change, KeyIndex, Place, Shape};
 use crate::log::{Committed, DataFile, TableLog, remove};
+use crate::offload;
 use crate::rows;
 use crate::sweep::sweep;
 
@@ -242,10 +243,10 @@ async fn log_checkpoint(log: &TableLog, state: &mut State) -> Result<()> {
     }
     let doing = || format!("{}: cannot make a checkpoint of the Delta log", log.table);
     let mut delta = DeltaTable::new(log.store.clone());
-    delta.load().await.explain(doing)?;
-    checkpoints::create_checkpoint(&delta, None).await.explain(doing)?;
+    offload::outside(delta.load()).await.explain(doing)?;
+    offload::outside(checkpoints::create_checkpoint(&delta, None)).await.explain(doing)?;
     state.checkpointed = Some(log.version);
-    checkpoints::cleanup_metadata(&delta, None)
+    offload::outside(checkpoints::cleanup_metadata(&delta, None))
         .await
         .map(|_| ())
         .explain(|| format!("{}: cannot clean the Delta log", log.table))

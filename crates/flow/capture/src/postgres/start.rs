@@ -165,9 +165,10 @@ impl Opening<'_> {
     async fn plan_copies(&self, tables: Vec<(CatalogTable, bool)>) -> Result<Vec<Planned>> {
         let mut planned = Vec::new();
         for (catalog, published_before) in tables {
-            let stored = self.resume.tables.get(&catalog.table.table).and_then(|table| table.copy.clone());
-            let copy = match stored {
-                None => Copy::Begins { anew: false },
+            let recorded = self.resume.tables.get(&catalog.table.table);
+            let copy = match recorded.and_then(|table| table.copy.clone()) {
+                // The lake may hold rows that were streamed beside a copy that ended before its first chunk: they are void.
+                None => Copy::Begins { anew: recorded.is_some() },
                 // While it was not published its changes were not streamed.
                 Some(_) if !published_before => Copy::Begins { anew: true },
                 Some(progress) if progress.finished.is_some() => Copy::Whole(progress),

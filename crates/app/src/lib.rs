@@ -1,0 +1,67 @@
+//! The `lockgate` program: the loop, its parts, its commands. The binary only calls [`main`]; the simulation drives [`Pipeline`] itself.
+
+mod assemble;
+mod batching;
+mod cli;
+mod clock;
+mod commands;
+mod demo;
+mod error_policy;
+mod feed;
+mod keys;
+mod logs;
+mod outcome;
+mod pipeline;
+mod project;
+mod project_reader;
+mod secrets;
+mod vault;
+mod view;
+mod watch;
+mod worker;
+mod workers;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+pub use crate::assemble::{Means, resume};
+pub use crate::batching::Batching;
+use crate::cli::{Cli, Command};
+pub use crate::error_policy::{Action, table_action};
+use crate::outcome::Outcome;
+pub use crate::pipeline::{Ended, Pipeline};
+pub use crate::watch::Watch;
+
+/// Reads the command line, starts logging, hands over to a command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    outcome::quiet_panics();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let what = change::Error::new(change::Kind::Unavailable, "the system gave no threads").source(error);
+            return outcome::finish(Err(what));
+        }
+    };
+    let done = logs::start(&cli.global).map_or_else(Err, |()| runtime.block_on(Box::pin(dispatch(cli))));
+    // Blocking reads that nobody waits for any more must not hold up the end.
+    runtime.shutdown_background();
+    outcome::finish(done)
+}
+
+async fn dispatch(cli: Cli) -> change::Result<Outcome> {
+    let dir = cli.global.dir.clone();
+    match cli.command {
+        Command::Demo(options) => demo::run(&dir, &options).await,
+        Command::Init(options) => commands::init::run(&dir, &options).await,
+        Command::Check(options) => commands::check::run(&dir, &options).await,
+        Command::Run(options) => commands::run::run(&dir, &options).await,
+        Command::Status(options) => commands::status::run(&dir, &options).await,
+        Command::Query(options) => commands::query::run(&dir, &options).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "lockgate", &mut std::io::stdout());
+            Ok(Outcome::Done)
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A Delta table, read plainly: one commit after the other, without any code of the product.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type};
+use change::{Position, TableCheckpoint};
+use object_store::path::Path;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use roaring::RoaringTreemap;
+use serde_json::Value;
+
+use crate::script::Cell;
+use crate::store::Contents;
+
+/// A row of a lake table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stored {
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) position: Vec<u8>,
+    /// The change log's own columns; empty and zero in a current table.
+    pub(crate) op: String,
+    pub(crate) txid: i64,
+    pub(crate) ordinal: i64,
+}
+
+/// One version of a table after the other.
+#[derive(Default)]
+pub(crate) struct DeltaTable {
+    /// The next version to read.
+    pub(crate) next: u64,
+    files: BTreeMap<String, (Vec<Stored>, RoaringTreemap)>,
+    pub(crate) checkpoint: TableCheckpoint,
+    pub(crate) operation: String,
+}
+
+impl DeltaTable {
+    /// Moves on by one version; false when there is none.
+    pub(crate) fn step(&mut self, store: &Contents, folder: &str, columns: &[String]) -> bool {
+        let path = Path::from(format!("{folder}/_delta_log/{:020}.json", self.next));
+        let Some(commit) = store.read(&path) else { return false };
+        let actions: Vec<Value> =
+            commit.split(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap()).collect();
+        for action in &actions {
+            if let Some(remove) = action.get("remove") {
+                self.files.remove(remove["path"].as_str().unwrap()).expect("a removed file is in the table");
+            }
+        }
+        for action in &actions {
+            if let Some(add) = action.get("add") {
+                let path = add["path"].as_str().unwrap();
+                let file =
+                    store.read(&Path::from(format!("{folder}/{path}"))).expect("a file of the table is in the store");
+                let gone = add.get("deletionVector").filter(|vector| !vector.is_null());
+                let gone = gone.map(|vector| vector_of(store, folder, vector)).unwrap_or_default();
+                let before = self.files.insert(path.to_owned(), (rows_of(file, columns), gone));
+                assert!(before.is_none(), "a file is in the table twice");
+            }
+            if let Some(domain) = action.get("domainMetadata") {
+                let record: Value = serde_json::from_str(domain["configuration"].as_str().unwrap()).unwrap();
+                self.checkpoint = serde_json::from_value(record["checkpoint"].clone()).unwrap();
+            }
+            if let Some(info) = action.get("commitInfo") {
+                self.operation = info["operation"].as_str().unwrap_or_default().to_owned();
+            }
+        }
+        self.next += 1;
+        true
+    }
+
+    /// The live rows.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &Stored> {
+        self.files.values().flat_map(|(rows, gone)| {
+            rows.iter().enumerate().filter(|(row, _)| !gone.contains(*row as u64)).map(|(_, row)| row)
+        })
+    }
+
+    /// The stream's boundary whose rows are in the table.
+    pub(crate) fn through(&self) -> Position {
+        self.checkpoint.stream.as_ref().map(|stream| stream.through.clone()).unwrap_or_default()
+    }
+}
+
+fn vector_of(store: &Contents, folder: &str, vector: &Value) -> RoaringTreemap {
+    let name = vector["pathOrInlineDv"].as_str().unwrap();
+    let id = uuid::Uuid::from_slice(&z85::decode(name).unwrap()).unwrap();
+    let file = store.read(&Path::from(format!("{folder}/deletion_vector_{id}.bin"))).expect("a vector is in the store");
+    // Size, magic number, bitmap.
+    let from = vector["offset"].as_u64().unwrap() as usize + 8;
+    RoaringTreemap::deserialize_from(&file[from..]).unwrap()
+}
+
+fn rows_of(file: bytes::Bytes, columns: &[String]) -> Vec<Stored> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    reader.flat_map(|batch| stored(&batch.unwrap(), columns)).collect()
+}
+
+fn stored(batch: &RecordBatch, columns: &[String]) -> Vec<Stored> {
+    let number = |name: &str, row: usize| {
+        batch.column_by_name(name).map_or(0, |column| column.as_primitive::<Int64Type>().value(row))
+    };
+    let of = |row: usize| Stored {
+        cells: columns.iter().map(|name| batch.column_by_name(name).map_or(Cell::Null, |c| value(c, row))).collect(),
+        position: batch.column_by_name("_lg_position").unwrap().as_binary::<i32>().value(row).to_vec(),
+        op: batch.column_by_name("_lg_op").map(|c| c.as_string::<i32>().value(row).to_owned()).unwrap_or_default(),
+        txid: number("_lg_txid", row),
+        ordinal: number("_lg_ordinal", row),
+    };
+    (0..batch.num_rows()).map(of).collect()
+}
+
+fn value(column: &dyn Array, row: usize) -> Cell {
+    match column.data_type() {
+        _ if column.is_null(row) => Cell::Null,
+        DataType::Int64 => Cell::Int(column.as_primitive::<Int64Type>().value(row)),
+        _ => Cell::Text(column.as_string::<i32>().value(row).to_owned()),
+    }
+}

@@ -1,0 +1,382 @@
+//! Compares every version of every lake table with what the database's history says it must be.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use change::{CopyProgress, Identity, Op, Position};
+
+use crate::delta::{DeltaTable, Stored};
+use crate::history::{Change, What, as_logged};
+use crate::script::{BIG, Cell, EXTRA_MAX, FIRST_COLUMNS, Row, Script, cell, parts, position};
+use crate::source::shown;
+use crate::store::Contents;
+
+/// What a lake table was found to be, and what it must be.
+pub(crate) struct Judge {
+    script: Arc<Script>,
+    contents: Arc<Contents>,
+    columns: Vec<String>,
+    current: Vec<DeltaTable>,
+    changes: Vec<DeltaTable>,
+    /// By table: everything that the log has of it, in order.
+    history: Vec<Vec<Change>>,
+    /// By table: after a boundary, changes below a position are not in the stream, because a copy that begins there shows them.
+    skipped: Vec<Vec<Skipped>>,
+    /// Rows of chunks as they were handed over, by table, plan and chunk.
+    deliveries: HashMap<(usize, String, u32), Vec<Vec<Row>>>,
+    /// By table: how often its rows were written anew elsewhere on the disk.
+    rewrites: Vec<u64>,
+    /// What is wrong; empty when nothing is.
+    pub(crate) faults: Vec<String>,
+    pub(crate) versions: u64,
+}
+
+/// Changes above a boundary and below a position that are not in the stream.
+#[derive(Clone)]
+struct Skipped {
+    after: Position,
+    low: u64,
+    /// Of two processes, only one will have its way.
+    maybe: bool,
+}
+
+/// Faults that are kept.
+const FAULTS_MAX: usize = 5;
+
+impl Judge {
+    pub(crate) fn new(script: Arc<Script>, contents: Arc<Contents>) -> Self {
+        let mut history = vec![Vec::new(); script.tables.len()];
+        for transaction in 0..script.log.len() {
+            script.changes(transaction).into_iter().for_each(|change| history[change.table].push(change));
+        }
+        let extra = (0..EXTRA_MAX).map(|number| format!("extra{number}"));
+        let tables = || (0..script.tables.len()).map(|_| DeltaTable::default()).collect();
+        Self {
+            columns: FIRST_COLUMNS.iter().map(|name| (*name).to_owned()).chain(extra).collect(),
+            current: tables(),
+            changes: tables(),
+            rewrites: vec![0; history.len()],
+            skipped: vec![Vec::new(); history.len()],
+            history,
+            script,
+            contents,
+            deliveries: HashMap::new(),
+            faults: Vec::new(),
+            versions: 0,
+        }
+    }
+
+    /// Notes what a chunk was handed over with.
+    pub(crate) fn delivered(&mut self, table: usize, progress: &CopyProgress, chunk: u32, rows: &[Row]) {
+        self.deliveries.entry((table, progress.plan.clone(), chunk)).or_default().push(rows.to_vec());
+    }
+
+    /// The table's rows are written anew elsewhere on the disk: a copy that is not finished is void.
+    pub(crate) fn rewrite(&mut self, table: usize) {
+        self.rewrites[table] += 1;
+    }
+
+    /// How often that was.
+    pub(crate) fn rewrites(&self, table: usize) -> u64 {
+        self.rewrites[table]
+    }
+
+    /// Whether a copy may go on.
+    pub(crate) fn fits(&self, table: usize, progress: &CopyProgress) -> bool {
+        progress.plan.split(' ').nth(3).and_then(|number| number.parse().ok()) == Some(self.rewrites[table])
+    }
+
+    /// Notes that a table's copy begins at LOW, `maybe` because a rival process may begin it elsewhere.
+    pub(crate) fn begins(&mut self, table: usize, low: u64, maybe: bool) {
+        self.look();
+        self.skipped[table].push(Skipped { after: self.changes[table].through(), low, maybe });
+    }
+
+    fn fault(&mut self, what: String) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(what);
+        }
+    }
+
+    /// Looks at every version that is new.
+    pub(crate) fn look(&mut self) {
+        for table in 0..self.script.tables.len() {
+            let folder = format!("db/public/{}", self.script.tables[table].name.table);
+            let contents = self.contents.clone();
+            while self.current[table].step(&contents, &folder, &self.columns) {
+                self.versions += 1;
+                self.judge_current(table);
+            }
+            let folder = format!("{folder}__changes");
+            while self.changes[table].step(&contents, &folder, &self.columns) {
+                self.versions += 1;
+                self.judge_changes(table);
+            }
+        }
+    }
+
+    /// A confirmation: everything at or below `through` must be durable.
+    pub(crate) fn confirmed(&mut self, through: &Position, said: &Position) {
+        self.look();
+        let mut faults = Vec::new();
+        for table in 0..self.script.tables.len() {
+            let layers = [("current", &self.current[table]), ("changes", &self.changes[table])];
+            // A table that has recorded nothing of its copy, or whose copy can only begin anew, is copied from here on.
+            let keyed = matches!(self.script.tables[table].identity, Identity::Key(_));
+            let goes_on = |log: &DeltaTable| {
+                log.checkpoint
+                    .copy
+                    .as_ref()
+                    .is_some_and(|copy| copy.finished.is_some() || keyed && self.fits(table, copy))
+            };
+            if !layers.iter().all(|(_, log)| goes_on(log)) {
+                continue;
+            }
+            for (layer, log) in layers {
+                let Some(copy) = &log.checkpoint.copy else { continue };
+                let low = parts(&copy.low).0;
+                let missing =
+                    self.history[table].iter().map(|change| (change.lsn, position(change.lsn, change.ordinal)));
+                let missing = missing
+                    .filter(|(lsn, at)| *lsn >= low && at <= through && *at > log.through())
+                    .map(|(_, at)| at)
+                    .next();
+                if let Some(missing) = missing {
+                    let name = &self.script.tables[table].name;
+                    let what = format!(
+                        "{name} ({layer}): {} was confirmed (the loop said {}), and the change at {} is not durable",
+                        shown(through),
+                        shown(said),
+                        shown(&missing)
+                    );
+                    faults.push(what);
+                }
+            }
+        }
+        faults.into_iter().for_each(|what| self.fault(what));
+    }
+
+    fn padded(&self, row: &Row) -> Row {
+        (0..self.columns.len()).map(|column| cell(row, column)).collect()
+    }
+
+    fn judge_current(&mut self, table: usize) {
+        let seen = &self.current[table];
+        let (through, version) = (seen.through(), seen.next - 1);
+        let mut found: Vec<&Stored> = seen.rows().collect();
+        found.sort();
+        let finished = seen.checkpoint.copy.as_ref().and_then(|copy| copy.finished.clone());
+        let low = seen.checkpoint.copy.as_ref().map(|copy| copy.low.clone()).unwrap_or_default();
+        let keyed = matches!(self.script.tables[table].identity, Identity::Key(_));
+        let at = through.clone().max(low.clone());
+        let exact = match &finished {
+            // Copied rows that a truncate will remove are passed over as soon as it is known, which is before it is visible.
+            Some(finished) => {
+                through >= *finished
+                    || !keyed
+                        && !self.history[table].iter().any(|change| {
+                            let at = position(change.lsn, change.ordinal);
+                            matches!(change.what, What::Truncate) && at > through && at <= *finished
+                        })
+            }
+            None => false,
+        };
+        let mut wanted: Vec<Row> = self.script.rows_at(&at, table).iter().map(|row| self.padded(row)).collect();
+        wanted.sort();
+        let cells: Vec<Row> = found.iter().map(|row| row.cells.clone()).collect();
+        let what = if exact {
+            let mut cells = cells;
+            cells.sort();
+            (cells != wanted).then(|| format!("rows {}\n  must be {}", rows_shown(&cells), rows_shown(&wanted)))
+        } else if keyed {
+            self.unlike(table, &low, &through, &found)
+        } else {
+            None
+        };
+        if let Some(what) = what {
+            let name = &self.script.tables[table].name;
+            let what =
+                format!("{name}, version {version} ({}), through {}: {what}", seen.operation, shown_or(&through));
+            self.fault(what);
+        }
+    }
+
+    /// While a keyed table is copied: keys that the stream has brought are as they were, the others as they were at some time since LOW.
+    fn unlike(&self, table: usize, low: &Position, through: &Position, found: &[&Stored]) -> Option<String> {
+        if low.as_bytes().is_empty() {
+            // Nothing of the copy is recorded, so LOW is not either.
+            return None;
+        }
+        let mut rows: BTreeMap<&Cell, &Stored> = BTreeMap::new();
+        for row in found {
+            if rows.insert(&row.cells[0], row).is_some() {
+                return Some(format!("the key {:?} is there twice", row.cells[0]));
+            }
+        }
+        let now: BTreeMap<Cell, Row> =
+            self.script.rows_at(through, table).into_iter().map(|row| (row[0].clone(), self.padded(&row))).collect();
+        let low = parts(low).0;
+        let small =
+            |row: &Row| row.iter().enumerate().filter(|(at, _)| *at != BIG).map(|(_, c)| c.clone()).collect::<Row>();
+        for change in self.history[table].iter().filter(|change| change.lsn >= low) {
+            if position(change.lsn, change.ordinal) > *through {
+                continue;
+            }
+            if let What::Row { row, .. } = &change.what {
+                let (has, must) = (rows.get(&row[0]).map(|row| small(&row.cells)), now.get(&row[0]).map(small));
+                if has != must {
+                    return Some(format!("key {:?} is {has:?} and must be {must:?}", row[0]));
+                }
+            }
+        }
+        None
+    }
+
+    fn judge_changes(&mut self, table: usize) {
+        let seen = &self.changes[table];
+        let (through, version) = (seen.through(), seen.next - 1);
+        let mut found: Vec<&Stored> = seen.rows().filter(|row| row.op != "r" && row.txid != 0).collect();
+        found.sort_by(|a, b| (&a.position, a.ordinal).cmp(&(&b.position, b.ordinal)));
+        let sure: Vec<Skipped> = self.skipped[table].iter().filter(|skipped| !skipped.maybe).cloned().collect();
+        let maybe = self.skipped[table].iter().filter(|skipped| skipped.maybe).cloned();
+        let readings = maybe.map(|one| sure.iter().cloned().chain([one]).collect()).chain([sure.clone()]);
+        let readings: Vec<Vec<&Change>> = readings.map(|skipped| self.wanted(table, &through, &skipped)).collect();
+        let fits = |wanted: &&Vec<&Change>| wanted.len() == found.len();
+        let Some(wanted) = readings.iter().find(fits).or(readings.last()) else { return };
+        let what = if found.len() == wanted.len() {
+            found.iter().zip(wanted).find(|(row, change)| !self.is_logged(row, change)).map(|(row, change)| {
+                format!("{} {:?}\n  must be {change:?}", shown(&Position::from_bytes(&row.position)), row)
+            })
+        } else {
+            let has: Vec<Vec<u8>> = found.iter().map(|row| row.position.clone()).collect();
+            let must: Vec<Vec<u8>> =
+                wanted.iter().map(|change| position(change.lsn, change.ordinal).as_bytes().to_vec()).collect();
+            let odd = has
+                .iter()
+                .zip(&must)
+                .find(|(has, must)| has != must)
+                .map(|(has, must)| (shown(&Position::from_bytes(has)), shown(&Position::from_bytes(must))));
+            Some(format!("{} changes, and {} must be there; the first difference: {odd:?}", has.len(), must.len()))
+        };
+        if let Some(what) = what {
+            let name = &self.script.tables[table].name;
+            let what = format!(
+                "{name}__changes, version {version} ({}), through {}: {what}",
+                seen.operation,
+                shown_or(&through)
+            );
+            self.fault(what);
+        }
+    }
+
+    fn wanted(&self, table: usize, through: &Position, skipped: &[Skipped]) -> Vec<&Change> {
+        let passed = |change: &Change, at: &Position| {
+            skipped.iter().any(|skipped| change.lsn < skipped.low && *at > skipped.after)
+        };
+        let wanted = self.history[table].iter().filter(|change| {
+            let at = position(change.lsn, change.ordinal);
+            at <= *through && !passed(change, &at)
+        });
+        wanted.collect()
+    }
+
+    fn is_logged(&self, row: &Stored, change: &Change) -> bool {
+        let same = row.position == position(change.lsn, change.ordinal).as_bytes()
+            && (row.txid, row.ordinal) == (change.txid as i64, change.ordinal as i64);
+        match &change.what {
+            What::Truncate => same && row.op == "t",
+            What::Row { op, row: wanted, unsent } => {
+                let letter = if *op == Op::MoveOut { "d" } else { op.letter() };
+                let wanted = self.padded(&as_logged(wanted, *unsent));
+                // What the log left out may have been read from the database, and be newer.
+                let alike = |at: usize| (*unsent && at == BIG) || row.cells[at] == wanted[at];
+                same && row.op == letter && (0..wanted.len()).all(alike)
+            }
+        }
+    }
+
+    /// The end: every table has everything.
+    pub(crate) fn finish(&mut self) {
+        self.look();
+        if !self.faults.is_empty() {
+            return;
+        }
+        let end = self.script.log.last().map_or(0, |last| last.end);
+        let mut faults = Vec::new();
+        for table in 0..self.script.tables.len() {
+            let name = self.script.tables[table].name.to_string();
+            for (layer, log) in [("current", &self.current[table]), ("changes", &self.changes[table])] {
+                let last = self.history[table].last().map(|change| position(change.lsn, change.ordinal));
+                let low = log.checkpoint.copy.as_ref().map(|copy| parts(&copy.low).0);
+                let whole = log.checkpoint.copy.as_ref().is_some_and(|copy| copy.finished.is_some());
+                let through = log.through();
+                let all = last.is_none_or(|last| last <= through || low.is_some_and(|low| parts(&last).0 < low));
+                if !whole || !all {
+                    let what = format!("{name} ({layer}) ended at {} of {end}, copied: {whole}", shown_or(&through));
+                    faults.push(what);
+                }
+            }
+            self.judge_end(table);
+            self.judge_copied(table);
+        }
+        faults.into_iter().for_each(|what| self.fault(what));
+    }
+
+    /// Whatever the checkpoint says: the rows are those of the database.
+    fn judge_end(&mut self, table: usize) {
+        let mut wanted: Vec<Row> =
+            self.script.rows_at(&position(u64::MAX, 0), table).iter().map(|row| self.padded(row)).collect();
+        let mut cells: Vec<Row> = self.current[table].rows().map(|row| row.cells.clone()).collect();
+        wanted.sort();
+        cells.sort();
+        if cells != wanted {
+            let name = &self.script.tables[table].name;
+            let what = format!("{name} at the end: rows {}\n  must be {}", rows_shown(&cells), rows_shown(&wanted));
+            self.fault(what);
+        }
+    }
+
+    /// The copied rows in the change log are one reading of every chunk of the last plan.
+    fn judge_copied(&mut self, table: usize) {
+        let log = &self.changes[table];
+        let Some(copy) = log.checkpoint.copy.clone() else { return };
+        let mut left: HashMap<Row, usize> = HashMap::new();
+        for row in log.rows().filter(|row| row.op == "r" && row.position == copy.low.as_bytes()) {
+            *left.entry(row.cells.clone()).or_default() += 1;
+        }
+        let found = left.values().sum::<usize>();
+        // Two plans may begin at one LOW.
+        let fits = |rows: &Vec<Row>, left: &HashMap<Row, usize>| {
+            let mut wanted: HashMap<Row, usize> = HashMap::new();
+            rows.iter().for_each(|row| *wanted.entry(self.padded(row)).or_default() += 1);
+            wanted.iter().all(|(row, times)| left.get(row).is_some_and(|has| has >= times))
+        };
+        let none = Vec::new();
+        for chunk in 0..copy.chunks {
+            let readings = self.deliveries.get(&(table, copy.plan.clone(), chunk)).unwrap_or(&none);
+            let Some(reading) = readings.iter().rev().find(|rows| fits(rows, &left)) else {
+                let name = &self.script.tables[table].name;
+                let what =
+                    format!("{name}__changes: chunk {chunk} of {} is not among its {found} copied rows", copy.plan);
+                return self.fault(what);
+            };
+            for row in reading.iter().map(|row| self.padded(row)).collect::<Vec<_>>() {
+                *left.entry(row).or_default() -= 1;
+            }
+        }
+    }
+}
+
+fn shown_or(position: &Position) -> String {
+    if position.as_bytes().is_empty() { "nothing".into() } else { shown(position) }
+}
+
+fn rows_shown(rows: &[Row]) -> String {
+    let cell = |cell: &Cell| match cell {
+        Cell::Null => "-".to_owned(),
+        Cell::Int(number) => number.to_string(),
+        Cell::Text(text) => text.trim_start_matches('0').to_owned(),
+    };
+    let row = |row: &Row| row.iter().map(cell).collect::<Vec<_>>().join(",");
+    format!("[{}] {}", rows.len(), rows.iter().map(row).collect::<Vec<_>>().join(" "))
+}

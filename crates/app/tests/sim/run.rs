@@ -1,0 +1,298 @@
+//! One seed from beginning to end: lives of the process under test, deaths, and the judgement.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use app::{Action, Batching, Ended, Means, Watch, table_action};
+use change::{Error, Kind};
+use gate::{Gate, Policy};
+use lake::Lake;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio_util::sync::CancellationToken;
+
+use crate::chance::Chance;
+use crate::clock::SimClock;
+use crate::judge::Judge;
+use crate::mutation::Mutation;
+use crate::randomness::mix;
+use crate::script::{EXTRA_MAX, FIRST_COLUMNS, SOURCE, Script, position};
+use crate::source::{self, Server};
+use crate::store::{Contents, FaultyStore};
+use crate::world::World;
+
+/// What one seed came to.
+pub(crate) struct Verdict {
+    pub(crate) faults: Vec<String>,
+    pub(crate) trace: u64,
+    pub(crate) counts: std::collections::BTreeMap<&'static str, u64>,
+}
+
+/// A seed's world, its database and what has to be true.
+struct Simulation {
+    seed: u64,
+    mutation: Option<Mutation>,
+    random: StdRng,
+    world: Arc<World>,
+    contents: Arc<Contents>,
+    server: Arc<Server>,
+    judge: Arc<Mutex<Judge>>,
+    folder: PathBuf,
+    lives: u64,
+}
+
+/// How a life ended.
+enum End {
+    /// Everything was durable.
+    CaughtUp,
+    Died,
+    /// A table is stopped, because another process had it.
+    Fenced,
+    Failed(String),
+}
+
+/// Virtual time that a life may take; it is hours more than any life needs.
+const LIFE_MAX: Duration = Duration::from_secs(6 * 3600);
+
+/// What the machine calls its boot.
+const BOOT: &str = "one boot";
+
+/// Runs one seed. Must be called on a thread of its own.
+pub(crate) fn run(seed: u64, mutation: Option<Mutation>, verbose: bool) -> Verdict {
+    crate::randomness::seed(seed);
+    crate::world::simulate_here();
+    let script = Arc::new(Script::of(seed));
+    let contents = Arc::new(Contents::default());
+    let mut simulation = Simulation {
+        seed,
+        mutation,
+        random: StdRng::seed_from_u64(mix(seed ^ 2)),
+        world: Arc::new(World::new(verbose)),
+        judge: Arc::new(Mutex::new(Judge::new(script.clone(), contents.clone()))),
+        contents,
+        server: Arc::new(Server::new(script)),
+        folder: folder(seed),
+        lives: 0,
+    };
+    let outcome = simulation.live_and_die();
+    drop(std::fs::remove_dir_all(&simulation.folder));
+    let mut judge = simulation.judge.lock().unwrap();
+    if outcome.is_ok() {
+        judge.finish();
+    }
+    let mut faults = std::mem::take(&mut judge.faults);
+    faults.extend(outcome.err());
+    simulation.world.add("versions", judge.versions);
+    Verdict { faults, trace: simulation.world.trace_hash(), counts: simulation.world.counts() }
+}
+
+/// In memory where the system has such a folder: the index waits for its disk.
+fn folder(seed: u64) -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    base.join(format!("lockgate-sim-{}-{seed}", std::process::id()))
+}
+
+impl Simulation {
+    fn live_and_die(&mut self) -> Result<(), String> {
+        let deaths = self.random.random_range(0..7);
+        loop {
+            self.lives += 1;
+            let last = self.lives > deaths;
+            if self.lives > deaths + 20 {
+                return Err("it does not catch up".into());
+            }
+            let end = self.life(last);
+            self.judge.lock().unwrap().look();
+            if !self.judge.lock().unwrap().faults.is_empty() {
+                return Ok(());
+            }
+            match end {
+                // The script may go on after a life that had caught up with all of it.
+                End::CaughtUp if last => return Ok(()),
+                End::CaughtUp => self.world.count("lives: caught up"),
+                End::Died => self.world.count("lives: killed"),
+                End::Fenced => self.world.count("lives: fenced"),
+                End::Failed(why) => return Err(why),
+            }
+            self.spoil_index();
+            if self.mutation == Some(Mutation::IndexAhead) {
+                crate::mutation::put_ahead(&self.folder.join("index/db/public/keyed"), BOOT);
+            }
+        }
+    }
+
+    /// One life in a runtime of its own, which goes with everything in it.
+    fn life(&mut self, last: bool) -> End {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let steps = (!last).then(|| match self.random.random_range(0..3) {
+            0 => self.random.random_range(1..40),
+            1 => self.random.random_range(1..300),
+            _ => self.random.random_range(1..1500),
+        });
+        self.world.live(steps, self.random.random_bool(0.5));
+        let permille = if last { 0 } else { [0, 5, 20, 60][self.random.random_range(0..4)] };
+        let rivals = !last && self.random.random_bool(0.06);
+        let seed = mix(self.seed ^ (self.lives << 32));
+        let pause = Duration::from_millis(self.random.random_range(100..20_000));
+        let end = runtime.block_on(async {
+            self.world.clock.live(pause);
+            self.world.trace("life", &format!("{} steps {steps:?} faults {permille} rivals {rivals}", self.lives));
+            let first = self.process(seed, permille, "index", rivals);
+            let second = async {
+                if rivals {
+                    self.world.count("lives: with a rival");
+                    self.process(mix(seed), permille, "index of the rival", rivals).await
+                } else {
+                    std::future::pending().await
+                }
+            };
+            let end = tokio::select! {
+                biased;
+                () = self.world.death.notified() => End::Died,
+                end = first => end,
+                end = second => end,
+                () = tokio::time::sleep(LIFE_MAX) => End::Failed("it hangs".into()),
+            };
+            self.world.die();
+            end
+        });
+        self.world.clock.micros();
+        drop(runtime);
+        self.world.clock.die();
+        // What a life that ended by itself left of the note of its death.
+        let _ = futures::FutureExt::now_or_never(self.world.death.notified());
+        end
+    }
+
+    /// A process: starts the pipeline again after what another start may mend, as `lockgate run` does.
+    async fn process(&self, seed: u64, permille: u64, index: &str, rivals: bool) -> End {
+        let store = FaultyStore {
+            contents: self.contents.clone(),
+            world: self.world.clone(),
+            chance: Arc::new(Chance::new(seed, permille)),
+            mutation: self.mutation,
+        };
+        let mut random = StdRng::seed_from_u64(mix(seed ^ 3));
+        let clock: Arc<SimClock> = self.world.clock.clone();
+        let means = Means {
+            lake: Arc::new(Lake::in_store(Arc::new(store)).unwrap()),
+            gate: Arc::new(gate(&self.server.script, clock.clone())),
+            clock,
+            watch: Arc::<Watch>::default(),
+            index_dir: self.folder.join(index),
+            boot: random.random_bool(0.9).then(|| BOOT.to_owned()),
+            batching: Batching {
+                max_age: Duration::from_millis(random.random_range(50..5_000)),
+                max_rows: random.random_range(5..500),
+            },
+        };
+        let end = self.server.script.log.last().map_or(0, |last| last.end);
+        loop {
+            let error = match self.once(&means, mix(random.random()), end, rivals).await {
+                Ok(Ended::Done) => return End::CaughtUp,
+                Ok(Ended::Interrupted) => return End::Failed("a run that nobody stopped was interrupted".into()),
+                Ok(Ended::TablesStopped(tables)) => {
+                    let all_fenced = tables.values().all(|why| why.contains("another Lockgate"));
+                    return if all_fenced && (rivals || permille > 0 || self.lives > 1) {
+                        End::Fenced
+                    } else {
+                        End::Failed(format!("tables are stopped: {tables:?}"))
+                    };
+                }
+                Err(error) => error,
+            };
+            if rivals && error.kind() == Kind::Conflict {
+                return End::Fenced;
+            }
+            if table_action(error.kind()) != Action::Retry {
+                return End::Failed(format!("the run stopped ({:?}): {error}", error.kind()));
+            }
+            self.world.count("runs that started over");
+            self.world.trace("start over", &error.to_string());
+            tokio::time::sleep(Duration::from_millis(random.random_range(100..5_000))).await;
+        }
+    }
+
+    async fn once(&self, means: &Means, seed: u64, end: u64, rivals: bool) -> Result<Ended, Error> {
+        let resume = app::resume(&means.lake, SOURCE).await?;
+        let source = source::open(&self.server, &self.world, &self.judge, &resume, seed, self.mutation, rivals)?;
+        means.pipeline(source, Some(position(end, 0)), CancellationToken::new()).run().await
+    }
+
+    /// The local folder is lost, of an older moment, or damaged now and then.
+    fn spoil_index(&mut self) {
+        let (index, old) = (self.folder.join("index"), self.folder.join("older"));
+        match self.random.random_range(0..12) {
+            0 => {
+                self.world.count("index: lost");
+                drop(std::fs::remove_dir_all(&index));
+            }
+            1 => {
+                drop(std::fs::remove_dir_all(&old));
+                copy(&index, &old);
+            }
+            2 | 3 if old.exists() => {
+                self.world.count("index: of an older moment");
+                drop(std::fs::remove_dir_all(&index));
+                copy(&old, &index);
+            }
+            4 => {
+                self.world.count("index: damaged");
+                damage(&index, &mut self.random);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn gate(script: &Script, clock: Arc<SimClock>) -> Gate {
+    let columns: Vec<String> = FIRST_COLUMNS
+        .iter()
+        .map(|name| (*name).to_owned())
+        .chain((0..EXTRA_MAX).map(|number| format!("extra{number}")))
+        .collect();
+    let rules: String = columns.iter().map(|name| format!("    {name}: keep\n")).collect();
+    let tables: String = script.tables.iter().map(|table| format!("  {}:\n{rules}", table.name)).collect();
+    let policy = Policy::parse(&format!("profile: none\ntables:\n{tables}"), "policy.yaml").unwrap();
+    let schemas: Vec<_> = script.tables.iter().map(|table| table.schema(columns.len())).collect();
+    policy.compile(&schemas, None, None, clock).map_err(|problems| format!("{problems:?}")).unwrap()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let Ok(entries) = std::fs::read_dir(folder) else { return found };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in files(from) {
+        let target = to.join(file.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::copy(&file, target).unwrap();
+    }
+}
+
+/// Flips a bit of one file, or cuts it.
+fn damage(folder: &Path, random: &mut StdRng) {
+    let files: Vec<PathBuf> =
+        files(folder).into_iter().filter(|file| file.metadata().is_ok_and(|meta| meta.len() > 0)).collect();
+    if files.is_empty() {
+        return;
+    }
+    let file = &files[random.random_range(0..files.len())];
+    let mut bytes = std::fs::read(file).unwrap();
+    let at = random.random_range(0..bytes.len());
+    if random.random_bool(0.5) {
+        bytes[at] ^= 1 << random.random_range(0..8);
+    } else {
+        bytes.truncate(at);
+    }
+    std::fs::write(file, bytes).unwrap();
+}

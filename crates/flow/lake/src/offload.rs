@@ -1,0 +1,28 @@
+//! Work that is given to other threads, so that it does not hold up the tasks of this one.
+//!
+//! On a runtime of one thread it is done in place: nothing runs beside it then, and a simulated run repeats itself exactly.
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::JoinError;
+
+/// Computes on a thread for blocking work.
+///
+/// # Errors
+/// When `work` panicked there.
+pub(crate) async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    if on_one_thread() { Ok(work()) } else { tokio::task::spawn_blocking(work).await }
+}
+
+/// Awaits an operation of delta-rs, which reads and writes Delta logs on threads of its own.
+pub(crate) async fn outside<T>(operation: impl Future<Output = T>) -> T {
+    if on_one_thread() {
+        // Tokio's budget is given out anew between polls of a task, and this is one poll.
+        futures::executor::block_on(tokio::task::unconstrained(operation))
+    } else {
+        operation.await
+    }
+}
+
+fn on_one_thread() -> bool {
+    Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread)
+}
