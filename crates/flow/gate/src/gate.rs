@@ -4,7 +4,7 @@ use change::{Clock, Error, Identity, Kind, Problem, Result, Severity, TableName,
 use sha2::{Digest, Sha256};
 
 use crate::calendar::Date;
-use crate::canonical::Form;
+use crate::canonical::{self, Form};
 use crate::kernel::place::ZIP3_VINTAGE;
 use crate::keys::hex;
 use crate::policy::{Policy, Rule, TableRules};
@@ -79,7 +79,7 @@ impl Policy {
         }
         let vaulted = self.rules().find(|(_, rule)| matches!(rule.transform, Transform::VaultCode { .. }));
         if let (Some((table, rule)), None) = (vaulted, &means.vault) {
-            let what = format!("{table}.{} needs a vault, and none is configured", rule.column);
+            let what = format!("{table}.{} needs a vault, and none is configured", rule.place());
             report.error(rule.line, what, "Configure a vault in lockgate.yaml, or use hmac_token(domain) or drop.");
         }
         let today = Date::from_timestamp(means.clock.now());
@@ -116,11 +116,12 @@ impl Policy {
             .rules()
             .map(|(table, rule)| {
                 format!(
-                    "{table}\t{}\t{}\t{:?}\t{}\n",
-                    rule.column,
+                    "{table}\t{}\t{}\t{:?}\t{}{}\n",
+                    rule.place(),
                     rule.transform,
                     rule.on_invalid,
-                    rule.form.versioned()
+                    rule.form.versioned(),
+                    rule.subject.as_ref().map(|subject| format!("\t{subject}")).unwrap_or_default()
                 )
             })
             .collect();
@@ -183,7 +184,7 @@ impl Gate {
         if let Some(problem) = report.problems.into_iter().find(|problem| problem.severity == Severity::Error) {
             return Err(Error::new(Kind::Contract, problem.what).fix(problem.fix));
         }
-        TableGate::new(schema, rules, self.policy.invalid_percent_max, &self.means)
+        TableGate::new(schema, rules, self.policy.profile, self.policy.invalid_percent_max, &self.means)
     }
 }
 
@@ -219,6 +220,7 @@ fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report
             );
             report.error(rule.line, what, "Choose a transform that fits the type, or `drop`.");
         }
+        check_subject(schema, rule, report);
         if schema.identity == Identity::WholeRow && rule.transform.depends_on_today() {
             let what = format!(
                 "{} has no key: its rows are found by all their values, and `{}` of `{}` changes with the years",
@@ -243,6 +245,27 @@ fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report
                 }
             }
         }
+    }
+}
+
+/// The column that says whom a row is about must be there and be readable; it need not be stored.
+fn check_subject(schema: &TableSchema, rule: &Rule, report: &mut Report) {
+    let Some(subject) = &rule.subject else { return };
+    match schema.columns.iter().find(|column| column.name == *subject) {
+        None => {
+            let fix = match did_you_mean(subject, schema.columns.iter().map(|column| column.name.as_str())) {
+                Some(meant) => format!("Did you mean `{meant}`?"),
+                None => "Name the column that says whose row it is.".into(),
+            };
+            let what =
+                format!("{}.{}: there is no column `{subject}` to tell the person by", schema.table, rule.column);
+            report.error(rule.line, what, fix);
+        }
+        Some(column) if !canonical::can_read(&column.data_type) => {
+            let what = format!("{}.{subject} is {}, and names no person", schema.table, column.source_type);
+            report.error(rule.line, what, "Name a column of integers or text.");
+        }
+        Some(_) => {}
     }
 }
 

@@ -3,6 +3,7 @@
 //! A [`Policy`] is read from `policy.yaml`, meets the tables in [`Policy::compile`] and becomes a [`Gate`]; that makes a [`TableGate`] for each
 //! table, whose [`clear`](TableGate::clear) turns raw rows into a [`ClearedBatch`].
 
+mod json_path;
 mod policy;
 mod profile;
 mod transform;
@@ -16,6 +17,9 @@ mod stamp;
 mod kernel;
 
 mod canonical;
+mod ff1;
+mod format;
+mod json;
 mod keys;
 mod vault;
 
@@ -38,5 +42,5 @@ pub use profile::Profile;
 pub use propose::{Candidate, Proposal, Shape, propose};
 pub use stamp::PolicyStamp;
 pub use table::{Cleared, DroppedColumn, TableGate};
-pub use transform::{DateUnit, Edges, Transform};
+pub use transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Transform};
 pub use vault::Vault;

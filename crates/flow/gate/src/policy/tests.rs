@@ -135,6 +135,91 @@ fn wrong_policies_say_where_and_how_to_mend_it() {
         ),
         (policy(id).replace("profile: limited_data_set\n", ""), 1, "claims no profile", "Add `profile"),
         (policy(id).replace("keys: file:./k\n", ""), 4, "needs keys", "Add `keys"),
+        (
+            policy(&format!("{id}    birth_date: date_shift(person,30)\n")),
+            6,
+            "whose dates they are",
+            "subject: member_id",
+        ),
+        (
+            policy(&format!("{id}    birth_date: {{ transform: date_shift(person 30), subject: membr_id }}\n")),
+            6,
+            "no column `membr_id` to tell the person by",
+            "`member_id`",
+        ),
+        (
+            policy(&format!("{id}    birth_date: {{ transform: date_shift(person 30), subject: weight }}\n")),
+            6,
+            "names no person",
+            "integers or text",
+        ),
+        (
+            policy(&format!(
+                "{id}    birth_date: {{ transform: date_shift(p 30), subject: member_id }}\n    updated_at: {{ transform: date_shift(p 60), subject: member_id }}\n"
+            )),
+            7,
+            "domain `p` is of `date_shift(p,30)`",
+            "another domain",
+        ),
+        (
+            policy(&format!("{id}    zip: {{ transform: zip3, subject: member_id }}\n")),
+            6,
+            "`subject` means nothing",
+            "Remove",
+        ),
+        (
+            policy(&format!("{id}    zip: {{ transform: zip3, paths: {{ a: keep }} }}\n")),
+            6,
+            "`paths` means nothing",
+            "Remove",
+        ),
+        (policy(&format!("{id}    ssn: json_paths\n")), 6, "which places of its documents", "paths:"),
+        (
+            policy(&format!("{id}    ssn: {{ transform: json_paths, paths: {{ a: drop }} }}\n")),
+            6,
+            "`a` is dropped",
+            "Leave",
+        ),
+        (
+            policy(&format!("{id}    ssn: {{ transform: json_paths, paths: {{ a: keep, a.b: keep }} }}\n")),
+            6,
+            "`a.b` contradicts",
+            "keep one",
+        ),
+        (
+            policy(&format!("{id}    ssn: {{ transform: json_paths, paths: {{ patient.ssn: keep }} }}\n")),
+            6,
+            "ssn.patient.ssn passes by `keep`",
+            "reviewer",
+        ),
+        (
+            policy(&format!("{id}    ssn: {{ transform: json_paths, paths: {{ a: round(5) }} }}\n")),
+            6,
+            "does not read the text of `a`",
+            "another",
+        ),
+        (
+            policy(&format!(
+                "{id}    ssn: {{ transform: json_paths, paths: {{ a: {{ transform: keep, on_invalid: halt }} }} }}\n"
+            )),
+            6,
+            "`on_invalid` is for the whole column",
+            "Move",
+        ),
+        (policy(&format!("{id}    weight: {{ transform: drop, class: Z }}\n")), 6, "no class `Z`", "A to R"),
+        (
+            policy(&format!("{id}    weight: {{ transform: keep, class: G, reason: r, reviewer: dpo }}\n")),
+            6,
+            "its declared class may not be shown",
+            "correct `class`",
+        ),
+        (policy(&format!("{id}    weight: fpe_ff1(w,digits,9)\n")), 6, "reads text, or integers", "fits the type"),
+        (
+            policy(&format!("{id}    weight: round(0.5)\n    updated_at: round(5)\n")),
+            7,
+            "reads numbers",
+            "fits the type",
+        ),
         (policy(id).replace("claims_db.public.", ""), 4, "not a table's full name", "source.schema.table"),
         (policy(id).replace("members:", "membres:"), 4, "no source captures", "claims_db.public.members"),
         (policy(id).replace("tables", "tabels"), 3, "no option `tabels`", "`tables`"),
