@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use crate::calendar::Date;
 use crate::canonical::{self, Form};
+use crate::class::words;
 use crate::kernel::place::ZIP3_VINTAGE;
 use crate::keys::hex;
 use crate::policy::{Policy, Rule, TableRules};
@@ -58,7 +59,8 @@ impl Policy {
             let what = format!("{} has no rule and is not captured", schema.table);
             report.note(None, what, "Add its columns to the policy, or remove it from the source's tables.");
         }
-        if let Some(paperwork) = paperwork(self.profile) {
+        self.check_twins(&mut report);
+        if let Some(paperwork) = self.profile.paperwork() {
             report.note(None, format!("`{}` is claimed", self.profile), paperwork);
         }
         let stamp = self.stamp(&means).unwrap_or_else(|error| {
@@ -69,6 +71,29 @@ impl Policy {
             return Err(report.problems);
         }
         Ok(Gate { policy: Arc::new(self.clone()), means, stamp, notes: report.problems })
+    }
+
+    /// A value that one table codes and another keeps under the same name: who reads both has the key to the code.
+    fn check_twins(&self, report: &mut Report) {
+        for (table, kept) in self.rules().filter(|(_, rule)| rule.transform == Transform::Keep) {
+            let is_coded = |rule: &Rule| {
+                rule.column == kept.column && rule.transform.is_injective() && rule.transform != Transform::Keep
+            };
+            let coded = self.rules().find(|(_, rule)| words(&rule.column).len() > 1 && is_coded(rule));
+            if let Some((other, rule)) = coded {
+                let what = format!(
+                    "{table}.{} is kept, and {other}.{} is `{}`: rows of the two tables can tell which value is behind which code",
+                    kept.place(),
+                    rule.place(),
+                    rule.transform
+                );
+                report.warning(
+                    kept.line,
+                    what,
+                    "Use the same transform and domain for both, unless they hold different things.",
+                );
+            }
+        }
     }
 
     fn check_means(&self, means: &Means, report: &mut Report) {
@@ -111,7 +136,7 @@ impl Policy {
     }
 
     /// SHA-256 over the rules in one order and one spelling, so that only a change of meaning changes it.
-    fn hash(&self) -> String {
+    pub(crate) fn hash(&self) -> String {
         let mut lines: Vec<String> = self
             .rules()
             .map(|(table, rule)| {
@@ -129,22 +154,6 @@ impl Policy {
         let mut digest = Sha256::new().chain_update(format!("policy 1\n{}\n{ZIP3_VINTAGE}\n", self.profile));
         lines.iter().for_each(|line| digest.update(line));
         hex(&digest.finalize())
-    }
-}
-
-/// What a claim needs beside the rules.
-fn paperwork(profile: Profile) -> Option<&'static str> {
-    match profile {
-        Profile::SafeHarbor => Some(
-            "It also needs a signed statement that nobody knows the rest to identify a person (164.514(b)(2)(ii)).",
-        ),
-        Profile::LimitedDataSet => {
-            Some("It also needs a data use agreement with whoever reads the lake; the data are still PHI.")
-        }
-        Profile::Expert => {
-            Some("It rests on the expert's report; keep it on file. Small groups (k-anonymity) are not checked here.")
-        }
-        Profile::None => None,
     }
 }
 

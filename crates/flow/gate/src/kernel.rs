@@ -44,7 +44,7 @@ pub(crate) enum Kernel {
     Token(Tokenizer),
     Siv(SivTokenizer),
     Vault(VaultCoder),
-    Shape(ShapeKeeper),
+    Shape(Box<ShapeKeeper>),
     Surrogate(Surrogates),
     DateYear,
     DateTrunc(DateUnit),
@@ -87,7 +87,9 @@ impl Kernel {
                 Kernel::Vault(VaultCoder::new(keys()?, vault, domain, form)?)
             }
             Transform::SivToken { domain } => Kernel::Siv(SivTokenizer::new(keys()?, domain, form)?),
-            Transform::FpeFf1 { domain, format } => Kernel::Shape(ShapeKeeper::new(keys()?, domain, *format)?),
+            Transform::FpeFf1 { domain, format } => {
+                Kernel::Shape(Box::new(ShapeKeeper::new(keys()?, domain, *format)?))
+            }
             Transform::DictSurrogate { list, domain } => {
                 Kernel::Surrogate(Surrogates::new(keys()?, domain, form, *list)?)
             }

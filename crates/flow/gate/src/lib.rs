@@ -29,17 +29,26 @@ mod invalid;
 mod class;
 mod propose;
 
+mod diff;
+mod explain;
+mod rehearse;
+mod reveal;
+
 mod report;
 mod spelling;
 pub mod yaml;
 
 pub use class::{Class, classify};
 pub use cleared::{ClearedBatch, ClearedColumn, ClearedSchema};
+pub use diff::{Difference, Effect};
+pub use explain::{ClassCoverage, ExplainedColumn, Explanation};
 pub use gate::Gate;
 pub use keys::KeyRing;
 pub use policy::Policy;
 pub use profile::Profile;
 pub use propose::{Candidate, Proposal, Shape, propose};
+pub use rehearse::Rehearsed;
+pub use reveal::Treatment;
 pub use stamp::PolicyStamp;
 pub use table::{Cleared, DroppedColumn, TableGate};
 pub use transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Transform};

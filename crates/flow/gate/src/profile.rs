@@ -78,6 +78,22 @@ impl Profile {
 }
 
 impl Profile {
+    /// What a claim needs beside the rules.
+    pub(crate) fn paperwork(self) -> Option<&'static str> {
+        match self {
+            Profile::SafeHarbor => Some(
+                "It also needs a signed statement that nobody knows the rest to identify a person (164.514(b)(2)(ii)).",
+            ),
+            Profile::LimitedDataSet => {
+                Some("It also needs a data use agreement with whoever reads the lake; the data are still PHI.")
+            }
+            Profile::Expert => Some(
+                "It rests on the expert's report; keep it on file. Small groups (k-anonymity) are not checked here.",
+            ),
+            Profile::None => None,
+        }
+    }
+
     /// Whether the profile has no room for a declared class, whoever vouches: all 18 under Safe Harbor, the direct identifiers of
     /// 164.514(e)(2) in a limited data set.
     fn excludes(self, class: Option<Declared>) -> bool {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::Array;
 use arrow::datatypes::DataType;
 use change::{Error, Kind, Result};
 
@@ -108,7 +108,7 @@ impl fmt::Display for SurrogateList {
 mod tests {
     use std::collections::BTreeSet;
 
-    use arrow::array::{Int64Array, StringArray};
+    use arrow::array::{AsArray, Int64Array, StringArray};
 
     use super::*;
     use crate::calendar::Date;

@@ -21,6 +21,10 @@ impl Clock for StoppedClock {
     }
 }
 
+pub(crate) fn stopped_clock() -> Arc<dyn Clock> {
+    Arc::new(StoppedClock)
+}
+
 /// Numbers its codes, so that a test can foresee them.
 #[derive(Default)]
 struct CountingVault(Mutex<BTreeMap<(String, [u8; 32]), u128>>);
@@ -289,6 +293,21 @@ fn what_nobody_classified_is_listed_and_nothing_stops() {
     }
     assert!(gate.captures(&members(Identity::InsertOnly).table) && !gate.captures(&other.table));
     assert_eq!(gate.table(&Arc::new(other)).err().unwrap().kind(), change::Kind::Privacy);
+}
+
+#[test]
+fn a_value_that_is_kept_here_and_coded_there_is_warned_of() {
+    let rules =
+        "    member_id: hmac_token(member)\n  claims_db.public.claims:\n    member_id: keep\n    status: keep\n";
+    let text = policy(rules).replace("limited_data_set", "none");
+    let mut claims = (*members(Identity::InsertOnly)).clone();
+    claims.table.table = "claims".into();
+    claims.columns[1].name = "status".into();
+    let policy = Policy::parse(&text, "p").unwrap();
+    let gate = compile(&policy, &[members(Identity::Key(vec![0])), Arc::new(claims)]).unwrap();
+    let warned: Vec<_> = gate.notes().iter().filter(|problem| problem.severity == Severity::Warning).collect();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].what.contains("claims.member_id is kept") && warned[0].line == Some(7));
 }
 
 #[test]
