@@ -107,7 +107,9 @@ fn print_explanation(explanation: &Explanation) {
         classes.add_row([class.letter.to_string(), class.title.to_owned(), treated]);
     }
     println!("{classes}");
-    println!("a column that is not named here is not stored");
+    println!(
+        "a column that is not named here is not stored; one that identifies rows stops its table at a value that cannot be read"
+    );
 }
 
 /// How many columns are treated so; those that are shown by name, for somebody has to answer for them.

@@ -42,7 +42,7 @@ pub(crate) enum Kernel {
     Redact(String),
     MaskChars(usize),
     Token(Tokenizer),
-    Siv(SivTokenizer),
+    Siv(Box<SivTokenizer>),
     Vault(VaultCoder),
     Shape(Box<ShapeKeeper>),
     Surrogate(Surrogates),
@@ -86,7 +86,7 @@ impl Kernel {
                 let vault = means.vault.clone().ok_or_else(|| missing("a vault"))?;
                 Kernel::Vault(VaultCoder::new(keys()?, vault, domain, form)?)
             }
-            Transform::SivToken { domain } => Kernel::Siv(SivTokenizer::new(keys()?, domain, form)?),
+            Transform::SivToken { domain } => Kernel::Siv(Box::new(SivTokenizer::new(keys()?, domain, form)?)),
             Transform::FpeFf1 { domain, format } => {
                 Kernel::Shape(Box::new(ShapeKeeper::new(keys()?, domain, *format)?))
             }

@@ -21,6 +21,7 @@ mod ff1;
 mod format;
 mod json;
 mod keys;
+mod siv;
 mod vault;
 
 mod calendar;

@@ -210,6 +210,22 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_names_every_transform_and_no_other() {
+        let manual = include_str!("../../../../docs/guide/policy.md");
+        let section = |title: &str| manual.split(title).nth(1).unwrap().split("\n##").next().unwrap().trim();
+        let rows = |text: &'static str| text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let table = section("\n## Transforms\n").split("\n\n").find(|part| part.starts_with("| Write")).unwrap();
+        let named: Vec<&str> = rows(table).map(|spelling| spelling.split('(').next().unwrap()).collect();
+        for (name, _) in SPELLINGS {
+            assert_eq!(named.iter().filter(|known| **known == name).count(), 1, "{name}");
+        }
+        assert_eq!(named.len(), SPELLINGS.len());
+        let shapes: Vec<&str> = rows(section("\n### Shapes\n")).collect();
+        assert_eq!(shapes.len(), 5);
+        assert!(shapes.iter().all(|spelling| parse(spelling).is_ok_and(|shape| shape.to_string() == **spelling)));
+    }
+
+    #[test]
     fn a_wrong_spelling_says_how_it_is_right() {
         let cases = [
             ("hmac_tokn(member)", "there is no transform `hmac_tokn`", "Did you mean `hmac_token`?"),

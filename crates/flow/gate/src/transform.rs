@@ -161,7 +161,11 @@ impl Transform {
 
     /// Whether the output depends on the day of processing.
     pub fn depends_on_today(&self) -> bool {
-        matches!(self, Transform::DateYear | Transform::DobGeneralise)
+        match self {
+            Transform::DateYear | Transform::DobGeneralise => true,
+            Transform::JsonPaths { paths } => paths.0.iter().any(|(_, rule)| rule.transform.depends_on_today()),
+            _ => false,
+        }
     }
 
     /// The domain under which the same value or person gives the same output; all transforms that need keys have one.

@@ -1,64 +1,61 @@
 //! `siv_token`: a token that the holder of the key can turn back.
 
-use aes_siv::KeyInit;
-use aes_siv::siv::Aes256Siv;
 use arrow::array::Array;
-use change::{Error, Kind, Result};
-use zeroize::Zeroizing;
+use change::Result;
 
 use super::base32;
 use super::column::{Passed, TextColumn};
 use crate::KeyRing;
 use crate::canonical::{self, Cell, Form};
 use crate::keys::{Purpose, push_field};
+use crate::siv::Siv;
 
-/// Makes tokens of one domain: `domain.epoch.` and base 32 of AES-256-SIV (RFC 5297) over the value; 16 bytes more than the value has.
+/// Makes tokens of one domain: `domain.epoch.` and base 32 of AES-256-SIV over the value; 16 bytes more than the value has.
 pub(crate) struct SivTokenizer {
-    key: Zeroizing<[u8; 64]>,
-    /// What the token is bound to: tenant, domain and canonical form.
-    associated: Vec<u8>,
+    siv: Siv,
     form: Form,
     prefix: Vec<u8>,
+}
+
+/// What a token is bound to beside its key.
+fn associated(keys: &KeyRing, domain: &str, form: Form) -> Vec<u8> {
+    let mut associated = Vec::new();
+    for field in [keys.tenant(), domain, form.versioned()] {
+        push_field(&mut associated, field.as_bytes());
+    }
+    associated
 }
 
 impl SivTokenizer {
     pub(crate) fn new(keys: &KeyRing, domain: &str, form: Form) -> Result<Self> {
         let epoch = keys.current_epoch();
-        let key = keys.derive_bytes::<64>(Purpose::Siv, domain, epoch)?;
-        let mut associated = Vec::new();
-        for field in [keys.tenant(), domain, form.versioned()] {
-            push_field(&mut associated, field.as_bytes());
-        }
-        Ok(Self { key, associated, form, prefix: format!("{domain}.{epoch}.").into_bytes() })
-    }
-
-    /// Encrypting changes the object, so that each batch has its own.
-    fn siv(&self) -> Aes256Siv {
-        Aes256Siv::new(&(*self.key).into())
+        let key = keys.derive_bytes(Purpose::Siv, domain, epoch)?;
+        let siv = Siv::new(&key, &associated(keys, domain, form));
+        Ok(Self { siv, form, prefix: format!("{domain}.{epoch}.").into_bytes() })
     }
 
     pub(crate) fn apply(&self, array: &dyn Array) -> Result<Passed> {
-        let mut siv = self.siv();
         let mut column = TextColumn::with_capacity(array.len(), self.prefix.len() + 48);
-        let (mut code, mut failed) = (Vec::new(), false);
+        let (mut sealed, mut code) = (Vec::new(), Vec::new());
         canonical::for_each(array, self.form, |cell| match cell {
             Cell::Null => column.push_null(),
             Cell::Invalid => column.push_invalid(),
             Cell::Bytes(bytes) => {
+                sealed.clear();
                 code.clear();
-                match siv.encrypt([&self.associated], bytes) {
-                    Ok(encrypted) => base32::push(&mut code, &encrypted),
-                    Err(_) => failed = true,
-                }
+                self.siv.seal(bytes, &mut sealed);
+                base32::push(&mut code, &sealed);
                 column.push(&self.prefix, &code);
             }
         })?;
-        if failed { Err(Error::new(Kind::Bug, "a value could not be encrypted")) } else { column.finish() }
+        column.finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use aes_siv::KeyInit;
+    use aes_siv::siv::Aes256Siv;
     use arrow::array::{AsArray, Int64Array, StringArray};
 
     use super::*;
@@ -70,9 +67,10 @@ mod tests {
     }
 
     fn opened(domain: &str, token: &str) -> Option<Vec<u8>> {
-        let tokenizer = SivTokenizer::new(&keys(0).unwrap(), domain, Form::Exact).unwrap();
-        let code = token.rsplit('.').next().unwrap();
-        tokenizer.siv().decrypt([&tokenizer.associated], &base32::read(code)).ok()
+        let keys = keys(0).unwrap();
+        let key = keys.derive_bytes::<64>(Purpose::Siv, domain, 1).unwrap();
+        let sealed = base32::read(token.rsplit('.').next().unwrap());
+        Aes256Siv::new(&(*key).into()).decrypt([associated(&keys, domain, Form::Exact)], &sealed).ok()
     }
 
     /// Computed by another implementation (Python's cryptography) from the definition: if this fails, tokens in somebody's lake can no
