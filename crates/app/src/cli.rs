@@ -56,6 +56,11 @@ pub(crate) enum Command {
     Status(Status),
     /// Ask the lake in SQL
     Query(Query),
+    /// Say in words what the policy does, what a change of it means, and show it on made-up values
+    Policy {
+        #[command(subcommand)]
+        command: Policy,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -142,6 +147,39 @@ pub(crate) struct Query {
     /// The form of the answer
     #[arg(long, value_enum, default_value_t = QueryFormat::Table)]
     pub(crate) format: QueryFormat,
+}
+
+/// What to do with a policy. None of it reads a database, a key or a row.
+#[derive(Subcommand, Debug, Clone)]
+pub(crate) enum Policy {
+    /// Print what becomes of every column and why, and of each of the 18 classes of identifiers
+    ///
+    /// The class of a column is what its rule declares (`class: G`), else what its name gives away. A column that the policy does not
+    /// name is not stored, and so not in the list.
+    Explain {
+        /// Only this table (source.schema.table); may be repeated
+        #[arg(long = "table", value_name = "TABLE")]
+        tables: Vec<String>,
+    },
+    /// Print what differs between two policies, and whether a reader of the lake learns more or less
+    ///
+    /// Rows that are in the lake already stay as they are: a change holds for rows that pass from then on.
+    Diff {
+        /// The policy before the change
+        #[arg(value_name = "OLD")]
+        old: PathBuf,
+        /// The policy after the change; the project's when not given
+        #[arg(value_name = "NEW")]
+        new: Option<PathBuf>,
+    },
+    /// Print made-up values before and after the policy
+    ///
+    /// No real row is read, and the keys are made up too: tokens differ from those of a run.
+    Test {
+        /// Only this table (source.schema.table); may be repeated
+        #[arg(long = "table", value_name = "TABLE")]
+        tables: Vec<String>,
+    },
 }
 
 /// The form of a query's answer.

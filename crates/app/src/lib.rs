@@ -59,6 +59,7 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Run(options) => commands::run::run(&dir, &options).await,
         Command::Status(options) => commands::status::run(&dir, &options).await,
         Command::Query(options) => commands::query::run(&dir, &options).await,
+        Command::Policy { command } => commands::policy::run(&dir, &command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lockgate", &mut std::io::stdout());
             Ok(Outcome::Done)

@@ -8,6 +8,7 @@ mod e2e {
     mod crashes;
     mod foreign_readers;
     mod leaks;
+    mod policy;
     mod policy_changes;
     mod project;
     mod servers;

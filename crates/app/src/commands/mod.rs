@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod init;
+pub(crate) mod policy;
 pub(crate) mod query;
 pub(crate) mod run;
 pub(crate) mod status;

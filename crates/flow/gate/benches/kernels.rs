@@ -86,7 +86,19 @@ fn kernels(criterion: &mut Criterion) {
     let zips = || texts(|number| format!("{:05}", number % 100_000));
     let member = || texts(|number| format!("M{:010}", number % 10_000_000_000));
     let states = || texts(|number| ["CA", "NY", "tx", "WY"][number as usize % 4].into());
-    let columns: [(&str, &str, ArrayRef); 16] = [
+    let ssns = || texts(|number| format!("{:03}-{:02}-{:04}", 1 + number % 600, 1 + number % 99, 1 + number % 9999));
+    let codes =
+        || texts(|number| format!("{}{:02}.{}", ["E", "I", "J", "Z"][number as usize % 4], number % 90, number % 10));
+    let documents = || {
+        texts(|number| {
+            format!(
+                r#"{{"patient": {{"id": {number}, "name": "Ann"}}, "lines": [{{"code": "E11.9", "paid": 12.50}}], "note": "x"}}"#
+            )
+        })
+    };
+    let shift = "{ transform: date_shift(person 365), subject: value }";
+    let paths = "\n      transform: json_paths\n      paths:\n        patient.id: hmac_token(member)\n        lines[].code: hierarchy(icd10,category)\n        lines[].paid: keep";
+    let columns: [(&str, &str, ArrayRef); 27] = [
         ("keep int8", "keep", numbers()),
         ("keep text", "keep", member()),
         ("redact", "redact(NAME)", member()),
@@ -94,6 +106,17 @@ fn kernels(criterion: &mut Criterion) {
         ("hmac_token int8", "hmac_token(member)", numbers()),
         ("hmac_token text", "hmac_token(member)", member()),
         ("hmac_token alphanumeric", "{ transform: hmac_token(member), canonical: alphanumeric }", member()),
+        ("hmac_token nfkc", "{ transform: hmac_token(member), canonical: nfkc }", member()),
+        ("siv_token text", "siv_token(member)", member()),
+        ("fpe_ff1 digits int8", "fpe_ff1(account,digits,9)", numbers()),
+        ("fpe_ff1 ssn", "fpe_ff1(ssn,ssn)", ssns()),
+        ("fpe_ff1 alphanumeric", "fpe_ff1(member,alphanumeric,11)", member()),
+        ("dict_surrogate", "dict_surrogate(last_name,person)", member()),
+        ("date_shift", shift, dates()),
+        ("hierarchy", "hierarchy(icd10,category)", codes()),
+        ("round numeric", "round(10)", amounts()),
+        ("top_code numeric", "top_code(50000)", amounts()),
+        ("json_paths", paths, documents()),
         ("date_year", "date_year", dates()),
         ("date_trunc month", "date_trunc(month)", dates()),
         ("dob_generalise", "dob_generalise", dates()),

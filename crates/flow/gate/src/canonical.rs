@@ -19,6 +19,7 @@ use arrow::datatypes::{
     TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use change::{Error, Kind, Result};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::calendar::{Date, MICROS_PER_DAY};
 
@@ -31,16 +32,19 @@ pub(crate) enum Form {
     Trim,
     /// ASCII letters and digits only, letters in upper case: `123-45-6789` and `123 45 6789` are one value.
     Alphanumeric,
+    /// Unicode's compatibility form NFKC in lower case, without white space at both ends: `Zoë`, `ZOE\u{308}` and `zoë ` are one value.
+    Nfkc,
 }
 
 impl Form {
-    pub(crate) const ALL: [Form; 3] = [Form::Exact, Form::Trim, Form::Alphanumeric];
+    pub(crate) const ALL: [Form; 4] = [Form::Exact, Form::Trim, Form::Alphanumeric, Form::Nfkc];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Form::Exact => "exact",
             Form::Trim => "trim",
             Form::Alphanumeric => "alphanumeric",
+            Form::Nfkc => "nfkc",
         }
     }
 
@@ -50,6 +54,7 @@ impl Form {
             Form::Exact => "exact.1",
             Form::Trim => "trim.1",
             Form::Alphanumeric => "alphanumeric.1",
+            Form::Nfkc => "nfkc.1",
         }
     }
 }
@@ -137,6 +142,18 @@ fn text<'a>(array: impl StringArrayType<'a>, form: Form, mut each: impl FnMut(Ce
                 scratch.clear();
                 scratch.extend(value.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_uppercase()));
                 if scratch.is_empty() { Cell::Invalid } else { Cell::Bytes(&scratch) }
+            }
+            (Some(value), Form::Nfkc) => {
+                scratch.clear();
+                let value = value.trim();
+                if value.is_ascii() {
+                    scratch.extend(value.bytes().map(|byte| byte.to_ascii_lowercase()));
+                } else {
+                    // Lower case can leave the form again, so that it is made twice.
+                    let lower: String = value.nfkc().flat_map(char::to_lowercase).nfkc().collect();
+                    scratch.extend_from_slice(lower.trim().as_bytes());
+                }
+                Cell::Bytes(&scratch)
             }
         });
     }
@@ -295,6 +312,8 @@ mod tests {
         assert_eq!(bytes(text(), Form::Exact), [" ab-1 ", "null", "", " - "]);
         assert_eq!(bytes(text(), Form::Trim), ["ab-1", "null", "", "-"]);
         assert_eq!(bytes(text(), Form::Alphanumeric), ["AB1", "null", "invalid", "invalid"]);
+        let names = StringArray::from(vec!["Zo\u{eb}", " ZOE\u{308}\u{a0}", "\u{ff21}b", "\u{130}"]);
+        assert_eq!(bytes(Arc::new(names), Form::Nfkc), ["zo\u{eb}", "zo\u{eb}", "ab", "i\u{307}"]);
     }
 
     #[test]

@@ -53,6 +53,78 @@ pub enum Class {
     Amount,
 }
 
+/// What a rule says that its column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Declared {
+    /// One of the 18 classes, by its letter.
+    Identifies(char),
+    /// Nothing that identifies a person.
+    NotIdentifying,
+}
+
+/// The 18 classes of 45 CFR 164.514(b)(2)(i) in its order.
+pub(crate) const LETTERS: [(char, &str); 18] = [
+    ('A', "names"),
+    ('B', "geography below state"),
+    ('C', "dates and ages"),
+    ('D', "phone numbers"),
+    ('E', "fax numbers"),
+    ('F', "e-mail addresses"),
+    ('G', "social security numbers"),
+    ('H', "medical record numbers"),
+    ('I', "health plan beneficiary numbers"),
+    ('J', "account numbers"),
+    ('K', "certificates and licences"),
+    ('L', "vehicles"),
+    ('M', "devices"),
+    ('N', "web addresses"),
+    ('O', "network addresses"),
+    ('P', "biometrics"),
+    ('Q', "pictures of faces"),
+    ('R', "other unique numbers and codes"),
+];
+
+impl Declared {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        if text == "not_identifying" {
+            return Some(Declared::NotIdentifying);
+        }
+        LETTERS
+            .into_iter()
+            .map(|(letter, _)| letter)
+            .find(|letter| text == letter.to_string())
+            .map(Declared::Identifies)
+    }
+}
+
+impl Class {
+    /// The letter of its class in [`LETTERS`]; `None` for what is none of them, and for free text, which may hold all.
+    pub(crate) fn letter(self, column: &str) -> Option<char> {
+        let has = |these: &[&str]| words(column).iter().any(|word| these.contains(&word.as_str()));
+        Some(match self {
+            Class::Name => 'A',
+            Class::Street | Class::Place | Class::Zip => 'B',
+            Class::Birth | Class::Death | Class::Age | Class::Date => 'C',
+            Class::Phone if has(&["fax"]) => 'E',
+            Class::Phone => 'D',
+            Class::Email => 'F',
+            Class::Ssn => 'G',
+            Class::MedicalRecord => 'H',
+            Class::HealthPlan => 'I',
+            Class::Account => 'J',
+            Class::Licence => 'K',
+            Class::Vehicle => 'L',
+            Class::Device => 'M',
+            Class::Network if has(&["ip", "ipv4", "ipv6", "mac", "hostname"]) => 'O',
+            Class::Network => 'N',
+            Class::Biometric if has(&["photo", "picture", "image", "avatar", "portrait", "face"]) => 'Q',
+            Class::Biometric => 'P',
+            Class::Unique => 'R',
+            Class::State | Class::FreeText | Class::Code | Class::Amount => return None,
+        })
+    }
+}
+
 /// Words and runs of words that give a class away, apart by commas; the first class with one that is found wins.
 const WORDS: [(Class, &str); 24] = [
     (Class::Ssn, "ssn, social security, tin, itin, tax id, ein"),

@@ -5,7 +5,8 @@ use change::{Clock, Error, Identity, Kind, Problem, Result, Severity, TableName,
 use sha2::{Digest, Sha256};
 
 use crate::calendar::Date;
-use crate::canonical::Form;
+use crate::canonical::{self, Form};
+use crate::class::words;
 use crate::kernel::place::ZIP3_VINTAGE;
 use crate::keys::hex;
 use crate::policy::{Policy, Rule, TableRules};
@@ -72,7 +73,8 @@ impl Policy {
             let what = format!("{} has no rule and is not captured", schema.table);
             report.note(None, what, "Add its columns to the policy, or remove it from the source's tables.");
         }
-        if let Some(paperwork) = paperwork(self.profile) {
+        self.check_twins(&mut report);
+        if let Some(paperwork) = self.profile.paperwork() {
             report.note(None, format!("`{}` is claimed", self.profile), paperwork);
         }
         let stamp = self.stamp(&means).unwrap_or_else(|error| {
@@ -95,6 +97,29 @@ impl Policy {
         report.problems
     }
 
+    /// A value that one table codes and another keeps under the same name: who reads both has the key to the code.
+    fn check_twins(&self, report: &mut Report) {
+        for (table, kept) in self.rules().filter(|(_, rule)| rule.transform == Transform::Keep) {
+            let is_coded = |rule: &Rule| {
+                rule.column == kept.column && rule.transform.is_injective() && rule.transform != Transform::Keep
+            };
+            let coded = self.rules().find(|(_, rule)| words(&rule.column).len() > 1 && is_coded(rule));
+            if let Some((other, rule)) = coded {
+                let what = format!(
+                    "{table}.{} is kept, and {other}.{} is `{}`: rows of the two tables can tell which value is behind which code",
+                    kept.place(),
+                    rule.place(),
+                    rule.transform
+                );
+                report.warning(
+                    kept.line,
+                    what,
+                    "Use the same transform and domain for both, unless they hold different things.",
+                );
+            }
+        }
+    }
+
     fn check_means(&self, means: &Means, report: &mut Report) {
         if self.needs_keys() && means.keys.is_none() {
             let reference = self.keys.as_deref().unwrap_or_default();
@@ -103,7 +128,7 @@ impl Policy {
         }
         let vaulted = self.rules().find(|(_, rule)| matches!(rule.transform, Transform::VaultCode { .. }));
         if let (Some((table, rule)), None) = (vaulted, &means.vault) {
-            let what = format!("{table}.{} needs a vault, and none is configured", rule.column);
+            let what = format!("{table}.{} needs a vault, and none is configured", rule.place());
             report.error(rule.line, what, "Configure a vault in lockgate.yaml, or use hmac_token(domain) or drop.");
         }
         let today = Date::from_timestamp(means.clock.now());
@@ -140,16 +165,17 @@ impl Policy {
     }
 
     /// SHA-256 over the rules in one order and one spelling, so that only a change of meaning changes it.
-    fn hash(&self) -> String {
+    pub(crate) fn hash(&self) -> String {
         let mut lines: Vec<String> = self
             .rules()
             .map(|(table, rule)| {
                 format!(
-                    "{table}\t{}\t{}\t{:?}\t{}\n",
-                    rule.column,
+                    "{table}\t{}\t{}\t{:?}\t{}{}\n",
+                    rule.place(),
                     rule.transform,
                     rule.on_invalid,
-                    rule.form.versioned()
+                    rule.form.versioned(),
+                    rule.subject.as_ref().map(|subject| format!("\t{subject}")).unwrap_or_default()
                 )
             })
             .collect();
@@ -157,22 +183,6 @@ impl Policy {
         let mut digest = Sha256::new().chain_update(format!("policy 1\n{}\n{ZIP3_VINTAGE}\n", self.profile));
         lines.iter().for_each(|line| digest.update(line));
         hex(&digest.finalize())
-    }
-}
-
-/// What a claim needs beside the rules.
-fn paperwork(profile: Profile) -> Option<&'static str> {
-    match profile {
-        Profile::SafeHarbor => Some(
-            "It also needs a signed statement that nobody knows the rest to identify a person (164.514(b)(2)(ii)).",
-        ),
-        Profile::LimitedDataSet => {
-            Some("It also needs a data use agreement with whoever reads the lake; the data are still PHI.")
-        }
-        Profile::Expert => {
-            Some("It rests on the expert's report; keep it on file. Small groups (k-anonymity) are not checked here.")
-        }
-        Profile::None => None,
     }
 }
 
@@ -212,7 +222,7 @@ impl Gate {
         if let Some(problem) = report.problems.into_iter().find(|problem| problem.severity == Severity::Error) {
             return Err(Error::new(Kind::Contract, problem.what).fix(problem.fix));
         }
-        TableGate::new(schema, rules, self.policy.invalid_percent_max, &self.means)
+        TableGate::new(schema, rules, self.policy.profile, self.policy.invalid_percent_max, &self.means)
     }
 }
 
@@ -248,6 +258,7 @@ fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report
             );
             report.error(rule.line, what, "Choose a transform that fits the type, or `drop`.");
         }
+        check_subject(schema, rule, report);
         if schema.identity == Identity::WholeRow && rule.transform.depends_on_today() {
             let what = format!(
                 "{} has no key: its rows are found by all their values, and `{}` of `{}` changes with the years",
@@ -272,6 +283,27 @@ fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report
                 }
             }
         }
+    }
+}
+
+/// The column that says whom a row is about must be there and be readable; it need not be stored.
+fn check_subject(schema: &TableSchema, rule: &Rule, report: &mut Report) {
+    let Some(subject) = &rule.subject else { return };
+    match schema.columns.iter().find(|column| column.name == *subject) {
+        None => {
+            let fix = match did_you_mean(subject, schema.columns.iter().map(|column| column.name.as_str())) {
+                Some(meant) => format!("Did you mean `{meant}`?"),
+                None => "Name the column that says whose row it is.".into(),
+            };
+            let what =
+                format!("{}.{}: there is no column `{subject}` to tell the person by", schema.table, rule.column);
+            report.error(rule.line, what, fix);
+        }
+        Some(column) if !canonical::can_read(&column.data_type) => {
+            let what = format!("{}.{subject} is {}, and names no person", schema.table, column.source_type);
+            report.error(rule.line, what, "Name a column of integers or text.");
+        }
+        Some(_) => {}
     }
 }
 

@@ -1,11 +1,20 @@
 //! The transforms over Arrow arrays. No output shares memory with its input.
 
 pub(crate) mod amount;
+mod base32;
 mod column;
 pub(crate) mod copy;
 pub(crate) mod dates;
+pub(crate) mod hierarchy;
 mod keyed_hash;
+mod nested;
 pub(crate) mod place;
+pub(crate) mod round;
+pub(crate) mod shape;
+mod shift;
+mod siv;
+pub(crate) mod subject;
+pub(crate) mod surrogate;
 mod text;
 mod token;
 
@@ -14,12 +23,17 @@ use arrow::datatypes::DataType;
 use change::{Error, Kind, Result};
 
 pub(crate) use self::column::Passed;
+use self::nested::Nested;
+use self::shape::ShapeKeeper;
+use self::shift::Shifter;
+use self::siv::SivTokenizer;
+use self::subject::Beside;
+use self::surrogate::Surrogates;
 use self::token::{Tokenizer, VaultCoder};
-use crate::Transform;
-use crate::calendar::Date;
-use crate::canonical::Form;
 use crate::gate::Means;
-use crate::transform::{DateUnit, Edges};
+use crate::policy::Rule;
+use crate::transform::{CodeLevel, DateUnit, Edges, Quantity};
+use crate::{Profile, Transform};
 
 /// A transform with all that it needs to run.
 pub(crate) enum Kernel {
@@ -28,14 +42,28 @@ pub(crate) enum Kernel {
     Redact(String),
     MaskChars(usize),
     Token(Tokenizer),
+    Siv(Box<SivTokenizer>),
     Vault(VaultCoder),
+    Shape(Box<ShapeKeeper>),
+    Surrogate(Surrogates),
     DateYear,
     DateTrunc(DateUnit),
+    DateShift(Shifter),
     AgeCap,
     DobGeneralise,
     Zip3,
     GeoState,
     Bucket(Edges),
+    Round(Quantity),
+    TopCode(Quantity),
+    Hierarchy(CodeLevel),
+    Nested(Nested),
+}
+
+/// What all kernels of a policy are made with.
+pub(crate) struct Setup<'a> {
+    pub(crate) profile: Profile,
+    pub(crate) means: &'a Means,
 }
 
 impl Kernel {
@@ -43,7 +71,8 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Kind::Privacy`] when a key or the vault is missing.
-    pub(crate) fn new(transform: &Transform, input: &DataType, form: Form, means: &Means) -> Result<Option<Self>> {
+    pub(crate) fn new(rule: &Rule, input: &DataType, setup: &Setup<'_>) -> Result<Option<Self>> {
+        let (transform, form, means) = (&rule.transform, rule.form, setup.means);
         let missing = |what: &str| Error::new(Kind::Privacy, format!("`{transform}` needs {what}, and there is none"));
         let keys = || means.keys.as_ref().ok_or_else(|| missing("a key file"));
         Ok(Some(match transform {
@@ -57,6 +86,17 @@ impl Kernel {
                 let vault = means.vault.clone().ok_or_else(|| missing("a vault"))?;
                 Kernel::Vault(VaultCoder::new(keys()?, vault, domain, form)?)
             }
+            Transform::SivToken { domain } => Kernel::Siv(Box::new(SivTokenizer::new(keys()?, domain, form)?)),
+            Transform::FpeFf1 { domain, format } => {
+                Kernel::Shape(Box::new(ShapeKeeper::new(keys()?, domain, *format)?))
+            }
+            Transform::DictSurrogate { list, domain } => {
+                Kernel::Surrogate(Surrogates::new(keys()?, domain, form, *list)?)
+            }
+            Transform::DateShift { domain, days_max } => {
+                let keeps_time = setup.profile == Profile::LimitedDataSet;
+                Kernel::DateShift(Shifter::new(keys()?, domain, form, *days_max, keeps_time)?)
+            }
             Transform::DateYear => Kernel::DateYear,
             Transform::DateTrunc { unit } => Kernel::DateTrunc(*unit),
             Transform::AgeCap => Kernel::AgeCap,
@@ -64,18 +104,27 @@ impl Kernel {
             Transform::Zip3 => Kernel::Zip3,
             Transform::GeoState => Kernel::GeoState,
             Transform::Bucket { edges } => Kernel::Bucket(edges.clone()),
+            Transform::Round { step } => Kernel::Round(*step),
+            Transform::TopCode { cap } => Kernel::TopCode(*cap),
+            Transform::Hierarchy { level } => Kernel::Hierarchy(*level),
+            Transform::JsonPaths { paths } => Kernel::Nested(Nested::new(paths, setup)?),
         }))
     }
 
-    /// Transforms a column. `today` is the day of processing, UTC.
-    pub(crate) fn apply(&self, array: &dyn Array, today: Date) -> Result<Passed> {
+    /// Transforms a column.
+    pub(crate) fn apply(&self, array: &dyn Array, beside: Beside<'_>) -> Result<Passed> {
+        let today = beside.today;
         match self {
             Kernel::Keep => Ok(Passed { values: copy::tight(array)?, invalid: 0 }),
             Kernel::NullOut(data_type) => Ok(Passed { values: new_null_array(data_type, array.len()), invalid: 0 }),
             Kernel::Redact(marker) => text::redact(array, marker),
             Kernel::MaskChars(shown) => text::mask(array, *shown),
             Kernel::Token(tokenizer) => tokenizer.apply(array),
+            Kernel::Siv(tokenizer) => tokenizer.apply(array),
             Kernel::Vault(coder) => coder.apply(array),
+            Kernel::Shape(keeper) => keeper.apply(array),
+            Kernel::Surrogate(surrogates) => surrogates.apply(array, beside),
+            Kernel::DateShift(shifter) => shifter.apply(array, beside),
             Kernel::DateYear => dates::year(array, today),
             Kernel::DateTrunc(unit) => dates::truncate(array, *unit),
             Kernel::AgeCap => amount::age(array),
@@ -83,6 +132,10 @@ impl Kernel {
             Kernel::Zip3 => place::zip3(array),
             Kernel::GeoState => place::state(array),
             Kernel::Bucket(edges) => edges.apply(array),
+            Kernel::Round(step) => round::round(array, *step),
+            Kernel::TopCode(cap) => round::top_code(array, *cap),
+            Kernel::Hierarchy(level) => level.apply(array),
+            Kernel::Nested(nested) => nested.apply(array, beside),
         }
     }
 }

@@ -29,6 +29,10 @@ type Master = Zeroizing<[u8; 32]>;
 pub(crate) enum Purpose {
     Token,
     VaultIndex,
+    Siv,
+    Fpe,
+    Shift,
+    Surrogate,
     Fingerprint,
 }
 
@@ -117,6 +121,16 @@ impl KeyRing {
 
     /// The key for one purpose, domain and epoch: HKDF-SHA-256 (RFC 5869) of the epoch's master key.
     pub(crate) fn derive(&self, purpose: Purpose, domain: &str, epoch: u32) -> Result<Master> {
+        self.derive_bytes(purpose, domain, epoch)
+    }
+
+    /// As [`KeyRing::derive`], for keys of another length.
+    pub(crate) fn derive_bytes<const LENGTH: usize>(
+        &self,
+        purpose: Purpose,
+        domain: &str,
+        epoch: u32,
+    ) -> Result<Zeroizing<[u8; LENGTH]>> {
         let master = self.epochs.get(&epoch).ok_or_else(|| {
             Error::new(Kind::Privacy, format!("the key file has no key for epoch {epoch}"))
                 .fix("Put the epoch's line back into the key file.")
@@ -124,9 +138,13 @@ impl KeyRing {
         let purpose = match purpose {
             Purpose::Token => "token",
             Purpose::VaultIndex => "vault-index",
+            Purpose::Siv => "siv",
+            Purpose::Fpe => "fpe-ff1",
+            Purpose::Shift => "date-shift",
+            Purpose::Surrogate => "surrogate",
             Purpose::Fingerprint => "fingerprint",
         };
-        let mut key = Zeroizing::new([0; 32]);
+        let mut key = Zeroizing::new([0; LENGTH]);
         let epoch = epoch.to_string();
         let mut info = Vec::new();
         for field in [purpose, domain, &epoch] {
@@ -134,7 +152,7 @@ impl KeyRing {
         }
         Hkdf::<Sha256>::new(Some(b"lockgate-keys 1"), &**master)
             .expand(&info, &mut *key)
-            .map_err(|_| Error::new(Kind::Bug, "a key of 32 bytes could not be derived"))?;
+            .map_err(|_| Error::new(Kind::Bug, "a key could not be derived"))?;
         Ok(key)
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Policy`] is read from `policy.yaml`, meets the tables in [`Policy::compile`] and becomes a [`Gate`]; that makes a [`TableGate`] for each
 //! table, whose [`clear`](TableGate::clear) turns raw rows into a [`ClearedBatch`].
 
+mod json_path;
 mod policy;
 mod profile;
 mod transform;
@@ -16,7 +17,11 @@ mod stamp;
 mod kernel;
 
 mod canonical;
+mod ff1;
+mod format;
+mod json;
 mod keys;
+mod siv;
 mod vault;
 
 mod calendar;
@@ -25,18 +30,27 @@ mod invalid;
 mod class;
 mod propose;
 
+mod diff;
+mod explain;
+mod rehearse;
+mod reveal;
+
 mod report;
 mod spelling;
 pub mod yaml;
 
 pub use class::{Class, classify};
 pub use cleared::{ClearedBatch, ClearedColumn, ClearedSchema};
+pub use diff::{Difference, Effect};
+pub use explain::{ClassCoverage, ExplainedColumn, Explanation};
 pub use gate::Gate;
 pub use keys::KeyRing;
 pub use policy::Policy;
 pub use profile::Profile;
 pub use propose::{Candidate, Proposal, Shape, propose};
+pub use rehearse::Rehearsed;
+pub use reveal::Treatment;
 pub use stamp::{PolicyStamp, TableStamp};
 pub use table::{Cleared, DroppedColumn, TableGate};
-pub use transform::{DateUnit, Edges, Transform};
+pub use transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Transform};
 pub use vault::Vault;

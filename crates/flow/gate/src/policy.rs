@@ -6,6 +6,7 @@ use crate::Profile;
 use crate::Transform;
 use crate::calendar::Date;
 use crate::canonical::Form;
+use crate::class::Declared;
 
 mod claims;
 mod reader;
@@ -35,16 +36,32 @@ pub(crate) struct TableRules {
     pub(crate) columns: Vec<Rule>,
 }
 
-/// What the policy says of one column.
-#[derive(Clone, Debug)]
+/// What the policy says of one column, or of one place in a column's documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
+    /// The column's name, or the path within its documents.
     pub(crate) column: String,
+    /// The column that holds the documents, when `column` is a path.
+    pub(crate) within: Option<String>,
     pub(crate) line: u64,
     pub(crate) transform: Transform,
     pub(crate) on_invalid: OnInvalid,
     pub(crate) form: Form,
+    /// The column that says whom a row is about.
+    pub(crate) subject: Option<String>,
+    /// What the officer says that the column holds.
+    pub(crate) class: Option<Declared>,
     pub(crate) reason: Option<String>,
     pub(crate) reviewer: Option<String>,
+}
+
+impl Rule {
+    /// What the rule makes of a value, in one spelling: transform, canonical form and whose value it is.
+    pub(crate) fn meaning(&self) -> String {
+        let form = (self.form != Form::Exact).then(|| format!(" of {}", self.form.versioned())).unwrap_or_default();
+        let subject = self.subject.as_ref().map(|subject| format!(" by {subject}")).unwrap_or_default();
+        format!("{}{form}{subject}", self.transform)
+    }
 }
 
 /// What becomes of a value that a transform cannot read. It never passes.
@@ -54,6 +71,30 @@ pub(crate) enum OnInvalid {
     Null,
     /// The table stops.
     Halt,
+}
+
+impl Rule {
+    /// The rules of the places in the column's documents.
+    pub(crate) fn inner(&self) -> impl Iterator<Item = &Rule> {
+        let paths = match &self.transform {
+            Transform::JsonPaths { paths } => paths.0.as_slice(),
+            _ => &[],
+        };
+        paths.iter().map(|(_, rule)| rule)
+    }
+
+    /// Where the rule holds within its table: `ssn`, `payload.patient.id`.
+    pub(crate) fn place(&self) -> String {
+        match &self.within {
+            Some(column) => format!("{column}.{}", self.column),
+            None => self.column.clone(),
+        }
+    }
+
+    /// Whether a person says of the column that it does not identify anybody.
+    pub(crate) fn is_vouched(&self) -> bool {
+        self.reason.is_some() && self.reviewer.is_some()
+    }
 }
 
 /// A column of which more values cannot be read than this has probably changed its meaning.
@@ -89,8 +130,10 @@ impl Policy {
         self.tables.keys()
     }
 
+    /// Every rule with its table, those within documents behind the one of their column.
     pub(crate) fn rules(&self) -> impl Iterator<Item = (&TableName, &Rule)> {
-        self.tables.iter().flat_map(|(table, rules)| rules.columns.iter().map(move |rule| (table, rule)))
+        let columns = self.tables.iter().flat_map(|(table, rules)| rules.columns.iter().map(move |rule| (table, rule)));
+        columns.flat_map(|(table, rule)| std::iter::once(rule).chain(rule.inner()).map(move |rule| (table, rule)))
     }
 
     pub(crate) fn needs_keys(&self) -> bool {

@@ -3,7 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::Transform;
-use crate::class::names_direct_identifier;
+use crate::class::{Declared, names_direct_identifier};
 use crate::policy::Rule;
 
 /// Which release a policy claims to be fit for: 45 CFR 164.514. Each allows what the one before it allows.
@@ -39,13 +39,24 @@ impl Profile {
     /// not identify a person; nobody can say that a token made from the value is not derived from it.
     pub(crate) fn breach(self, rule: &Rule) -> Option<Breach> {
         let breach = |why, fix| Some(Breach { why, fix });
-        let vouched = rule.reason.is_some() && rule.reviewer.is_some();
+        use Transform as T;
+        let vouched = rule.is_vouched();
         let looks_direct = names_direct_identifier(&rule.column);
+        let shows_values = matches!(rule.transform, T::Keep | T::MaskChars { .. } | T::TopCode { .. });
+        let shows_parts = matches!(rule.transform, T::Bucket { .. } | T::Round { .. } | T::Hierarchy { .. });
         match (self, &rule.transform) {
             (Profile::None, _) => None,
-            (Profile::SafeHarbor, Transform::HmacToken { .. }) => breach(
+            _ if self.excludes(rule.class) && (shows_values || shows_parts && self == Profile::SafeHarbor) => breach(
+                "its declared class may not be shown",
+                "Use a transform that removes or codes it, or correct `class`.",
+            ),
+            (Profile::SafeHarbor, T::HmacToken { .. } | T::SivToken { .. } | T::FpeFf1 { .. }) => breach(
                 "a keyed token is derived from the value, which 45 CFR 164.514(c)(1) does not allow",
                 "Use vault_code(domain) or drop, or claim limited_data_set.",
+            ),
+            (Profile::SafeHarbor, T::DateShift { .. } | T::DictSurrogate { .. }) => breach(
+                "it is derived from the person's identifier, which 45 CFR 164.514(c)(1) does not allow",
+                "Use date_year, redact(MARKER) or drop, or claim limited_data_set.",
             ),
             (Profile::SafeHarbor, Transform::DateTrunc { .. }) => {
                 breach("it is finer than a year", "Use date_year, or claim limited_data_set.")
@@ -53,15 +64,43 @@ impl Profile {
             (Profile::SafeHarbor, Transform::MaskChars { .. }) => {
                 breach("it shows part of the value", "Use redact(MARKER), vault_code(domain) or drop.")
             }
-            (Profile::SafeHarbor, Transform::Keep | Transform::Bucket { .. }) if !vouched => breach(
+            (Profile::SafeHarbor, _) if (shows_values || shows_parts) && !vouched => breach(
                 "nobody vouches that it does not identify a person",
                 "Add a reason and a reviewer: { transform: keep, reason: ..., reviewer: ... }; or use drop.",
             ),
-            (_, Transform::Keep | Transform::MaskChars { .. }) if looks_direct && !vouched => breach(
+            _ if shows_values && looks_direct && !vouched => breach(
                 "its name says that it holds a direct identifier or free text (45 CFR 164.514(e)(2))",
                 "Use hmac_token(domain) or drop, or add a reason and a reviewer who vouches that it does not.",
             ),
             _ => None,
+        }
+    }
+}
+
+impl Profile {
+    /// What a claim needs beside the rules.
+    pub(crate) fn paperwork(self) -> Option<&'static str> {
+        match self {
+            Profile::SafeHarbor => Some(
+                "It also needs a signed statement that nobody knows the rest to identify a person (164.514(b)(2)(ii)).",
+            ),
+            Profile::LimitedDataSet => {
+                Some("It also needs a data use agreement with whoever reads the lake; the data are still PHI.")
+            }
+            Profile::Expert => Some(
+                "It rests on the expert's report; keep it on file. Small groups (k-anonymity) are not checked here.",
+            ),
+            Profile::None => None,
+        }
+    }
+
+    /// Whether the profile has no room for a declared class, whoever vouches: all 18 under Safe Harbor, the direct identifiers of
+    /// 164.514(e)(2) in a limited data set.
+    fn excludes(self, class: Option<Declared>) -> bool {
+        match (self, class) {
+            (_, None | Some(Declared::NotIdentifying)) | (Profile::None, _) => false,
+            (Profile::SafeHarbor, Some(Declared::Identifies(_))) => true,
+            (_, Some(Declared::Identifies(letter))) => !matches!(letter, 'B' | 'C' | 'R'),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Reads a transform as a policy spells it: `keep`, `hmac_token(member)`, `bucket(0,18,40,65)`.
 
 use crate::report::did_you_mean;
-use crate::transform::{DateUnit, Edges};
+use crate::transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList};
 use crate::{Profile, Transform};
 
 /// What is wrong with a spelling and how to mend it.
@@ -12,25 +12,39 @@ pub(crate) struct Misspelt {
 }
 
 /// Every transform's name with an example of its spelling.
-const SPELLINGS: [(&str, &str); 14] = [
+const SPELLINGS: [(&str, &str); 22] = [
     ("keep", "keep"),
     ("drop", "drop"),
     ("null_out", "null_out"),
     ("redact", "redact(NAME)"),
     ("mask_chars", "mask_chars(4)"),
     ("hmac_token", "hmac_token(member)"),
+    ("siv_token", "siv_token(member)"),
     ("vault_code", "vault_code(member)"),
+    ("fpe_ff1", "fpe_ff1(account,digits,12)"),
+    ("dict_surrogate", "dict_surrogate(first_name,person)"),
     ("date_year", "date_year"),
     ("date_trunc", "date_trunc(month)"),
+    ("date_shift", "date_shift(person,365)"),
     ("age_cap", "age_cap"),
     ("dob_generalise", "dob_generalise"),
     ("zip3", "zip3"),
     ("geo_state", "geo_state"),
     ("bucket", "bucket(0,18,40,65)"),
+    ("round", "round(100)"),
+    ("top_code", "top_code(250000)"),
+    ("hierarchy", "hierarchy(icd10,category)"),
+    ("json_paths", "json_paths"),
 ];
+
+/// The transforms that take several arguments.
+const LISTS: [&str; 5] = ["bucket", "fpe_ff1", "dict_surrogate", "date_shift", "hierarchy"];
 
 /// More shown characters than this are not a mask.
 const SHOWN_MAX: u8 = 8;
+
+/// A shift of more than a year says less of the season and no less of the person.
+const SHIFT_DAYS_MAX: u16 = 365;
 
 /// Longer names would make every token long.
 const DOMAIN_CHARACTERS_MAX: usize = 32;
@@ -43,9 +57,16 @@ pub(crate) fn parse(text: &str) -> Result<Transform, Misspelt> {
         Some((name, rest)) => {
             let Some(inside) = rest.strip_suffix(')') else {
                 let what = format!("`{text}` lacks its closing bracket");
-                return Err(Misspelt { what, fix: format!("Write `{text})`.") });
+                let fix = format!("Write `{text})`; between {{ }} put spaces for commas: `bucket(0 18 65)`.");
+                return Err(Misspelt { what, fix });
             };
-            (name.trim_end(), inside.split(',').map(str::trim).collect())
+            // In a mapping between braces YAML takes a comma for itself.
+            let by_spaces = LISTS.contains(&name.trim_end()) && !inside.contains(',');
+            let arguments = match by_spaces {
+                true => inside.split_whitespace().collect(),
+                false => inside.split(',').map(str::trim).collect(),
+            };
+            (name.trim_end(), arguments)
         }
     };
     let Some((_, example)) = SPELLINGS.iter().find(|(known, _)| *known == name) else {
@@ -84,8 +105,25 @@ fn build(name: &str, arguments: &[&str]) -> Result<Transform, String> {
             Ok(shown) if shown <= SHOWN_MAX => Ok(Transform::MaskChars { shown }),
             _ => Err(format!("`mask_chars` shows 0 to {SHOWN_MAX} characters")),
         },
-        "hmac_token" => Ok(Transform::HmacToken { domain: domain(one()?)? }),
-        "vault_code" => Ok(Transform::VaultCode { domain: domain(one()?)? }),
+        "hmac_token" | "siv_token" | "vault_code" | "fpe_ff1" | "dict_surrogate" | "date_shift" => {
+            keyed(name, arguments)
+        }
+        "round" => match Quantity::parse(one()?) {
+            Some(step) if step.is_positive() => Ok(Transform::Round { step }),
+            _ => Err("`round` takes a number above zero".into()),
+        },
+        "top_code" => match Quantity::parse(one()?) {
+            Some(cap) => Ok(Transform::TopCode { cap }),
+            None => Err("`top_code` takes a number".into()),
+        },
+        "hierarchy" => {
+            let level = arguments.join(",");
+            let level = CodeLevel::ALL.into_iter().find(|known| known.to_string() == level);
+            level.map(|level| Transform::Hierarchy { level }).ok_or_else(|| {
+                format!("`hierarchy` takes {}", CodeLevel::ALL.map(|level| format!("({level})")).join(" or "))
+            })
+        }
+        "json_paths" => plain(Transform::JsonPaths { paths: JsonPaths::default() }),
         "date_year" => plain(Transform::DateYear),
         "date_trunc" => {
             let unit = one()?;
@@ -97,6 +135,40 @@ fn build(name: &str, arguments: &[&str]) -> Result<Transform, String> {
         "zip3" => plain(Transform::Zip3),
         "geo_state" => plain(Transform::GeoState),
         _ => Ok(Transform::Bucket { edges: Edges::parse(arguments)? }),
+    }
+}
+
+/// The transforms that have a domain.
+fn keyed(name: &str, arguments: &[&str]) -> Result<Transform, String> {
+    let only = || match arguments {
+        [only] if !only.is_empty() => domain(only),
+        _ => Err(format!("`{name}` takes one argument")),
+    };
+    match name {
+        "hmac_token" => Ok(Transform::HmacToken { domain: only()? }),
+        "siv_token" => Ok(Transform::SivToken { domain: only()? }),
+        "vault_code" => Ok(Transform::VaultCode { domain: only()? }),
+        "fpe_ff1" => match arguments {
+            [name, format @ ..] => Ok(Transform::FpeFf1 { domain: domain(name)?, format: Format::parse(format)? }),
+            [] => Err("`fpe_ff1` takes a domain and a format".into()),
+        },
+        "dict_surrogate" => match arguments {
+            [list, name] => {
+                let known = SurrogateList::ALL.into_iter().find(|known| known.name() == *list);
+                let list = known.ok_or("the list is first_name, last_name, city or street")?;
+                Ok(Transform::DictSurrogate { list, domain: domain(name)? })
+            }
+            _ => Err("`dict_surrogate` takes a list and a domain".into()),
+        },
+        _ => match arguments {
+            [name, days] => match days.parse() {
+                Ok(days_max) if (1..=SHIFT_DAYS_MAX).contains(&days_max) => {
+                    Ok(Transform::DateShift { domain: domain(name)?, days_max })
+                }
+                _ => Err(format!("`date_shift` moves by at most 1 to {SHIFT_DAYS_MAX} days")),
+            },
+            _ => Err("`date_shift` takes a domain and the most days".into()),
+        },
     }
 }
 
@@ -131,6 +203,26 @@ mod tests {
             assert!(example.starts_with(name));
         }
         assert_eq!(parse(" bucket( 0.5 , 18 ) ").unwrap().to_string(), "bucket(0.5,18)");
+        for name in LISTS {
+            let (_, example) = SPELLINGS.iter().find(|(known, _)| *known == name).unwrap();
+            assert_eq!(parse(&example.replace(',', "  ")).unwrap().to_string(), *example);
+        }
+    }
+
+    #[test]
+    fn the_manual_names_every_transform_and_no_other() {
+        let manual = include_str!("../../../../docs/guide/policy.md");
+        let section = |title: &str| manual.split(title).nth(1).unwrap().split("\n##").next().unwrap().trim();
+        let rows = |text: &'static str| text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let table = section("\n## Transforms\n").split("\n\n").find(|part| part.starts_with("| Write")).unwrap();
+        let named: Vec<&str> = rows(table).map(|spelling| spelling.split('(').next().unwrap()).collect();
+        for (name, _) in SPELLINGS {
+            assert_eq!(named.iter().filter(|known| **known == name).count(), 1, "{name}");
+        }
+        assert_eq!(named.len(), SPELLINGS.len());
+        let shapes: Vec<&str> = rows(section("\n### Shapes\n")).collect();
+        assert_eq!(shapes.len(), 5);
+        assert!(shapes.iter().all(|spelling| parse(spelling).is_ok_and(|shape| shape.to_string() == **spelling)));
     }
 
     #[test]
@@ -148,6 +240,16 @@ mod tests {
             ("bucket", "at least one border", "bucket(0,18,40,65)"),
             ("redact(a b)", "capital letters", "redact(NAME)"),
             ("zip3(", "closing bracket", "Write"),
+            ("fpe_ff1(a,digits,5)", "fewer than a million values", "fpe_ff1(account,digits,12)"),
+            ("fpe_ff1(a)", "the format is", "fpe_ff1(account,digits,12)"),
+            ("fpe_ff1", "a domain and a format", "fpe_ff1(account,digits,12)"),
+            ("date_shift(a,0)", "1 to 365 days", "date_shift(person,365)"),
+            ("date_shift(a)", "the most days", "date_shift(person,365)"),
+            ("dict_surrogate(name,a)", "first_name, last_name", "dict_surrogate(first_name,person)"),
+            ("round(0)", "above zero", "round(100)"),
+            ("top_code(much)", "takes a number", "top_code(250000)"),
+            ("hierarchy(icd10)", "(icd10,category) or (icd10,chapter)", "hierarchy(icd10,category)"),
+            ("json_paths(a)", "takes no argument", "json_paths"),
         ];
         for (text, what, fix) in cases {
             let wrong = parse(text).unwrap_err();

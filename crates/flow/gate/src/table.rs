@@ -5,12 +5,12 @@ use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use change::{ChangeBatch, Clock, Error, Identity, Kind, Result, TableSchema, Unsent};
 
 use crate::calendar::Date;
-use crate::canonical::Form;
 use crate::gate::Means;
 use crate::invalid::InvalidWatch;
-use crate::kernel::Kernel;
+use crate::kernel::subject::{Beside, SubjectCells};
+use crate::kernel::{Kernel, Setup};
 use crate::policy::{OnInvalid, TableRules};
-use crate::{ClearedBatch, ClearedColumn, ClearedSchema, Transform};
+use crate::{ClearedBatch, ClearedColumn, ClearedSchema, Profile, Transform};
 
 /// The gate of one table with one structure.
 pub struct TableGate {
@@ -28,6 +28,8 @@ struct Passage {
     /// The raw column's index.
     from: usize,
     kernel: Kernel,
+    /// The raw column that says whom a row is about.
+    subject: Option<usize>,
     /// Not one value may be lost: the column identifies the row, or the rule says halt.
     halts: bool,
     watch: InvalidWatch,
@@ -55,9 +57,11 @@ impl TableGate {
     pub(crate) fn new(
         raw: &Arc<TableSchema>,
         rules: &TableRules,
+        profile: Profile,
         invalid_percent_max: f64,
         means: &Means,
     ) -> Result<Self> {
+        let setup = Setup { profile, means };
         let (mut passages, mut columns, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
         for (from, column) in raw.columns.iter().enumerate() {
             let Some(rule) = rules.columns.iter().find(|rule| rule.column == column.name) else {
@@ -68,7 +72,7 @@ impl TableGate {
                 let what = format!("{}.{}: `{}` reads {reads}", raw.table, column.name, rule.transform);
                 Error::new(Kind::Contract, what)
             })?;
-            let kernel = Kernel::new(&rule.transform, &column.data_type, rule.form, means)?;
+            let kernel = Kernel::new(rule, &column.data_type, &setup)?;
             let (Some(data_type), Some(kernel)) = (output, kernel) else { continue };
             let identifies = matches!(&raw.identity, Identity::Key(key) if key.contains(&from));
             columns.push(ClearedColumn {
@@ -78,11 +82,11 @@ impl TableGate {
                 transform: rule.transform.to_string(),
             });
             let halts = identifies || rule.on_invalid == OnInvalid::Halt;
-            passages.push(Passage { from, kernel, halts, watch: InvalidWatch::new(invalid_percent_max) });
+            let subject = rule.subject.as_ref().and_then(|subject| raw.index_of(subject));
+            passages.push(Passage { from, kernel, subject, halts, watch: InvalidWatch::new(invalid_percent_max) });
         }
         let rule_of = |name: &String| match rules.columns.iter().find(|rule| rule.column == *name) {
-            Some(rule) if rule.form != Form::Exact => format!("{} of {}", rule.transform, rule.form.versioned()),
-            Some(rule) => rule.transform.to_string(),
+            Some(rule) => rule.meaning(),
             None => Transform::Drop.to_string(),
         };
         let spelled = raw.columns.iter().map(|column| (column.name.clone(), rule_of(&column.name))).collect();
@@ -135,7 +139,11 @@ impl TableGate {
         for (passage, cleared) in self.passages.iter().zip(&self.cleared.columns) {
             let raw = rows.column(passage.from);
             let place = || format!("{}.{}", self.raw.table, cleared.name);
-            let passed = passage.kernel.apply(raw, today).map_err(|error| error.context(place()))?;
+            let subject = passage
+                .subject
+                .map(|subject| SubjectCells { values: rows.column(subject), unsent: unsent.0[subject].as_ref() });
+            let passed =
+                passage.kernel.apply(raw, Beside { today, subject }).map_err(|error| error.context(place()))?;
             if passed.invalid > 0 {
                 if passage.halts {
                     return Err(halted(&place(), &cleared.transform, passed.invalid));

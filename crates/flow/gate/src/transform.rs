@@ -3,9 +3,14 @@ use std::fmt;
 use arrow::datatypes::DataType;
 
 use crate::canonical;
-use crate::kernel::{amount, copy, dates, place};
+use crate::kernel::{amount, copy, dates, place, shape};
 
+pub use crate::format::Format;
+pub use crate::json_path::JsonPaths;
 pub use crate::kernel::amount::Edges;
+pub use crate::kernel::hierarchy::CodeLevel;
+pub use crate::kernel::round::Quantity;
+pub use crate::kernel::surrogate::SurrogateList;
 
 /// What is done to a column's values; `docs/guide/policy.md` is the manual.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,9 +36,28 @@ pub enum Transform {
         /// The domain.
         domain: String,
     },
+    /// A token as [`Transform::HmacToken`], that the holder of the key can turn back.
+    SivToken {
+        /// The domain.
+        domain: String,
+    },
     /// A random code that a vault keeps for the value; not derived from it.
     VaultCode {
         /// The domain.
+        domain: String,
+    },
+    /// Another identifier of the same shape, that the holder of the key can turn back.
+    FpeFf1 {
+        /// The domain.
+        domain: String,
+        /// The shape.
+        format: Format,
+    },
+    /// An invented value, the same for the same person or value, marked as invented.
+    DictSurrogate {
+        /// What is invented.
+        list: SurrogateList,
+        /// The domain of the persons or values.
         domain: String,
     },
     /// The year; years that show an age above 89 are one group.
@@ -42,6 +66,13 @@ pub enum Transform {
     DateTrunc {
         /// How coarse.
         unit: DateUnit,
+    },
+    /// The date, moved by days that are the same for all dates of a person.
+    DateShift {
+        /// The domain of the persons.
+        domain: String,
+        /// The most days, in either direction.
+        days_max: u16,
     },
     /// The age in whole years; 90 stands for all above.
     AgeCap,
@@ -55,6 +86,26 @@ pub enum Transform {
     Bucket {
         /// The borders of the ranges.
         edges: Edges,
+    },
+    /// The nearest multiple.
+    Round {
+        /// Of what.
+        step: Quantity,
+    },
+    /// The number, and the cap for all above it.
+    TopCode {
+        /// The highest number that is shown.
+        cap: Quantity,
+    },
+    /// A code of a public system, further up its tree.
+    Hierarchy {
+        /// How far up which tree.
+        level: CodeLevel,
+    },
+    /// Of a JSON document only the named places, each by its own rule.
+    JsonPaths {
+        /// The places.
+        paths: JsonPaths,
     },
 }
 
@@ -82,11 +133,18 @@ impl Transform {
             T::Keep | T::NullOut => (copy::can_copy(input), "a type that is not nested", input.clone()),
             T::Redact { .. } => (true, "", DataType::Utf8),
             T::MaskChars { .. } => (text, "text", DataType::Utf8),
-            T::HmacToken { .. } | T::VaultCode { .. } => {
+            T::HmacToken { .. } | T::SivToken { .. } | T::VaultCode { .. } => {
                 (canonical::can_read(input), "integers, decimals, text, dates, timestamps or binary", DataType::Utf8)
             }
             T::DateYear | T::DobGeneralise => (dates::can_read(input), "dates, timestamps or text", DataType::Int16),
             T::DateTrunc { .. } => (dates::can_read(input), "dates, timestamps or text", DataType::Date32),
+            T::DateShift { .. } => (dates::can_read(input), "dates, timestamps or text", same_or_text(input)),
+            T::FpeFf1 { format, .. } => {
+                (shape::can_read(input, *format), "text, or integers that can hold every value", same_or_text(input))
+            }
+            T::DictSurrogate { .. } | T::Hierarchy { .. } | T::JsonPaths { .. } => (text, "text", DataType::Utf8),
+            T::Round { step } => (step.fits(input), "numbers with as many decimals as its argument", input.clone()),
+            T::TopCode { cap } => (cap.fits(input), "numbers with as many decimals as its argument", input.clone()),
             T::AgeCap => (amount::can_read(input), "numbers or text", DataType::Int16),
             T::Bucket { .. } => (amount::can_read(input), "numbers or text", DataType::Utf8),
             T::Zip3 => (place::can_read_zip(input), "text or integers", DataType::Utf8),
@@ -97,19 +155,53 @@ impl Transform {
 
     /// Whether different values stay different, so that the column can still tell rows apart.
     pub fn is_injective(&self) -> bool {
-        matches!(self, Transform::Keep | Transform::HmacToken { .. } | Transform::VaultCode { .. })
+        use Transform as T;
+        matches!(self, T::Keep | T::HmacToken { .. } | T::SivToken { .. } | T::VaultCode { .. } | T::FpeFf1 { .. })
     }
 
     /// Whether the output depends on the day of processing.
     pub fn depends_on_today(&self) -> bool {
-        matches!(self, Transform::DateYear | Transform::DobGeneralise)
+        match self {
+            Transform::DateYear | Transform::DobGeneralise => true,
+            Transform::JsonPaths { paths } => paths.0.iter().any(|(_, rule)| rule.transform.depends_on_today()),
+            _ => false,
+        }
     }
 
-    /// The domain of a token or code.
+    /// The domain under which the same value or person gives the same output; all transforms that need keys have one.
     pub(crate) fn domain(&self) -> Option<&str> {
+        use Transform as T;
         match self {
-            Transform::HmacToken { domain } | Transform::VaultCode { domain } => Some(domain),
+            T::HmacToken { domain }
+            | T::SivToken { domain }
+            | T::VaultCode { domain }
+            | T::FpeFf1 { domain, .. }
+            | T::DictSurrogate { domain, .. }
+            | T::DateShift { domain, .. } => Some(domain),
             _ => None,
+        }
+    }
+
+    /// Whether the output hangs on text in a form that the rule can choose.
+    pub(crate) fn takes_form(&self) -> bool {
+        self.domain().is_some() && !matches!(self, Transform::FpeFf1 { .. })
+    }
+
+    /// Whether the rule must say which column names the person.
+    pub(crate) fn needs_subject(&self) -> bool {
+        match self {
+            Transform::DateShift { .. } => true,
+            Transform::JsonPaths { paths } => paths.0.iter().any(|(_, rule)| rule.transform.needs_subject()),
+            _ => false,
+        }
+    }
+
+    /// Whether the rule may say which column names the person.
+    pub(crate) fn takes_subject(&self) -> bool {
+        match self {
+            Transform::DateShift { .. } | Transform::DictSurrogate { .. } => true,
+            Transform::JsonPaths { paths } => paths.0.iter().any(|(_, rule)| rule.transform.takes_subject()),
+            _ => false,
         }
     }
 
@@ -118,9 +210,17 @@ impl Transform {
     /// called not identifying, and for what has been made coarse.
     pub(crate) fn statistics(&self, output: &DataType) -> bool {
         match self {
-            Transform::Keep => output.is_primitive() || *output == DataType::Boolean,
-            Transform::Drop | Transform::NullOut => false,
-            Transform::MaskChars { .. } | Transform::HmacToken { .. } | Transform::VaultCode { .. } => false,
+            Transform::Keep | Transform::TopCode { .. } => output.is_primitive() || *output == DataType::Boolean,
+            Transform::Drop
+            | Transform::NullOut
+            | Transform::MaskChars { .. }
+            | Transform::HmacToken { .. }
+            | Transform::SivToken { .. }
+            | Transform::VaultCode { .. }
+            | Transform::FpeFf1 { .. }
+            | Transform::DictSurrogate { .. }
+            | Transform::DateShift { .. }
+            | Transform::JsonPaths { .. } => false,
             Transform::Redact { .. }
             | Transform::DateYear
             | Transform::DateTrunc { .. }
@@ -128,7 +228,9 @@ impl Transform {
             | Transform::DobGeneralise
             | Transform::Zip3
             | Transform::GeoState
-            | Transform::Bucket { .. } => true,
+            | Transform::Bucket { .. }
+            | Transform::Round { .. }
+            | Transform::Hierarchy { .. } => true,
         }
     }
 }
@@ -143,6 +245,15 @@ impl fmt::Display for Transform {
             Transform::MaskChars { shown } => write!(f, "mask_chars({shown})"),
             Transform::HmacToken { domain } => write!(f, "hmac_token({domain})"),
             Transform::VaultCode { domain } => write!(f, "vault_code({domain})"),
+            Transform::SivToken { domain } => write!(f, "siv_token({domain})"),
+            Transform::FpeFf1 { domain, format } => write!(f, "fpe_ff1({domain},{format})"),
+            Transform::DictSurrogate { list, domain } => write!(f, "dict_surrogate({list},{domain})"),
+            Transform::DateShift { domain, days_max } => write!(f, "date_shift({domain},{days_max})"),
+            Transform::Round { step } => write!(f, "round({step})"),
+            Transform::TopCode { cap } => write!(f, "top_code({cap})"),
+            Transform::Hierarchy { level } => write!(f, "hierarchy({level})"),
+            Transform::JsonPaths { paths } if paths.0.is_empty() => f.write_str("json_paths"),
+            Transform::JsonPaths { paths } => write!(f, "json_paths({paths})"),
             Transform::DateYear => f.write_str("date_year"),
             Transform::DateTrunc { unit } => write!(f, "date_trunc({})", unit.name()),
             Transform::AgeCap => f.write_str("age_cap"),
@@ -151,6 +262,14 @@ impl fmt::Display for Transform {
             Transform::GeoState => f.write_str("geo_state"),
             Transform::Bucket { edges } => write!(f, "bucket({edges})"),
         }
+    }
+}
+
+/// Text comes out in the narrow kind of column, everything else as it came.
+fn same_or_text(input: &DataType) -> DataType {
+    match input {
+        DataType::LargeUtf8 => DataType::Utf8,
+        other => other.clone(),
     }
 }
 

@@ -67,6 +67,11 @@ impl Edges {
         Ok(Self(numbers))
     }
 
+    /// Whether all borders of `other` are borders here.
+    pub(crate) fn contains(&self, other: &Edges) -> bool {
+        other.0.iter().all(|edge| self.0.contains(edge))
+    }
+
     /// The name of each bucket, from below the first border to above the last: `<0`, `[0,18)`, `>=18`.
     fn names(&self) -> Vec<String> {
         let mut names = vec![format!("<{}", self.0[0])];

@@ -26,7 +26,10 @@ fn check_profile(policy: &Policy, report: &mut Report) {
         if let Some(breach) = policy.profile.breach(rule) {
             let what = format!(
                 "`{}` cannot be claimed: {table}.{} passes by `{}`: {}",
-                policy.profile, rule.column, rule.transform, breach.why
+                policy.profile,
+                rule.place(),
+                rule.transform,
+                breach.why
             );
             report.error(rule.line, what, breach.fix);
         }
@@ -40,17 +43,18 @@ fn check_profile(policy: &Policy, report: &mut Report) {
     }
 }
 
-/// Tokens of one domain must join: one kind of code and one canonical form in all its columns.
+/// What has one domain must join: one kind of code and one canonical form in all its columns. Codes, shifts and invented values have
+/// domains of their own.
 fn check_domains(policy: &Policy, report: &mut Report) {
     let mut first = BTreeMap::new();
     for (table, rule) in policy.rules() {
-        let Some(domain) = rule.transform.domain() else { continue };
-        let column = format!("{table}.{}", rule.column);
-        let (before, kind, form) =
-            first.entry(domain).or_insert_with(|| (column.clone(), kind(&rule.transform), rule.form));
-        if *kind != self::kind(&rule.transform) {
+        let (Some(domain), Some((family, kind))) = (rule.transform.domain(), kind(&rule.transform)) else { continue };
+        let column = format!("{table}.{}", rule.place());
+        let (before, known, form) =
+            first.entry((family, domain)).or_insert_with(|| (column.clone(), kind.clone(), rule.form));
+        if *known != kind {
             let what =
-                format!("domain `{domain}` is of `{kind}` for {before} and of `{}` for {column}", rule.transform);
+                format!("domain `{domain}` is of `{known}` for {before} and of `{}` for {column}", rule.transform);
             report.error(rule.line, what, "The two would not join: use one transform, or another domain.");
         } else if *form != rule.form {
             let what =
@@ -60,6 +64,15 @@ fn check_domains(policy: &Policy, report: &mut Report) {
     }
 }
 
-fn kind(transform: &Transform) -> &'static str {
-    if matches!(transform, Transform::VaultCode { .. }) { "vault_code" } else { "hmac_token" }
+/// The family in which a transform's domain must be of one kind, and the kind.
+fn kind(transform: &Transform) -> Option<(&'static str, String)> {
+    Some(match transform {
+        Transform::HmacToken { .. } => ("code", "hmac_token".into()),
+        Transform::SivToken { .. } => ("code", "siv_token".into()),
+        Transform::VaultCode { .. } => ("code", "vault_code".into()),
+        Transform::FpeFf1 { .. } => ("code", transform.to_string()),
+        Transform::DateShift { .. } => ("shift", transform.to_string()),
+        Transform::DictSurrogate { .. } => ("surrogate", "dict_surrogate".into()),
+        _ => return None,
+    })
 }

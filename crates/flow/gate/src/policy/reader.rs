@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::DataType;
 use change::{Problem, TableName};
 
 use super::{Expert, INVALID_PERCENT_MAX, OnInvalid, Policy, Rule, TableRules};
 use crate::calendar::Date;
 use crate::canonical::Form;
+use crate::class::Declared;
+use crate::json_path::{Branch, JsonPath, JsonPaths};
 use crate::report::{Report, did_you_mean};
 use crate::yaml::{self, Entry, Node, Value};
 use crate::{Profile, Transform, spelling};
 
 const TOP: [&str; 5] = ["profile", "keys", "tables", "expert", "max_invalid_percent"];
-const OPTIONS: [&str; 5] = ["transform", "on_invalid", "canonical", "reason", "reviewer"];
+const OPTIONS: [&str; 8] = ["transform", "on_invalid", "canonical", "subject", "paths", "class", "reason", "reviewer"];
 const EXPERT: [&str; 3] = ["name", "method", "expires"];
 
 /// Reads as much as can be read; the report says what could not.
@@ -120,17 +123,27 @@ impl Reader {
     }
 
     fn rule(&mut self, entry: &Entry) -> Option<Rule> {
+        self.rule_with(entry, None)
+    }
+
+    fn rule_with(&mut self, entry: &Entry, subject: Option<String>) -> Option<Rule> {
         let mut rule = Rule {
             column: entry.key.clone(),
             line: entry.line,
             transform: Transform::Drop,
             on_invalid: OnInvalid::Null,
             form: Form::Exact,
+            within: None,
+            subject,
+            class: None,
             reason: None,
             reviewer: None,
         };
         match &entry.value.value {
-            Value::Scalar(text) => rule.transform = self.transform(text, entry)?,
+            Value::Scalar(text) => {
+                rule.transform = self.transform(text, entry)?;
+                self.complete(&rule)?;
+            }
             Value::List(_) => {
                 let what = format!("`{}` has a list of rules; a column has exactly one", entry.key);
                 self.report.error(entry.value.line, what, "Keep one transform.");
@@ -154,17 +167,121 @@ impl Reader {
         if let Some(node) = find(options, "on_invalid") {
             rule.on_invalid = self.on_invalid(node)?;
         }
+        if let Some(node) = find(options, "paths") {
+            rule.transform = self.paths(node, rule)?;
+        }
         if let Some(node) = find(options, "canonical") {
             rule.form = self.form(node, &rule.transform)?;
+        }
+        if let Some(node) = find(options, "subject") {
+            rule.subject = self.text(node, "`subject`");
+            if !rule.transform.takes_subject() {
+                let what = format!("`subject` means nothing to `{}`", rule.transform);
+                self.report.error(node.line, what, "Remove it; it is for date_shift and dict_surrogate.");
+                return None;
+            }
+        }
+        if let Some(node) = find(options, "class") {
+            rule.class = self.class(node);
+        }
+        self.complete(rule)
+    }
+
+    /// What a transform cannot do without.
+    fn complete(&mut self, rule: &Rule) -> Option<()> {
+        if matches!(&rule.transform, Transform::JsonPaths { paths } if paths.0.is_empty()) {
+            let what = format!("`{}` does not say which places of its documents pass", rule.column);
+            let fix = "Write `transform: json_paths`, `paths:`, and below it lines such as `lines[].code: keep`.";
+            self.report.error(rule.line, what, fix);
+            return None;
+        }
+        if rule.transform.needs_subject() && rule.subject.is_none() {
+            let what = format!("`{}`: a date shift does not say whose dates they are", rule.column);
+            self.report.error(rule.line, what, "Write { transform: date_shift(person 365), subject: member_id }.");
+            return None;
         }
         Some(())
     }
 
+    /// The rules of the places in a column's documents.
+    fn paths(&mut self, node: &Node, rule: &Rule) -> Option<Transform> {
+        if !matches!(rule.transform, Transform::JsonPaths { .. }) {
+            let what = format!("`paths` means nothing to `{}`", rule.transform);
+            self.report.error(node.line, what, "Remove it; it is for json_paths.");
+            return None;
+        }
+        let mut paths = Vec::new();
+        for entry in self.map(node, "`paths`") {
+            let mut inner = self.inner(entry, rule)?;
+            let path = match JsonPath::parse(&entry.key) {
+                Ok(path) => path,
+                Err(what) => {
+                    self.report.error(entry.line, what, "Write keys with dots and [] behind lists: lines[].code.");
+                    return None;
+                }
+            };
+            inner.column = path.to_string();
+            paths.push((path, inner));
+        }
+        if let Err(path) = Branch::of(paths.iter().map(|(path, _)| path)) {
+            let what = format!("`{path}` contradicts a path above it");
+            self.report.error(node.line, what, "One place is a value, a list or an object: keep one of the two.");
+            return None;
+        }
+        Some(Transform::JsonPaths { paths: JsonPaths(paths) })
+    }
+
+    fn inner(&mut self, entry: &Entry, outer: &Rule) -> Option<Rule> {
+        let mut refuse = |what: String, fix: &str| {
+            self.report.error(entry.line, what, fix);
+            None
+        };
+        if let Value::Map(options) = &entry.value.value
+            && let Some(option) =
+                ["on_invalid", "subject", "paths"].into_iter().find(|key| find(options, key).is_some())
+        {
+            return refuse(format!("`{option}` is for the whole column"), "Move it out of `paths`.");
+        }
+        // A shift's person is named once, for the whole column.
+        let subject = Some(String::new());
+        let (whose, rule) = (entry.key.clone(), self.rule_with(entry, subject)?);
+        let mut refuse = |what: String, fix: &str| {
+            self.report.error(entry.line, what, fix);
+            None
+        };
+        match rule.transform.output(&DataType::Utf8) {
+            Ok(None) => {
+                refuse(format!("`{whose}` is dropped"), "Leave it out: a place that is not named does not pass.")
+            }
+            Err(_) => {
+                refuse(format!("`{}` does not read the text of `{whose}`", rule.transform), "Use another transform.")
+            }
+            Ok(Some(_)) if matches!(rule.transform, Transform::JsonPaths { .. }) => {
+                refuse(format!("`{whose}` has documents within documents"), "Write the whole path.")
+            }
+            Ok(Some(_)) => Some(Rule { within: Some(outer.column.clone()), subject: None, ..rule }),
+        }
+    }
+
+    fn class(&mut self, node: &Node) -> Option<Declared> {
+        let text = self.text(node, "`class`")?;
+        let class = Declared::parse(&text);
+        if class.is_none() {
+            let what = format!("there is no class `{text}`");
+            self.report.error(
+                node.line,
+                what,
+                "Use a letter from A to R (45 CFR 164.514(b)(2)(i)), or not_identifying.",
+            );
+        }
+        class
+    }
+
     fn form(&mut self, node: &Node, transform: &Transform) -> Option<Form> {
         let text = self.text(node, "`canonical`")?;
-        if transform.domain().is_none() {
+        if !transform.takes_form() {
             let what = format!("`canonical` means nothing to `{transform}`");
-            self.report.error(node.line, what, "Remove it; it is for hmac_token and vault_code.");
+            self.report.error(node.line, what, "Remove it; it is for tokens, vault codes and subjects.");
             return None;
         }
         let form = Form::ALL.into_iter().find(|form| form.name() == text);

@@ -21,11 +21,19 @@ impl Clock for StoppedClock {
     }
 }
 
+pub(crate) fn stopped_clock() -> Arc<dyn Clock> {
+    Arc::new(StoppedClock)
+}
+
 /// Numbers its codes, so that a test can foresee them.
 #[derive(Default)]
 struct CountingVault(Mutex<BTreeMap<(String, [u8; 32]), u128>>);
 
 impl Vault for CountingVault {
+    fn id(&self) -> change::Result<String> {
+        Ok("CountingVault".into())
+    }
+
     fn codes(&self, domain: &str, index: &[[u8; 32]]) -> change::Result<Vec<[u8; 16]>> {
         let mut codes = self.0.lock().unwrap();
         let mut code = |index: &[u8; 32]| {
@@ -135,6 +143,91 @@ fn wrong_policies_say_where_and_how_to_mend_it() {
         ),
         (policy(id).replace("profile: limited_data_set\n", ""), 1, "claims no profile", "Add `profile"),
         (policy(id).replace("keys: file:./k\n", ""), 4, "needs keys", "Add `keys"),
+        (
+            policy(&format!("{id}    birth_date: date_shift(person,30)\n")),
+            6,
+            "whose dates they are",
+            "subject: member_id",
+        ),
+        (
+            policy(&format!("{id}    birth_date: {{ transform: date_shift(person 30), subject: membr_id }}\n")),
+            6,
+            "no column `membr_id` to tell the person by",
+            "`member_id`",
+        ),
+        (
+            policy(&format!("{id}    birth_date: {{ transform: date_shift(person 30), subject: weight }}\n")),
+            6,
+            "names no person",
+            "integers or text",
+        ),
+        (
+            policy(&format!(
+                "{id}    birth_date: {{ transform: date_shift(p 30), subject: member_id }}\n    updated_at: {{ transform: date_shift(p 60), subject: member_id }}\n"
+            )),
+            7,
+            "domain `p` is of `date_shift(p,30)`",
+            "another domain",
+        ),
+        (
+            policy(&format!("{id}    zip: {{ transform: zip3, subject: member_id }}\n")),
+            6,
+            "`subject` means nothing",
+            "Remove",
+        ),
+        (
+            policy(&format!("{id}    zip: {{ transform: zip3, paths: {{ a: keep }} }}\n")),
+            6,
+            "`paths` means nothing",
+            "Remove",
+        ),
+        (policy(&format!("{id}    ssn: json_paths\n")), 6, "which places of its documents", "paths:"),
+        (
+            policy(&format!("{id}    ssn: {{ transform: json_paths, paths: {{ a: drop }} }}\n")),
+            6,
+            "`a` is dropped",
+            "Leave",
+        ),
+        (
+            policy(&format!("{id}    ssn: {{ transform: json_paths, paths: {{ a: keep, a.b: keep }} }}\n")),
+            6,
+            "`a.b` contradicts",
+            "keep one",
+        ),
+        (
+            policy(&format!("{id}    ssn: {{ transform: json_paths, paths: {{ patient.ssn: keep }} }}\n")),
+            6,
+            "ssn.patient.ssn passes by `keep`",
+            "reviewer",
+        ),
+        (
+            policy(&format!("{id}    ssn: {{ transform: json_paths, paths: {{ a: round(5) }} }}\n")),
+            6,
+            "does not read the text of `a`",
+            "another",
+        ),
+        (
+            policy(&format!(
+                "{id}    ssn: {{ transform: json_paths, paths: {{ a: {{ transform: keep, on_invalid: halt }} }} }}\n"
+            )),
+            6,
+            "`on_invalid` is for the whole column",
+            "Move",
+        ),
+        (policy(&format!("{id}    weight: {{ transform: drop, class: Z }}\n")), 6, "no class `Z`", "A to R"),
+        (
+            policy(&format!("{id}    weight: {{ transform: keep, class: G, reason: r, reviewer: dpo }}\n")),
+            6,
+            "its declared class may not be shown",
+            "correct `class`",
+        ),
+        (policy(&format!("{id}    weight: fpe_ff1(w,digits,9)\n")), 6, "reads text, or integers", "fits the type"),
+        (
+            policy(&format!("{id}    weight: round(0.5)\n    updated_at: round(5)\n")),
+            7,
+            "reads numbers",
+            "fits the type",
+        ),
         (policy(id).replace("claims_db.public.", ""), 4, "not a table's full name", "source.schema.table"),
         (policy(id).replace("members:", "membres:"), 4, "no source captures", "claims_db.public.members"),
         (policy(id).replace("tables", "tabels"), 3, "no option `tabels`", "`tables`"),
@@ -204,6 +297,21 @@ fn what_nobody_classified_is_listed_and_nothing_stops() {
     }
     assert!(gate.captures(&members(Identity::InsertOnly).table) && !gate.captures(&other.table));
     assert_eq!(gate.table(&Arc::new(other)).err().unwrap().kind(), change::Kind::Privacy);
+}
+
+#[test]
+fn a_value_that_is_kept_here_and_coded_there_is_warned_of() {
+    let rules =
+        "    member_id: hmac_token(member)\n  claims_db.public.claims:\n    member_id: keep\n    status: keep\n";
+    let text = policy(rules).replace("limited_data_set", "none");
+    let mut claims = (*members(Identity::InsertOnly)).clone();
+    claims.table.table = "claims".into();
+    claims.columns[1].name = "status".into();
+    let policy = Policy::parse(&text, "p").unwrap();
+    let gate = compile(&policy, &[members(Identity::Key(vec![0])), Arc::new(claims)]).unwrap();
+    let warned: Vec<_> = gate.notes().iter().filter(|problem| problem.severity == Severity::Warning).collect();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].what.contains("claims.member_id is kept") && warned[0].line == Some(7));
 }
 
 #[test]

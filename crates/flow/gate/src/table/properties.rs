@@ -7,6 +7,7 @@ use arrow::array::{
     StringArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
+use arrow::datatypes::{DataType, Int64Type};
 use change::{ChangeBatch, Column, Identity, Op, Origin, RowMetaBuilder, TableName, TableSchema, Unsent};
 
 use crate::policy::tests::compile;
@@ -39,7 +40,14 @@ struct Planted {
     canaries: Vec<Vec<u8>>,
 }
 
-const MASKED_TEXT: [&str; 13] = [
+const MASKED_TEXT: [&str; 20] = [
+    "siv_token(sealed)",
+    "fpe_ff1(account,digits,9)",
+    "dict_surrogate(last_name,person)",
+    "{ transform: dict_surrogate(city person), subject: id }",
+    "{ transform: date_shift(person 90), subject: id }",
+    "hierarchy(icd10,category)",
+    "{ transform: json_paths, paths: { a.b: keep } }",
     "hmac_token(member)",
     "vault_code(person)",
     "drop",
@@ -54,8 +62,18 @@ const MASKED_TEXT: [&str; 13] = [
     "age_cap",
     "bucket(0,10)",
 ];
-const MASKED_NUMBER: [&str; 7] =
-    ["hmac_token(member)", "vault_code(person)", "drop", "null_out", "redact(N)", "bucket(0,10)", "age_cap"];
+const MASKED_NUMBER: [&str; 10] = [
+    "hmac_token(member)",
+    "siv_token(sealed)",
+    "vault_code(person)",
+    "drop",
+    "null_out",
+    "redact(N)",
+    "bucket(0,10)",
+    "age_cap",
+    "top_code(0)",
+    "round(1000000)",
+];
 const MASKED_DATE: [&str; 8] = [
     "hmac_token(member)",
     "vault_code(person)",
@@ -66,8 +84,9 @@ const MASKED_DATE: [&str; 8] = [
     "dob_generalise",
     "date_trunc(month)",
 ];
-const MASKED_FLOAT: [&str; 4] = ["drop", "null_out", "redact(F)", "bucket(0,1)"];
-const MASKED_BINARY: [&str; 5] = ["hmac_token(member)", "vault_code(person)", "drop", "null_out", "redact(B)"];
+const MASKED_FLOAT: [&str; 5] = ["drop", "null_out", "redact(F)", "bucket(0,1)", "top_code(0)"];
+const MASKED_BINARY: [&str; 6] =
+    ["hmac_token(member)", "siv_token(sealed)", "vault_code(person)", "drop", "null_out", "redact(B)"];
 
 impl Planted {
     fn new(random: &mut Random) -> Self {
@@ -292,9 +311,11 @@ fn the_same_rows_come_out_the_same_in_any_batches_and_threads() {
 fn tokens_are_equal_exactly_where_values_are() {
     let column =
         |name: &str, data_type| Column { name: name.into(), data_type, nullable: true, source_type: String::new() };
-    for seed in 0..20 {
+    for (seed, code) in (0..24).zip(["hmac_token", "siv_token", "vault_code", "fpe_ff1"].iter().cycle()) {
         let mut random = Random(seed);
-        let values: Vec<i64> = (0..200).map(|_| random.below(40) as i64 - 20).collect();
+        let least = if *code == "fpe_ff1" { 100_000 } else { -20 };
+        let rule = if *code == "fpe_ff1" { "fpe_ff1(n,digits,6)".into() } else { format!("{code}(n)") };
+        let values: Vec<i64> = (0..200).map(|_| random.below(40) as i64 + least).collect();
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from(values.clone())),
             Arc::new(StringArray::from_iter_values(values.iter().map(i64::to_string))),
@@ -306,17 +327,26 @@ fn tokens_are_equal_exactly_where_values_are() {
                 identity: Identity::InsertOnly,
             }),
             columns,
-            rules: vec!["    a: hmac_token(n)\n    b: hmac_token(n)\n".into()],
+            rules: vec![format!("    a: {rule}\n    b: {rule}\n")],
             canaries: Vec::new(),
         };
         let batch = planted.gate().clear(planted.batch(0, values.len())).unwrap().batch;
-        let tokens: [Vec<&str>; 2] = [0, 1]
-            .map(|index| batch.rows().column(index).as_string::<i32>().iter().map(|token| token.unwrap()).collect());
+        let tokens = [0, 1].map(|index| texts_of(batch.rows().column(index)));
         assert_eq!(tokens[0], tokens[1], "the same number in another type is another token");
         for left in 0..values.len() {
             for right in 0..left {
-                assert_eq!(values[left] == values[right], tokens[0][left] == tokens[0][right]);
+                assert_eq!(values[left] == values[right], tokens[0][left] == tokens[0][right], "{code}");
             }
         }
+    }
+}
+
+/// A column of text or of integers, spelt out.
+fn texts_of(column: &ArrayRef) -> Vec<String> {
+    match column.data_type() {
+        DataType::Int64 => {
+            column.as_primitive::<Int64Type>().iter().map(|value| format!("{:06}", value.unwrap())).collect()
+        }
+        _ => column.as_string::<i32>().iter().map(|value| value.unwrap().to_owned()).collect(),
     }
 }

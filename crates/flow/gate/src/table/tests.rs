@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::array::{Array, ArrayRef, AsArray, Date32Array, Int64Array, StringArray};
+use arrow::datatypes::{DataType, Date32Type, Int64Type};
 use change::{ChangeBatch, Column, Identity, Op, Origin, RowMetaBuilder, TableName, TableSchema, Unsent};
 
 use crate::policy::tests::compile;
@@ -150,4 +150,110 @@ fn only_harmless_columns_have_statistics() {
     let gate = gate(&schema, "id: keep, amount: keep, code: keep, zip: zip3");
     let statistics: Vec<bool> = gate.schema().columns.iter().map(|column| column.statistics).collect();
     assert_eq!(statistics, [false, true, false, true]);
+}
+
+const MEMBER_JSON: &str = "
+    id: keep
+    doc:
+      transform: json_paths
+      subject: id
+      paths:
+        patient.id: hmac_token(member)
+        patient.born: dob_generalise
+        total: keep
+        paid: keep
+        lines[].code: hierarchy(icd10,category)
+        lines[].on: date_shift(person,30)
+        tags[]: redact(TAG)
+";
+
+fn json(documents: &[Option<&str>]) -> (Vec<Option<String>>, u64) {
+    let schema = schema(&[("id", DataType::Int64), ("doc", DataType::Utf8)]);
+    let text = format!("profile: none\nkeys: k\nmax_invalid_percent: 100\ntables:\n  db.public.members:{MEMBER_JSON}");
+    let policy = Policy::parse(&text, "policy.yaml").unwrap_or_else(|problems| panic!("{problems:?}"));
+    let gate = compile(&policy, std::slice::from_ref(&schema)).unwrap().table(&schema).unwrap();
+    let ids = Int64Array::from_iter_values(0..documents.len() as i64);
+    let raw: Vec<ArrayRef> = vec![Arc::new(ids), Arc::new(StringArray::from(documents.to_vec()))];
+    let cleared = gate.clear(batch(&schema, raw)).unwrap();
+    let column = cleared.batch.rows().column(1).as_string::<i32>();
+    let invalid = cleared.invalid.iter().map(|(_, count)| count).sum();
+    (column.iter().map(|text| text.map(str::to_owned)).collect(), invalid)
+}
+
+#[test]
+fn of_a_document_only_the_named_places_pass_each_by_its_rule() {
+    let (texts, invalid) = json(&[
+        Some(
+            r#" {"ssn": "CANARY", "patient": {"name": {"x": ["CANARY"]}, "born": "1950-02-03", "id": 42},
+            "total": 1.10, "paid": "a\"b", "lines": [{"code": "E11.9", "n": 1}, {"on": "x"}], "tags": ["CANARY", null]} "#,
+        ),
+        None,
+        Some("{\"total\": CANARY}"),
+        Some("{\"total\": {\"deep\": \"CANARY\"}, \"lines\": 3, \"tags\": {}, \"paid\": true}"),
+        Some("[\"CANARY\"]"),
+        Some("{}"),
+        Some("{\"total\": 7, \"patient\": {\"id\": \"42\"}"),
+    ]);
+    let token = "member.1.za24bzexmxfiod3yonxuhsgg2y";
+    assert_eq!(
+        texts[0].as_deref().unwrap(),
+        format!(
+            r#"{{"patient":{{"born":1950,"id":"{token}"}},"total":1.10,"paid":"a\"b","lines":[{{"code":"E11"}},{{"on":null}}],"tags":["[TAG]",null]}}"#
+        )
+    );
+    assert_eq!(texts[1], None);
+    assert_eq!(texts[2], None);
+    assert_eq!(texts[3].as_deref(), Some(r#"{"total":null,"lines":null,"tags":null,"paid":true}"#));
+    assert_eq!(texts[4..6], [Some("null".to_owned()), Some("{}".to_owned())]);
+    assert_eq!(texts[6], None);
+    assert_eq!(invalid, 3, "two documents that are no JSON, and a date that is none");
+    assert!(!format!("{texts:?}").contains("CANARY"));
+}
+
+#[test]
+fn a_value_in_a_document_stays_with_its_row_and_person() {
+    let documents: Vec<String> =
+        (0..300).map(|row| format!("{{\"total\": {row}, \"lines\": [{{\"on\": \"2024-06-15\"}}]}}")).collect();
+    let damaged: Vec<Option<&str>> = documents
+        .iter()
+        .enumerate()
+        .map(|(row, text)| match row % 5 {
+            0 => None,
+            1 => Some(&text[..text.len() - 1]),
+            _ => Some(text.as_str()),
+        })
+        .collect();
+    let (whole, _) = json(&documents.iter().map(|text| Some(text.as_str())).collect::<Vec<_>>());
+    let (texts, _) = json(&damaged);
+    let mut shifts = std::collections::BTreeSet::new();
+    for (row, text) in texts.iter().enumerate() {
+        if row % 5 < 2 {
+            assert_eq!(*text, None);
+        } else {
+            assert_eq!(*text, whole[row]);
+            assert!(text.as_ref().unwrap().starts_with(&format!("{{\"total\":{row},")));
+            shifts.insert(text.as_ref().unwrap().rsplit("on").next().unwrap().to_owned());
+        }
+    }
+    assert!(shifts.len() > 30 && !shifts.iter().any(|shift| shift.contains("2024-06-15")), "{shifts:?}");
+}
+
+#[test]
+fn a_shift_reads_the_person_from_a_column_that_is_not_stored() {
+    let schema = schema(&[("id", DataType::Int64), ("mrn", DataType::Utf8), ("seen", DataType::Date32)]);
+    let rules = "id: keep, mrn: drop, seen: { transform: date_shift(person 180), subject: mrn }";
+    let text = format!("profile: limited_data_set\nkeys: k\ntables:\n  db.public.members: {{ {rules} }}\n");
+    let policy = Policy::parse(&text, "policy.yaml").unwrap_or_else(|problems| panic!("{problems:?}"));
+    let gate = compile(&policy, std::slice::from_ref(&schema)).unwrap().table(&schema).unwrap();
+    let raw: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![1, 2, 3])),
+        Arc::new(StringArray::from(vec![Some("A"), Some("A"), None])),
+        Arc::new(Date32Array::from(vec![19_800, 19_810, 19_800])),
+    ];
+    let rows = gate.clear(batch(&schema, raw)).unwrap().batch.rows().clone();
+    assert_eq!(rows.num_columns(), 2);
+    let days = rows.column(1).as_primitive::<Date32Type>();
+    assert_eq!(days.value(1) - days.value(0), 10);
+    assert_ne!(days.value(0), 19_800);
+    assert_eq!(days.value(2), 19_723, "2024-01-01");
 }

@@ -1,0 +1,228 @@
+//! What a change of policy means: does a reader of the lake learn more or less?
+
+use std::collections::BTreeMap;
+
+use change::TableName;
+
+use crate::Transform;
+use crate::policy::{OnInvalid, Policy, Rule};
+use crate::reveal::{Finer, Reveals, finer};
+
+/// One thing that differs between two policies: [`Policy::changes_to`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Where: a column, or an option of the whole policy.
+    pub place: String,
+    /// As it was.
+    pub before: String,
+    /// As it is now.
+    pub after: String,
+    /// What it means for what is stored.
+    pub effect: Effect,
+    /// Why it means that.
+    pub why: String,
+}
+
+/// What a difference means for what a reader of the lake can learn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// At least one thing more.
+    Loosens,
+    /// Something else, of which no program can say whether it is more.
+    Alters,
+    /// Less, and nothing more.
+    Tightens,
+}
+
+const NOT_STORED: &str = "not stored";
+
+impl Policy {
+    /// What changes from this policy to `new`, loosening first. Comments, order and reasons are not compared, except that the person who
+    /// vouches is.
+    pub fn changes_to(&self, new: &Policy) -> Vec<Difference> {
+        let mut found = self.top_changes(new);
+        let (before, after) = (self.places(), new.places());
+        let mut places: Vec<_> = before.keys().chain(after.keys()).collect();
+        places.sort();
+        places.dedup();
+        for place in places {
+            found.extend(compare(place, before.get(place).copied(), after.get(place).copied()));
+        }
+        found.sort_by_key(|difference| difference.effect);
+        found
+    }
+
+    fn places(&self) -> BTreeMap<(TableName, String), &Rule> {
+        self.rules().map(|(table, rule)| ((table.clone(), rule.place()), rule)).collect()
+    }
+
+    fn top_changes(&self, new: &Policy) -> Vec<Difference> {
+        let mut found = Vec::new();
+        let mut add = |place: &str, before: String, after: String, effect, why: &str| {
+            if before != after {
+                found.push(Difference { place: place.into(), before, after, effect, why: why.into() });
+            }
+        };
+        let (claim, why) = match new.profile > self.profile {
+            true => (Effect::Loosens, "less is claimed: readers and contracts may rest on the old claim"),
+            false => (Effect::Tightens, "more is claimed"),
+        };
+        add("profile", self.profile.to_string(), new.profile.to_string(), claim, why);
+        let keys = |policy: &Policy| policy.keys.clone().unwrap_or_else(|| "none".into());
+        add("keys", keys(self), keys(new), Effect::Alters, "other keys make other tokens; the lake refuses them");
+        let (watch, why) = match new.invalid_percent_max > self.invalid_percent_max {
+            true => (Effect::Loosens, "more unreadable values pass as null before the table stops"),
+            false => (Effect::Tightens, "fewer unreadable values pass as null before the table stops"),
+        };
+        let percent = |policy: &Policy| policy.invalid_percent_max.to_string();
+        add("max_invalid_percent", percent(self), percent(new), watch, why);
+        let expires = |policy: &Policy| {
+            policy.expert.as_ref().map_or_else(|| "none".into(), |expert| format!("expires {}", expert.expires))
+        };
+        add("expert", expires(self), expires(new), Effect::Alters, "the report on file must say the same");
+        found
+    }
+}
+
+fn compare((table, place): &(TableName, String), before: Option<&Rule>, after: Option<&Rule>) -> Option<Difference> {
+    let nothing = Transform::Drop;
+    let was = before.map_or(&nothing, |rule| &rule.transform);
+    let is = after.map_or(&nothing, |rule| &rule.transform);
+    let spelt = |rule: Option<&Rule>| rule.map_or_else(|| NOT_STORED.into(), options);
+    let difference = |effect, why: String| {
+        let (before, after) = (spelt(before), spelt(after));
+        Some(Difference { place: format!("{table}.{place}"), before, after, effect, why })
+    };
+    let both_documents = matches!((was, is), (Transform::JsonPaths { .. }, Transform::JsonPaths { .. }));
+    let (shown_before, shown) = (Reveals::of(was), Reveals::of(is));
+    let (more, less) = (shown.beyond(shown_before), shown_before.beyond(shown));
+    if !more.is_empty() {
+        let less = if less.is_empty() { String::new() } else { format!("; no longer tells {}", less.join(", ")) };
+        return difference(Effect::Loosens, format!("tells {}{less}", more.join(", ")));
+    }
+    if !less.is_empty() {
+        return difference(Effect::Tightens, format!("no longer tells {}", less.join(", ")));
+    }
+    if was != is && !both_documents {
+        return match finer(was, is) {
+            Finer::First => difference(Effect::Tightens, "coarser than before".into()),
+            Finer::Second => difference(Effect::Loosens, "finer than before".into()),
+            Finer::Neither if was.domain().is_some() || is.domain().is_some() => {
+                difference(Effect::Alters, "rows of before and after no longer join".into())
+            }
+            Finer::Neither => difference(Effect::Alters, "which of the two tells more, a person must judge".into()),
+        };
+    }
+    let (before_rule, after_rule) = (before?, after?);
+    if (before_rule.form, &before_rule.subject) != (after_rule.form, &after_rule.subject) {
+        return difference(Effect::Alters, "rows of before and after no longer join".into());
+    }
+    match (before_rule.on_invalid, after_rule.on_invalid) {
+        (OnInvalid::Null, OnInvalid::Halt) => {
+            return difference(Effect::Tightens, "an unreadable value stops the table".into());
+        }
+        (OnInvalid::Halt, OnInvalid::Null) => {
+            return difference(Effect::Loosens, "an unreadable value becomes null and is counted".into());
+        }
+        _ => {}
+    }
+    let vouches = (&before_rule.reviewer, before_rule.class) != (&after_rule.reviewer, after_rule.class);
+    vouches.then(|| difference(Effect::Alters, "somebody else vouches for it, or for another class".into()))?
+}
+
+/// The rule with the options that matter here.
+fn options(rule: &Rule) -> String {
+    let mut text = match &rule.transform {
+        Transform::JsonPaths { .. } => "json_paths".to_owned(),
+        other => other.to_string(),
+    };
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            text += &format!(", {name} {value}");
+        }
+    };
+    add("canonical", (rule.form != crate::canonical::Form::Exact).then(|| rule.form.to_string()));
+    add("subject", rule.subject.clone());
+    add("on_invalid", (rule.on_invalid == OnInvalid::Halt).then(|| "halt".to_owned()));
+    add("reviewer", rule.reviewer.clone());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(rules: &str) -> Policy {
+        let text = format!("profile: none\nkeys: k\ntables:\n  db.public.t:\n    id: keep\n{rules}");
+        Policy::parse(&text, "policy.yaml").unwrap_or_else(|problems| panic!("{problems:?}\n{text}"))
+    }
+
+    fn effects(before: &str, after: &str) -> Vec<Effect> {
+        let found = policy(before).changes_to(&policy(after));
+        found.into_iter().map(|difference| difference.effect).collect()
+    }
+
+    #[test]
+    fn what_a_change_means_is_said_and_its_reverse_is_the_reverse() {
+        use Effect::{Alters, Loosens, Tightens};
+        let cases = [
+            ("keep", "drop", Tightens),
+            ("keep", "zip3", Tightens),
+            ("hmac_token(a)", "vault_code(a)", Tightens),
+            ("siv_token(a)", "hmac_token(a)", Tightens),
+            ("hmac_token(a)", "redact(X)", Tightens),
+            ("date_trunc(week)", "date_trunc(month)", Tightens),
+            ("date_trunc(quarter)", "date_year", Tightens),
+            ("mask_chars(4)", "mask_chars(2)", Tightens),
+            ("bucket(0,18,65)", "bucket(18)", Tightens),
+            ("round(10)", "round(100)", Tightens),
+            ("top_code(500)", "top_code(99.5)", Tightens),
+            ("hierarchy(icd10,category)", "hierarchy(icd10,chapter)", Tightens),
+            ("top_code(500)", "round(100)", Tightens),
+            ("redact(X)", "null_out", Tightens),
+            ("hmac_token(a)", "hmac_token(b)", Alters),
+            ("bucket(0,18)", "bucket(0,21)", Alters),
+            ("zip3", "geo_state", Alters),
+            ("{ transform: hmac_token(a), canonical: trim }", "hmac_token(a)", Alters),
+            ("{ transform: zip3, on_invalid: halt }", "zip3", Loosens),
+            ("zip3", "hmac_token(a)", Loosens),
+        ];
+        for (before, after, expected) in cases {
+            let rule = |text: &str| format!("    v: {text}\n");
+            assert_eq!(effects(&rule(before), &rule(after)), [expected], "{before} to {after}");
+            let reverse = match expected {
+                Tightens => Loosens,
+                Alters => Alters,
+                Loosens if before.starts_with('{') => Tightens,
+                // Each tells what the other does not.
+                Loosens => Loosens,
+            };
+            assert_eq!(effects(&rule(after), &rule(before)), [reverse], "{after} to {before}");
+            assert!(effects(&rule(before), &rule(before)).is_empty());
+        }
+    }
+
+    #[test]
+    fn columns_and_places_that_come_and_go_are_found() {
+        let found = policy("    a: zip3\n    b: drop\n").changes_to(&policy("    c: redact(X)\n"));
+        let lines: Vec<String> =
+            found.iter().map(|at| format!("{} {} {} {:?}", at.place, at.before, at.after, at.effect)).collect();
+        assert_eq!(lines, ["db.public.t.c not stored redact(X) Loosens", "db.public.t.a zip3 not stored Tightens"]);
+        let document = |paths: &str| format!("    d:\n      transform: json_paths\n      paths: {{ {paths} }}\n");
+        let found = policy(&document("a: keep, b: keep")).changes_to(&policy(&document("a: redact(X), c: keep")));
+        let lines: Vec<String> = found.iter().map(|at| format!("{} {:?}", at.place, at.effect)).collect();
+        assert_eq!(lines, ["db.public.t.d.c Loosens", "db.public.t.d.a Tightens", "db.public.t.d.b Tightens"]);
+        assert!(found[0].why.contains("tells the value itself"), "{}", found[0].why);
+    }
+
+    #[test]
+    fn the_whole_policys_options_are_compared() {
+        let text =
+            "profile: limited_data_set\nkeys: k\nmax_invalid_percent: 0.1\ntables:\n  db.public.t: { id: drop }\n";
+        let before = Policy::parse(text, "p").unwrap();
+        let after = text.replace("limited_data_set", "safe_harbor").replace("0.1", "5").replace("keys: k", "keys: j");
+        let found = before.changes_to(&Policy::parse(&after, "p").unwrap());
+        let lines: Vec<String> = found.iter().map(|at| format!("{} {:?}", at.place, at.effect)).collect();
+        assert_eq!(lines, ["max_invalid_percent Loosens", "keys Alters", "profile Tightens"]);
+    }
+}

@@ -1,0 +1,50 @@
+//! RFC 4648's base 32 in lower case, without padding.
+
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+/// Appends five bits a character, most significant first; what is missing in the last character is zero.
+pub(super) fn push(out: &mut Vec<u8>, bytes: &[u8]) {
+    for bytes in bytes.chunks(5) {
+        let mut bits = [0; 8];
+        bits[..bytes.len()].copy_from_slice(bytes);
+        let bits = u64::from_be_bytes(bits);
+        out.extend((0..(bytes.len() * 8).div_ceil(5)).map(|at| ALPHABET[((bits >> (59 - 5 * at)) & 31) as usize]));
+    }
+}
+
+/// The inverse of [`push`], for tests.
+#[cfg(test)]
+pub(super) fn read(text: &str) -> Vec<u8> {
+    let (mut bytes, mut bits, mut filled) = (Vec::new(), 0_u32, 0);
+    for character in text.bytes() {
+        bits = bits << 5 | ALPHABET.iter().position(|known| *known == character).unwrap() as u32;
+        filled += 5;
+        if filled >= 8 {
+            filled -= 8;
+            bytes.push((bits >> filled) as u8);
+            bits &= (1 << filled) - 1;
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_rfc_4648_without_padding() {
+        let code = |bytes: &[u8]| {
+            let mut out = Vec::new();
+            push(&mut out, bytes);
+            assert_eq!(read(std::str::from_utf8(&out).unwrap()), bytes);
+            String::from_utf8(out).unwrap()
+        };
+        // Section 10's test vectors.
+        assert_eq!(
+            ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(|text| code(text.as_bytes())),
+            ["", "my", "mzxq", "mzxw6", "mzxw6yq", "mzxw6ytb", "mzxw6ytboi"]
+        );
+        assert_eq!(code(&[255; 16]), "77777777777777777777777774");
+    }
+}
