@@ -1,6 +1,12 @@
+mod holds;
+mod known;
+
+use holds::Holds;
+use known::{is_birth_year, is_bound, is_count, is_counter, is_npi, is_public_code};
+
 use crate::Transform;
 use crate::class::{Class, classify, words};
-use crate::transform::DateUnit;
+use crate::transform::{DateUnit, Edges};
 
 /// A column of a live database, as `init` finds it.
 #[derive(Clone, Copy, Debug)]
@@ -55,57 +61,61 @@ pub struct Proposal {
     pub why: &'static str,
 }
 
-/// Proposes a transform. Whatever is doubtful is dropped, and an identifier is never kept. Every proposal fits a limited data set.
+fn proposal(transform: Transform, why: &'static str) -> Proposal {
+    Proposal { transform, why }
+}
+
+fn dropped(why: &'static str) -> Proposal {
+    proposal(Transform::Drop, why)
+}
+
+/// Proposes a transform. An identifier is never kept, and whatever is doubtful is dropped, or made as coarse as Safe Harbor asks for where a
+/// type alone allows it. Every proposal fits a limited data set.
 pub fn propose(candidate: &Candidate<'_>) -> Proposal {
-    let proposal = |transform, why| Proposal { transform, why };
+    let words = words(candidate.column);
     let holds = Holds::of(candidate.source_type);
+    if holds == Holds::Number && candidate.shape == Shape::FewValues && is_counter(&words) {
+        return proposal(Transform::Keep, "counts within something else: few values, each many times");
+    }
     if candidate.is_key {
-        return match holds {
-            Holds::Number | Holds::Text | Holds::Date => {
-                proposal(token(candidate), "identifies the row: same value, same token")
-            }
-            _ => proposal(Transform::Drop, "identifies the row, but its type has no token: choose another key"),
-        };
+        return key(candidate, holds);
+    }
+    let class = classify(candidate.column);
+    let is_text = matches!(holds, Holds::Text { .. });
+    let is_number_or_text = is_text || holds == Holds::Number;
+    // Ten digits with a wrong check digit look like phone numbers; the name knows better.
+    let may_be_npi =
+        matches!(candidate.shape, Shape::Unknown | Shape::FewValues | Shape::ManyValues | Shape::Npi | Shape::Phone);
+    if class == Some(Class::Unique) && is_npi(&words) && is_number_or_text && may_be_npi {
+        return proposal(token(candidate), "provider identifier (NPI): joins survive through its token");
     }
     if let Some(found) = by_shape(candidate) {
         return found;
     }
-    let Some(class) = classify(candidate.column) else {
-        return proposal(Transform::Drop, "nothing says what it is: dropped until somebody does");
-    };
-    match (class, holds) {
-        (Class::Ssn, _) => proposal(Transform::Drop, "social security or tax number"),
-        (Class::Name, _) => proposal(Transform::Drop, "name of a person or of somebody near"),
-        (Class::Street, _) => proposal(Transform::Drop, "street address or point on the map"),
-        (Class::Place, _) => proposal(Transform::Drop, "smaller than a state"),
-        (Class::Phone, _) => proposal(Transform::Drop, "phone or fax number"),
-        (Class::Email, _) => proposal(Transform::Drop, "e-mail address"),
-        (Class::Account, _) => proposal(Transform::Drop, "account number"),
-        (Class::Licence, _) => proposal(Transform::Drop, "certificate or licence"),
-        (Class::Vehicle, _) => proposal(Transform::Drop, "vehicle"),
-        (Class::Device, _) => proposal(Transform::Drop, "device or serial number"),
-        (Class::Network, _) => proposal(Transform::Drop, "web or network address"),
-        (Class::Biometric, _) => proposal(Transform::Drop, "biometric or picture"),
-        (Class::FreeText, _) => proposal(Transform::Drop, "free text can hold anything"),
-        (Class::MedicalRecord | Class::HealthPlan | Class::Unique, Holds::Number | Holds::Text) => {
-            proposal(token(candidate), "identifier: joins survive through its token")
+    if is_birth_year(class, &words) && is_number_or_text {
+        return proposal(bucket(&BIRTH_YEARS), "year of birth: decade");
+    }
+    let holds_dates = is_text && candidate.shape == Shape::Date && matches!(class, None | Some(Class::Date));
+    let holds = if holds_dates { Holds::Date } else { holds };
+    match class {
+        Some(class) => by_class(candidate, class, holds, &words),
+        None if holds == Holds::Date && is_bound(&words) => {
+            proposal(Transform::DateTrunc { unit: DateUnit::Month }, "begin or end of something: month")
         }
-        (Class::Zip, Holds::Number | Holds::Text) => proposal(Transform::Zip3, "ZIP code"),
-        (Class::State, Holds::Text) => proposal(Transform::GeoState, "state"),
-        (Class::Birth, Holds::Date | Holds::Text) => {
-            proposal(Transform::DobGeneralise, "date of birth: year, 90 and older in one group")
-        }
-        (Class::Death, Holds::Date | Holds::Text) => proposal(Transform::DateYear, "date of death: year"),
-        (Class::Date, Holds::Date) => {
-            proposal(Transform::DateTrunc { unit: DateUnit::Month }, "date about a person: month")
-        }
-        (Class::Age, Holds::Number) => proposal(Transform::AgeCap, "age: 90 and older in one group"),
-        (Class::Amount, Holds::Number) => proposal(Transform::Keep, "amount or quantity"),
-        (Class::Code, Holds::Flag) => proposal(Transform::Keep, "yes or no"),
-        (Class::Code, Holds::Text | Holds::Number) if candidate.shape == Shape::FewValues => {
-            proposal(Transform::Keep, "code with few values")
-        }
-        _ => proposal(Transform::Drop, "name and type do not fit together: dropped until somebody says what it is"),
+        None => by_type(holds).unwrap_or_else(|| dropped("nothing says what it is: dropped until somebody does")),
+    }
+}
+
+/// What identifies rows has to tell them apart in the lake too.
+fn key(candidate: &Candidate<'_>, holds: Holds) -> Proposal {
+    match holds {
+        Holds::Flag => proposal(Transform::Keep, "yes or no, and part of what identifies the row"),
+        Holds::Float => dropped("identifies the row, but its type has no token: choose another key"),
+        Holds::Date => proposal(
+            token(candidate),
+            "identifies the row, so it cannot be made coarser: to use it as a date, keep it if the day may be known",
+        ),
+        _ => proposal(token(candidate), "identifies the row: same value, same token"),
     }
 }
 
@@ -116,19 +126,138 @@ fn by_shape(candidate: &Candidate<'_>) -> Option<Proposal> {
         Shape::Prose => (Transform::Drop, "looks like free text"),
         Shape::Ssn => (Transform::Drop, "looks like social security numbers"),
         Shape::Mbi => (token(candidate), "looks like Medicare beneficiary identifiers"),
-        Shape::Npi => (token(candidate), "looks like provider identifiers"),
+        Shape::Npi => (token_of("npi".into()), "looks like provider identifiers (NPI)"),
         Shape::Phone => (Transform::Drop, "looks like phone numbers"),
         Shape::Email => (Transform::Drop, "looks like e-mail addresses"),
         Shape::Network => (Transform::Drop, "looks like web or network addresses"),
         Shape::Account => (Transform::Drop, "looks like card or account numbers"),
     };
-    Some(Proposal { transform, why })
+    Some(proposal(transform, why))
 }
 
-/// The token in the domain that the name tells: `member_id` and the key `id` of `members` are both of domain `member`.
+fn by_class(candidate: &Candidate<'_>, class: Class, holds: Holds, words: &[String]) -> Proposal {
+    if let Some(identifies) = identifying(class) {
+        return if holds == Holds::Number && is_count(words) {
+            proposal(bucket(&COUNTS), "a count, but of something that identifies: ranges")
+        } else {
+            dropped(identifies)
+        };
+    }
+    match (class, holds) {
+        (Class::MedicalRecord | Class::HealthPlan | Class::Unique, Holds::Number | Holds::Text { .. }) => {
+            proposal(token(candidate), "identifier: joins survive through its token")
+        }
+        (Class::Zip, Holds::Number | Holds::Text { .. }) => proposal(Transform::Zip3, "ZIP code"),
+        (Class::State, Holds::Text { .. }) => proposal(Transform::GeoState, "state"),
+        (Class::Birth, Holds::Date | Holds::Text { .. }) => {
+            proposal(Transform::DobGeneralise, "date of birth: year, 90 and older in one group")
+        }
+        (Class::Birth, Holds::Number) => {
+            dropped("a date of birth, or a part of one, as a number: no transform reads it")
+        }
+        (Class::Death, Holds::Date | Holds::Text { .. }) => proposal(Transform::DateYear, "date of death: year"),
+        (Class::Date, Holds::Date) => {
+            proposal(Transform::DateTrunc { unit: DateUnit::Month }, "date about a person: month")
+        }
+        (Class::Age, Holds::Number | Holds::Float) => proposal(Transform::AgeCap, "age: 90 and older in one group"),
+        // `numeric` without digits has no exact counterpart in the lake.
+        (Class::Amount, Holds::Number) if candidate.source_type == "numeric" => {
+            proposal(Transform::Keep, "amount or quantity; lands as text, because its type names no digits")
+        }
+        (Class::Amount, Holds::Number | Holds::Float) => proposal(Transform::Keep, "amount or quantity"),
+        (Class::Amount, Holds::Text { .. }) => {
+            dropped("an amount by its name, but text: dropped until somebody has looked at its values")
+        }
+        (Class::Code, Holds::Flag) => proposal(Transform::Keep, "yes or no"),
+        (Class::Code, Holds::Number | Holds::Text { .. }) => code(candidate.shape, holds, words),
+        (Class::Code, Holds::Array) => {
+            dropped("an array of codes lands as one text, {A,B}: keep it once somebody has looked at its values")
+        }
+        (Class::Code, Holds::Other) => {
+            dropped("a type of the database's own: when it is an enumeration, its labels can be kept after a look")
+        }
+        _ => by_type(holds)
+            .unwrap_or_else(|| dropped("name and type do not fit together: dropped until somebody says what it is")),
+    }
+}
+
+/// Why a column of this class is dropped whatever its type.
+fn identifying(class: Class) -> Option<&'static str> {
+    Some(match class {
+        Class::Ssn => "social security or tax number",
+        Class::Name => "name of a person or of somebody near, or a login",
+        Class::Street => "street address or point on the map",
+        Class::Place => "smaller than a state",
+        Class::Phone => "phone or fax number",
+        Class::Email => "e-mail address",
+        Class::Account => "account number",
+        Class::Licence => "certificate or licence",
+        Class::Vehicle => "vehicle",
+        Class::Device => "device or serial number",
+        Class::Network => "web or network address",
+        Class::Biometric => "biometric or picture",
+        Class::FreeText => "free text can hold anything",
+        _ => return None,
+    })
+}
+
+/// Text narrower than this has no room for a first and a last name.
+const FULL_NAME_CHARACTERS: usize = 5;
+
+/// Codes of the public systems that are mostly used (diagnoses, procedures, groups) are no longer; numbers of persons are.
+const PUBLIC_CODE_CHARACTERS: usize = 8;
+
+/// Codes are kept where neither name nor type leaves room for a person. Few values alone do not tell `HMO` from the name of a patient who
+/// comes often.
+fn code(shape: Shape, holds: Holds, words: &[String]) -> Proposal {
+    let is_public = is_public_code(words);
+    let width = if let Holds::Text { characters } = holds { characters.unwrap_or(usize::MAX) } else { 0 };
+    let few = shape == Shape::FewValues;
+    if shape == Shape::ManyValues {
+        dropped("a code by its name, but nearly every value is another: dropped until somebody has looked")
+    } else if shape == Shape::Date {
+        dropped("a code by its name, but its values look like dates")
+    } else if is_public && (few || width <= PUBLIC_CODE_CHARACTERS) {
+        proposal(Transform::Keep, "code of a public system or list")
+    } else if few && width < FULL_NAME_CHARACTERS {
+        proposal(Transform::Keep, "code with few values and no room for a name")
+    } else if few {
+        dropped("few values, but room for names of people: keep it once somebody has looked at them")
+    } else {
+        dropped("a code by its name: keep it once somebody has looked at its values")
+    }
+}
+
+/// What the type alone says.
+fn by_type(holds: Holds) -> Option<Proposal> {
+    Some(match holds {
+        Holds::Date => proposal(Transform::DateYear, "a date, and its name does not say of what: year"),
+        Holds::Clock => dropped("a time of day or a duration: lands as text, and nothing makes it coarser"),
+        Holds::Array => dropped("an array lands as one text, {a,b}, and its elements cannot be masked one by one"),
+        Holds::Document => dropped("a document can hold anything"),
+        Holds::Binary => dropped("bytes can hold anything"),
+        Holds::Number | Holds::Float | Holds::Text { .. } | Holds::Flag | Holds::Other => return None,
+    })
+}
+
+/// Decades; who is older than the first border is in one group.
+const BIRTH_YEARS: [&str; 10] = ["1940", "1950", "1960", "1970", "1980", "1990", "2000", "2010", "2020", "2030"];
+
+const COUNTS: [&str; 5] = ["1", "2", "5", "10", "100"];
+
+/// Drops when the borders are none: nothing is kept by mistake.
+fn bucket(edges: &[&str]) -> Transform {
+    Edges::parse(edges).map_or(Transform::Drop, |edges| Transform::Bucket { edges })
+}
+
+/// The token in the domain that the name tells: `member_id` and the key `id` of `members` are both of domain `member`, and provider
+/// identifiers are of one domain whoever the provider is.
 fn token(candidate: &Candidate<'_>) -> Transform {
     const TAILS: [&str; 12] =
         ["id", "ids", "uuid", "guid", "key", "number", "num", "no", "nbr", "identifier", "ref", "reference"];
+    if is_npi(&words(candidate.column)) {
+        return token_of("npi".into());
+    }
     let is_plain = |word: &String| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     let mut domain: Vec<String> = words(candidate.column).into_iter().filter(is_plain).collect();
     while domain.last().is_some_and(|last| TAILS.contains(&last.as_str())) {
@@ -140,7 +269,10 @@ fn token(candidate: &Candidate<'_>) -> Transform {
             *last = singular(last);
         }
     }
-    let mut domain = domain.join("_");
+    token_of(domain.join("_"))
+}
+
+fn token_of(mut domain: String) -> Transform {
     domain.truncate(32);
     if !domain.starts_with(|first: char| first.is_ascii_lowercase()) {
         domain = "row".into();
@@ -155,113 +287,5 @@ fn singular(word: &str) -> String {
     }
 }
 
-/// What a source's type holds, as far as proposals care.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Holds {
-    Number,
-    Text,
-    Date,
-    Flag,
-    Other,
-}
-
-impl Holds {
-    fn of(source_type: &str) -> Self {
-        let name = source_type.split('(').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if name.ends_with("[]") {
-            return Holds::Other;
-        }
-        match name.as_str() {
-            "smallint" | "integer" | "bigint" | "numeric" | "decimal" | "int2" | "int4" | "int8" | "int" => {
-                Holds::Number
-            }
-            "text" | "character varying" | "varchar" | "character" | "char" | "bpchar" | "citext" | "uuid" => {
-                Holds::Text
-            }
-            "date" => Holds::Date,
-            "boolean" | "bool" => Holds::Flag,
-            _ if name.starts_with("timestamp") => Holds::Date,
-            _ => Holds::Other,
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn proposed(column: &str, source_type: &str, is_key: bool, shape: Shape) -> String {
-        propose(&Candidate { table: "members", column, source_type, is_key, shape }).transform.to_string()
-    }
-
-    #[test]
-    fn a_members_table_gets_what_a_privacy_officer_would_write() {
-        let cases = [
-            ("id", "bigint", true, "hmac_token(member)"),
-            ("member_id", "bigint", true, "hmac_token(member)"),
-            ("MemberID", "character varying(12)", false, "hmac_token(member)"),
-            ("ssn", "character(11)", false, "drop"),
-            ("mbi", "text", false, "hmac_token(mbi)"),
-            ("first_name", "text", false, "drop"),
-            ("birth_date", "date", false, "dob_generalise"),
-            ("death_date", "date", false, "date_year"),
-            ("zip", "character varying(10)", false, "zip3"),
-            ("state", "character(2)", false, "geo_state"),
-            ("city", "text", false, "drop"),
-            ("email", "text", false, "drop"),
-            ("phone", "text", false, "drop"),
-            ("updated_at", "timestamp with time zone", false, "date_trunc(month)"),
-            ("age", "integer", false, "age_cap"),
-            ("notes", "text", false, "drop"),
-            ("provider_id", "uuid", false, "hmac_token(provider)"),
-            ("paid_amount", "numeric(12,2)", false, "keep"),
-            ("is_active", "boolean", false, "keep"),
-            ("plan_code", "text", false, "drop"),
-            ("payload", "jsonb", false, "drop"),
-            ("blob", "bytea", false, "drop"),
-            ("whatever", "text", false, "drop"),
-            ("tags", "text[]", false, "drop"),
-        ];
-        for (column, source_type, is_key, expected) in cases {
-            assert_eq!(proposed(column, source_type, is_key, Shape::Unknown), expected, "{column}");
-        }
-        assert_eq!(proposed("plan_code", "text", false, Shape::FewValues), "keep");
-    }
-
-    #[test]
-    fn values_that_look_like_an_identifier_are_never_kept_whatever_the_name_says() {
-        use Shape as S;
-        for shape in [S::Prose, S::Ssn, S::Mbi, S::Npi, S::Phone, S::Email, S::Network, S::Account] {
-            for column in ["plan_code", "paid_amount", "is_active", "status"] {
-                for source_type in ["text", "numeric(12,2)", "boolean"] {
-                    assert_ne!(proposed(column, source_type, false, shape), "keep", "{column} {source_type} {shape:?}");
-                }
-            }
-        }
-        for shape in [S::Unknown, S::FewValues, S::ManyValues, S::Date] {
-            for column in [
-                "ssn",
-                "member_id",
-                "account_type",
-                "email_status",
-                "phone_type",
-                "name_code",
-                "claim_id",
-                "device_count",
-            ] {
-                for source_type in ["text", "integer", "boolean", "date"] {
-                    assert_ne!(proposed(column, source_type, false, shape), "keep", "{column} {source_type} {shape:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn proposals_are_spelt_as_the_policy_reads_them() {
-        for column in ["état_id", "1", "Ünïque", "a_very_long_column_name_that_goes_on_and_on_number", "_", "x__id"]
-        {
-            let spelling = proposed(column, "text", true, Shape::Unknown);
-            assert!(crate::spelling::parse(&spelling).is_ok(), "{spelling}");
-        }
-    }
-}
+mod tests;
