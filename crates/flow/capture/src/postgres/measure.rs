@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -6,10 +7,12 @@ use change::{Event, Result, SourceStatus, StreamLag, TableName, TableNotice};
 use pgwire_replication::Lsn;
 use tokio::sync::mpsc;
 
+use super::apply::TableFlags;
 use super::client::{Address, Session};
 use super::config::WalBudget;
 use super::failure;
 use super::slot::{self, SlotState};
+use super::standing::{self, Fate, Standing};
 
 /// How often the slot is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(3);
@@ -74,24 +77,42 @@ pub(crate) fn lag_of(slot: &SlotState, end: Lsn) -> StreamLag {
 pub(crate) struct Watched {
     pub(crate) address: Address,
     pub(crate) slot: String,
+    pub(crate) publication: String,
+    /// The server's.
+    pub(crate) version: u32,
     pub(crate) budget: WalBudget,
     pub(crate) health: Arc<Health>,
-    /// The followed tables by oid. The stream does not say when one is dropped.
-    pub(crate) tables: BTreeMap<u32, TableName>,
+    pub(crate) tables: WatchedTables,
     pub(crate) out: mpsc::Sender<Result<Event>>,
 }
 
-/// Measures the slot and looks for dropped tables, again and again; a task of its own.
+/// The followed tables by oid. The stream does not say when one is dropped, renamed or published no more.
+pub(crate) type WatchedTables = BTreeMap<u32, WatchedTable>;
+
+/// A followed table as it was at open.
+pub(crate) struct WatchedTable {
+    name: TableName,
+    standing: Standing,
+    flags: Arc<TableFlags>,
+    dropped: bool,
+}
+
+impl WatchedTable {
+    pub(crate) fn new(name: TableName, standing: Standing, flags: Arc<TableFlags>) -> Self {
+        Self { name, standing, flags, dropped: false }
+    }
+}
+
+/// Measures the slot and looks at the tables, again and again; a task of its own.
 pub(crate) async fn watch(mut watched: Watched) {
     let mut session: Option<Session> = None;
     let mut last = BudgetLevel::Within;
     loop {
-        let Watched { address, slot, budget, health, tables, out } = &mut watched;
-        match measured(address, &mut session, slot, tables).await {
-            Ok((lag, dropped)) => {
-                for table in dropped {
-                    let event = Event::Notice { table, notice: TableNotice::Dropped };
-                    if out.send(Ok(event)).await.is_err() {
+        match measured(&mut watched, &mut session).await {
+            Ok((lag, news)) => {
+                let Watched { slot, budget, health, out, .. } = &watched;
+                for (table, notice) in news {
+                    if out.send(Ok(Event::Notice { table, notice })).await.is_err() {
                         return;
                     }
                 }
@@ -125,26 +146,49 @@ fn report(slot: &str, level: BudgetLevel, lag: &StreamLag, budget: &WalBudget) {
     }
 }
 
-/// The slot's lag, and the tables that are gone since the last time; they are taken out of `tables`.
+/// The slot's lag, and the news of the tables since the last time.
 async fn measured(
-    address: &Address,
+    watched: &mut Watched,
     session: &mut Option<Session>,
-    slot: &str,
-    tables: &mut BTreeMap<u32, TableName>,
-) -> Result<(Option<StreamLag>, Vec<TableName>)> {
+) -> Result<(Option<StreamLag>, Vec<(TableName, TableNotice)>)> {
+    let address = &watched.address;
     let open = match session.take().filter(|session| !session.client.is_closed()) {
         Some(open) => open,
         None => address.connect("monitor").await?,
     };
     let end = end_of_log(address, &open).await?;
-    let state = slot::read(address, &open, slot).await?;
-    let oids: Vec<u32> = tables.keys().copied().collect();
-    let sql = "select o from unnest($1::oid[]) o where not exists (select from pg_class where oid = o)";
-    let gone = open.client.query(sql, &[&oids]).await;
-    let gone = gone.map_err(|e| failure::asking(address, "looking for dropped tables", e))?;
+    let state = slot::read(address, &open, &watched.slot).await?;
+    let news = news_of_tables(watched, &open).await?;
     *session = Some(open);
-    let dropped = gone.iter().filter_map(|row| tables.remove(&row.get(0))).collect();
-    Ok((state.map(|state| lag_of(&state, end)), dropped))
+    Ok((state.map(|state| lag_of(&state, end)), news))
+}
+
+/// What became of the tables since the last time; those that are lost are stopped and looked at no more.
+async fn news_of_tables(watched: &mut Watched, session: &Session) -> Result<Vec<(TableName, TableNotice)>> {
+    let Watched { address, publication, version, tables, .. } = watched;
+    tables.retain(|_, table| !table.flags.stopped.load(Ordering::Acquire));
+    let oids: Vec<u32> = tables.keys().copied().collect();
+    let found = standing::find(address, session, publication, *version, &oids).await?;
+    let names = tables.iter().filter(|(oid, _)| !found.contains_key(oid)).map(|(_, table)| &table.name);
+    let namesakes = standing::present(address, session, names).await?;
+    let mut news = Vec::new();
+    for (oid, table) in tables {
+        let namesake = namesakes.contains(&table.name);
+        match standing::fate(&table.name, &table.standing, found.get(oid), namesake) {
+            Fate::Same => {}
+            // Its name is looked for from now on.
+            Fate::Dropped if table.dropped => {}
+            Fate::Dropped => {
+                table.dropped = true;
+                news.push((table.name.clone(), TableNotice::Dropped));
+            }
+            Fate::Lost(why) => {
+                table.flags.stopped.store(true, Ordering::Release);
+                news.push((table.name.clone(), TableNotice::Stopped(standing::lost(&table.name, why))));
+            }
+        }
+    }
+    Ok(news)
 }
 
 /// The position at which the server writes its next log record.

@@ -10,6 +10,8 @@ use super::table::quoted;
 /// A publication as the catalog shows it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Publication {
+    /// `pg_publication.oid`: another one after it was dropped and made again.
+    pub(crate) oid: u32,
     pub(crate) operations_missing: Vec<&'static str>,
     pub(crate) via_root: bool,
     /// Oids of the tables that it publishes.
@@ -38,12 +40,13 @@ pub(crate) async fn read(
 ) -> Result<Option<Publication>> {
     let ask = |e| failure::asking(address, "reading the publication", e);
     let client = &session.client;
-    let sql = "select pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot from pg_publication where pubname = $1";
+    let sql =
+        "select pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, oid from pg_publication where pubname = $1";
     let Some(row) = client.query_opt(sql, &[&name]).await.map_err(ask)? else { return Ok(None) };
     let names = ["insert", "update", "delete", "truncate"];
     let operations_missing = (0..4).filter(|i| !row.get::<_, bool>(*i)).map(|i| names[i]).collect();
     let via_root: bool = row.get(4);
-    let mut publication = Publication { operations_missing, via_root, ..Publication::default() };
+    let mut publication = Publication { oid: row.get(5), operations_missing, via_root, ..Publication::default() };
     let members = "select c.oid from pg_publication_tables t join pg_namespace n on n.nspname = t.schemaname
                    join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename where t.pubname = $1";
     publication.tables = client.query(members, &[&name]).await.map_err(ask)?.iter().map(|row| row.get(0)).collect();
