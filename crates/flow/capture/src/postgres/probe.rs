@@ -80,9 +80,8 @@ fn look_at(table: &CatalogTable, address: &Address, report: &mut ProbeReport) {
         report.problems.push(problem(&refusal.what, &refusal.fix));
         fit = false;
     }
-    if !table.readable {
-        let fix = format!("Run: GRANT SELECT ON {} TO {};", table.quoted(), quoted(address.user()));
-        report.problems.push(problem(&format!("{name}: {} may not read the table", address.user()), &fix));
+    if let Some(error) = table.unreadable(address.user()) {
+        report.problems.push(problem(error.what(), error.how_to_fix().unwrap_or_default()));
         fit = false;
     }
     if !table.generated.is_empty() {

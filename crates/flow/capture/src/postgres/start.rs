@@ -100,10 +100,8 @@ impl Opening<'_> {
             let unreadable = table.table.schema().err();
             let error = if let Some(refusal) = &table.refused {
                 Some(Error::new(Kind::Contract, &refusal.what).fix(&refusal.fix))
-            } else if table.readable {
-                unreadable
             } else {
-                Some(table.unreadable(self.address.user()))
+                table.unreadable(self.address.user()).or(unreadable)
             };
             match error {
                 Some(error) => {
@@ -341,13 +339,5 @@ impl CatalogTable {
             *key = key.iter().filter_map(|index| kept.iter().position(|at| at == index)).collect();
         }
         self.table.columns = kept.iter().map(|index| self.table.columns[*index].clone()).collect();
-    }
-
-    fn unreadable(&self, user: &str) -> Error {
-        Error::new(Kind::Auth, format!("{}: {user} may not read the table", self.table.table)).fix(format!(
-            "Run: GRANT SELECT ON {} TO {};",
-            self.quoted(),
-            super::table::quoted(user)
-        ))
     }
 }
