@@ -214,3 +214,17 @@ async fn a_description_tells_shapes_and_keys() {
     assert_eq!(shapes, ["ManyValues", "Ssn", "Email", "FewValues"]);
     assert_eq!(found[0].schema.identity, change::Identity::Key(vec![0]));
 }
+
+#[tokio::test]
+async fn slots_that_are_used_up_are_told_and_tried_again() {
+    let server = PrivatePostgres::with().setting("max_replication_slots", "1").start().await.unwrap();
+    server
+        .execute("create table t (id int primary key); select pg_create_physical_replication_slot('anothers')")
+        .await
+        .unwrap();
+    let config = config(&server, &["public.t"]);
+    let error = open(&config, &Default::default()).await.err().unwrap();
+    says(&error, Kind::Unavailable, "all replication slots", "max_replication_slots");
+    server.execute("select pg_drop_replication_slot('anothers')").await.unwrap();
+    assert!(open(&config, &Default::default()).await.is_ok());
+}

@@ -123,7 +123,8 @@ impl Address {
                 .with_port(self.dsn.port)
                 .with_start_lsn(start)
                 .with_ack_lsn(durable)
-                .with_options(SETTINGS)
+                // Making a slot waits for every open transaction that writes, as long as that takes.
+                .with_options(format!("{SETTINGS} -c lock_timeout=0"))
                 .with_buffer_size(EVENTS_READ_AHEAD)
                 .with_status_interval(Duration::from_millis(100))
                 .with_wakeup_interval(Duration::from_secs(5));

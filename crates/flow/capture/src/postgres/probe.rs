@@ -6,6 +6,7 @@ use super::catalog::CatalogTable;
 use super::client::{Address, Session};
 use super::config::{PostgresConfig, problem};
 use super::describe::named;
+use super::failure;
 use super::publication::{self, Step};
 use super::server::Server;
 use super::slot::{self, SlotState};
@@ -43,7 +44,7 @@ pub async fn probe(config: &PostgresConfig) -> Result<ProbeReport> {
     if slot.is_none() && server.slots_used >= i64::from(server.slots_max) {
         report.problems.push(problem(
             &format!("all {} replication slots of the server are taken", server.slots_max),
-            "Drop one that nobody uses (select * from pg_replication_slots where not active), or raise max_replication_slots and restart.",
+            failure::FREE_A_SLOT,
         ));
     }
     if slot.as_ref().is_none_or(|slot| !slot.active) && server.senders_used >= i64::from(server.senders_max) {
