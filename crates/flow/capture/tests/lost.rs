@@ -148,3 +148,44 @@ async fn a_table_of_a_publication_for_all_tables_goes_on() {
     agrees_after_restart(&server, &config, &mut replay).await;
     assert_eq!(replay.table(COUNTERS).copy.clone().unwrap().low, low, "it was copied anew for nothing");
 }
+
+fn is_lost(error: &Error, what: &str) {
+    assert_eq!(error.kind(), Kind::SourceGone, "{error}");
+    assert!(error.what().contains(what), "{error}");
+    assert!(error.how_to_fix().unwrap().contains("first copy again"));
+}
+
+async fn probed(config: &PostgresConfig) -> String {
+    let report = capture::postgres::probe(config).await.unwrap();
+    report.problems.iter().map(|problem| format!("{problem}\n")).collect()
+}
+
+#[tokio::test]
+async fn a_publication_that_is_dropped_or_made_again_is_a_hard_stop() {
+    let (server, config, mut replay, mut source) = followed().await;
+    server.execute("drop publication lockgate; update counters set n = 2 where id < 9").await.unwrap();
+    let ended = async {
+        loop {
+            match source.next().await {
+                Ok(event) => replay.apply(event),
+                Err(error) => break error,
+            }
+        }
+    };
+    let error = tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it goes on without its publication");
+    is_lost(&error, "the publication lockgate is gone");
+    drop(source);
+    is_lost(&open(&config, &replay.resume("db")).await.err().unwrap(), "is gone");
+    let found = probed(&config).await;
+    assert!(found.contains("the publication lockgate is gone") && found.contains("first copy again"), "{found}");
+
+    server.execute("create publication lockgate for table counters").await.unwrap();
+    server.execute("update counters set n = 3 where id < 9").await.unwrap();
+    is_lost(&open(&config, &replay.resume("db")).await.err().unwrap(), "made again");
+    let free = async {
+        while !probed(&config).await.contains("made again") {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), free).await.expect("probe does not see it");
+}

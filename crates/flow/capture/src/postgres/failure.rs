@@ -5,6 +5,7 @@ use change::{Error, Kind};
 use pgwire_replication::PgWireError;
 
 use super::client::Address;
+use super::publication;
 
 /// What a failed connection attempt means. Postgres' own message is used only to tell classes apart: DETAIL, HINT and CONTEXT, which may hold
 /// row values, never get this far.
@@ -107,6 +108,27 @@ pub(crate) fn asking(address: &Address, doing: &str, error: tokio_postgres::Erro
         }
         // A value of an unexpected type in an answer: the statement and the server disagree.
         None => Error::new(Kind::Bug, format!("{doing}: the answer of {} could not be read", address.place())),
+    }
+}
+
+/// SQLSTATE of a name that nothing has.
+pub(crate) const NO_SUCH_OBJECT: &str = "42704";
+
+/// What the end of a stream that was running means: the server looks the publication up as it was at each change.
+pub(crate) fn following(address: &Address, publication: &str, error: &PgWireError) -> Error {
+    match error {
+        PgWireError::Server(text) if sqlstate(text) == NO_SUCH_OBJECT => publication::gone(publication),
+        error => streaming(address, error),
+    }
+}
+
+/// What a stream that did not start means.
+pub(crate) fn starting(address: &Address, slot: &str, error: &PgWireError) -> Error {
+    match error {
+        PgWireError::Server(text) if sqlstate(text) == NO_SUCH_OBJECT => {
+            Error::new(Kind::SourceGone, format!("the replication slot {slot} is gone")).fix(super::slot::COPY_AGAIN)
+        }
+        error => streaming(address, error),
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use change::{Event, Result, SourceStatus, StreamLag, TableName, TableNotice};
+use change::{Error, Event, Result, SourceStatus, StreamLag, TableName, TableNotice};
 use pgwire_replication::Lsn;
 use tokio::sync::mpsc;
 
@@ -11,6 +11,7 @@ use super::apply::TableFlags;
 use super::client::{Address, Session};
 use super::config::WalBudget;
 use super::failure;
+use super::publication;
 use super::slot::{self, SlotState};
 use super::standing::{self, Fate, Standing};
 
@@ -109,7 +110,12 @@ pub(crate) async fn watch(mut watched: Watched) {
     let mut last = BudgetLevel::Within;
     loop {
         match measured(&mut watched, &mut session).await {
-            Ok((lag, news)) => {
+            Ok(Looked { gone: Some(error), .. }) => {
+                // The receiver only goes away with the source itself.
+                drop(watched.out.send(Err(error)).await);
+                return;
+            }
+            Ok(Looked { lag, news, gone: None }) => {
                 let Watched { slot, budget, health, out, .. } = &watched;
                 for (table, notice) in news {
                     if out.send(Ok(Event::Notice { table, notice })).await.is_err() {
@@ -146,11 +152,17 @@ fn report(slot: &str, level: BudgetLevel, lag: &StreamLag, budget: &WalBudget) {
     }
 }
 
-/// The slot's lag, and the news of the tables since the last time.
-async fn measured(
-    watched: &mut Watched,
-    session: &mut Option<Session>,
-) -> Result<(Option<StreamLag>, Vec<(TableName, TableNotice)>)> {
+/// What a look beside the stream found.
+struct Looked {
+    /// `None` when there is no slot.
+    lag: Option<StreamLag>,
+    /// Of the tables, since the last time.
+    news: Vec<(TableName, TableNotice)>,
+    /// The publication is not there any more, or is another one.
+    gone: Option<Error>,
+}
+
+async fn measured(watched: &mut Watched, session: &mut Option<Session>) -> Result<Looked> {
     let address = &watched.address;
     let open = match session.take().filter(|session| !session.client.is_closed()) {
         Some(open) => open,
@@ -158,9 +170,22 @@ async fn measured(
     };
     let end = end_of_log(address, &open).await?;
     let state = slot::read(address, &open, &watched.slot).await?;
-    let news = news_of_tables(watched, &open).await?;
+    let lag = state.map(|state| lag_of(&state, end));
+    let gone = lost_publication(watched, &open).await?;
+    let news = if gone.is_none() { news_of_tables(watched, &open).await? } else { Vec::new() };
     *session = Some(open);
-    Ok((state.map(|state| lag_of(&state, end)), news))
+    Ok(Looked { lag, news, gone })
+}
+
+/// What became of the publication; `None` when it is the one that was found at open.
+async fn lost_publication(watched: &Watched, session: &Session) -> Result<Option<Error>> {
+    let Watched { address, publication: name, tables, .. } = watched;
+    let Some(before) = tables.values().next().map(|table| table.standing.publication) else { return Ok(None) };
+    Ok(match publication::oid(address, session, name).await? {
+        Some(now) if now == before => None,
+        Some(_) => Some(publication::made_again(name)),
+        None => Some(publication::gone(name)),
+    })
 }
 
 /// What became of the tables since the last time; those that are lost are stopped and looked at no more.

@@ -40,7 +40,7 @@ pub async fn probe(config: &PostgresConfig) -> Result<ProbeReport> {
     }
     let slot = slot::read(&address, &session, &config.slot).await?;
     look_at_slot(config, &address, &server, slot.as_ref(), &mut report);
-    look_at_publication(config, &address, &session, &server, &tables, &mut report).await?;
+    look_at_publication(config, &address, &session, &server, &tables, slot.is_some(), &mut report).await?;
     if slot.is_none() && server.slots_used >= i64::from(server.slots_max) {
         report.problems.push(problem(
             &format!("all {} replication slots of the server are taken", server.slots_max),
@@ -142,10 +142,24 @@ async fn look_at_publication(
     session: &Session,
     server: &Server,
     tables: &[CatalogTable],
+    has_slot: bool,
     report: &mut ProbeReport,
 ) -> Result<()> {
     let name = config.publication();
     let found = publication::read(address, session, name, server.version).await?;
+    let lost = match &found {
+        None if has_slot => {
+            Some(publication::gone(name).context(format!("the replication slot {} is there, but", config.slot)))
+        }
+        Some(_) if has_slot && !publication::reads_from(address, session, &config.slot, name).await? => {
+            Some(publication::made_again(name))
+        }
+        _ => None,
+    };
+    if let Some(error) = lost {
+        report.problems.push(problem(error.what(), error.how_to_fix().unwrap_or_default()));
+        return Ok(());
+    }
     let fit: Vec<CatalogTable> = tables.iter().filter(|table| table.refused.is_none()).cloned().collect();
     if fit.is_empty() {
         return Ok(());

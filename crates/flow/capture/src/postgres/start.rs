@@ -20,7 +20,7 @@ use super::measure::{Health, WatchedTable, WatchedTables, end_of_log};
 use super::position::PgPosition;
 use super::publication::{self, Step};
 use super::server::Server;
-use super::slot::{self, COPY_AGAIN, SlotVerdict};
+use super::slot::{self, SlotVerdict};
 use super::source::Opened;
 use super::standing::{self, Standing};
 use super::stream::{Follower, Progress};
@@ -119,7 +119,10 @@ impl Opening<'_> {
         let name = self.config.publication();
         let before = publication::read(&self.address, &self.session, name, self.server.version).await?;
         if before.is_none() && self.recorded.highest.is_some() {
-            return Err(Error::new(Kind::SourceGone, format!("the publication {name} is gone")).fix(COPY_AGAIN));
+            return Err(publication::gone(name));
+        }
+        if let Some(before) = &before {
+            self.same_publication(before.oid, &tables)?;
         }
         if tables.is_empty() {
             return Err(Error::new(Kind::Config, "none of the tables that `tables` names can be followed")
@@ -151,6 +154,17 @@ impl Opening<'_> {
             Ok(Published { catalog, standing, before: before.tables.contains(&oid) })
         });
         published.collect()
+    }
+
+    /// Whether what was copied of the tables was published by this publication.
+    fn same_publication(&self, oid: u32, tables: &[CatalogTable]) -> Result<()> {
+        let stored = tables.iter().filter_map(|table| self.resume.tables.get(&table.table.table)?.copy.as_ref());
+        for progress in stored {
+            if Plan::read(progress)?.of().is_some_and(|of| of.publication != oid) {
+                return Err(publication::made_again(self.config.publication()));
+            }
+        }
+        Ok(())
     }
 
     /// Makes the slot if it is missing and may be; its confirmed position.

@@ -178,7 +178,7 @@ impl Follower {
             let mut next = Some(received);
             let mut left = DRAIN;
             while let Some(received) = next.take() {
-                let event = received.map_err(|e| failure::streaming(&self.address, &e))?;
+                let event = received.map_err(|e| failure::following(&self.address, &self.publication, &e))?;
                 self.take(event.ok_or_else(|| failure::ended(&self.address))?).await?;
                 left -= 1;
                 if left > 0 && !self.overdue() {
