@@ -189,3 +189,28 @@ async fn a_publication_that_is_dropped_or_made_again_is_a_hard_stop() {
     };
     tokio::time::timeout(Duration::from_secs(20), free).await.expect("probe does not see it");
 }
+
+#[tokio::test]
+async fn a_partition_that_leaves_stops_its_table_and_a_new_start_copies_what_is_left() {
+    let server = PrivatePostgres::start().await.unwrap();
+    server
+        .execute(
+            "create table counters (id int primary key, n int) partition by range (id);
+             create table low partition of counters for values from (0) to (100);
+             create table high partition of counters for values from (100) to (200);
+             insert into counters select i, 0 from generate_series(1, 150) i",
+        )
+        .await
+        .unwrap();
+    let config = config(&server, &[COUNTERS]);
+    let mut source = open(&config, &Default::default()).await.unwrap();
+    let mut replay = Replay::default();
+    replay.until(&mut source, &end_of_log(&server, 0).await).await;
+    server.execute("vacuum full low").await.unwrap();
+    server.execute("alter table counters detach partition high").await.unwrap();
+    let error = stop(&mut source, &mut replay).await;
+    assert!(error.what().contains("detached or dropped"), "{error}");
+    assert!(error.how_to_fix().unwrap().contains("Copy the table again"), "{error}");
+    drop(source);
+    agrees_after_restart(&server, &config, &mut replay).await;
+}

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -94,13 +94,15 @@ pub(crate) type WatchedTables = BTreeMap<u32, WatchedTable>;
 pub(crate) struct WatchedTable {
     name: TableName,
     standing: Standing,
+    /// The oids that its rows lie under; partitions that are attached join.
+    parts: BTreeSet<u32>,
     flags: Arc<TableFlags>,
     dropped: bool,
 }
 
 impl WatchedTable {
-    pub(crate) fn new(name: TableName, standing: Standing, flags: Arc<TableFlags>) -> Self {
-        Self { name, standing, flags, dropped: false }
+    pub(crate) fn new(name: TableName, standing: Standing, parts: BTreeSet<u32>, flags: Arc<TableFlags>) -> Self {
+        Self { name, standing, parts, flags, dropped: false }
     }
 }
 
@@ -199,19 +201,24 @@ async fn news_of_tables(watched: &mut Watched, session: &Session) -> Result<Vec<
     let mut news = Vec::new();
     for (oid, table) in tables {
         let namesake = namesakes.contains(&table.name);
-        match standing::fate(&table.name, &table.standing, found.get(oid), namesake) {
-            Fate::Same => {}
-            // Its name is looked for from now on.
-            Fate::Dropped if table.dropped => {}
+        let now = found.get(oid);
+        let error = match standing::fate(&table.name, &table.standing, &table.parts, now, namesake) {
+            Fate::Same => {
+                table.parts.extend(now.iter().flat_map(|now| &now.parts));
+                continue;
+            }
             Fate::Dropped => {
-                table.dropped = true;
-                news.push((table.name.clone(), TableNotice::Dropped));
+                // Told once; from now on its name is looked for.
+                if !std::mem::replace(&mut table.dropped, true) {
+                    news.push((table.name.clone(), TableNotice::Dropped));
+                }
+                continue;
             }
-            Fate::Lost(why) => {
-                table.flags.stopped.store(true, Ordering::Release);
-                news.push((table.name.clone(), TableNotice::Stopped(standing::lost(&table.name, why))));
-            }
-        }
+            Fate::Lost(why) => standing::lost(&table.name, why),
+            Fate::Shrunk => standing::shrunk(&table.name),
+        };
+        table.flags.stopped.store(true, Ordering::Release);
+        news.push((table.name.clone(), TableNotice::Stopped(error)));
     }
     Ok(news)
 }

@@ -1,7 +1,7 @@
 //! Which table a copy is of. Names come back, and so does a place in the publication, while the changes between are lost; the numbers that the
 //! catalog gives them do not come back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use change::{Error, Kind, Result, TableName};
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,8 @@ pub(crate) struct Found {
     pub(crate) name: String,
     /// `None` when it is in no publication of the name.
     pub(crate) standing: Option<Standing>,
+    /// The oids that its rows lie under: its own and its partitions'.
+    pub(crate) parts: BTreeSet<u32>,
 }
 
 /// A followed table now.
@@ -47,10 +49,18 @@ pub(crate) enum Fate {
     Dropped,
     /// It cannot be followed on; the error says why.
     Lost(&'static str),
+    /// A partition was detached or dropped, and the stream does not say which rows left with it.
+    Shrunk,
 }
 
-/// What became of the table that was followed as `name` and stood as `before`. `namesake`: another table has its name now.
-pub(crate) fn fate(name: &TableName, before: &Standing, now: Option<&Found>, namesake: bool) -> Fate {
+/// What became of the table that was followed as `name`, stood as `before` and had `parts`. `namesake`: another table has its name now.
+pub(crate) fn fate(
+    name: &TableName,
+    before: &Standing,
+    parts: &BTreeSet<u32>,
+    now: Option<&Found>,
+    namesake: bool,
+) -> Fate {
     match now {
         None if namesake => Fate::Lost("it was dropped and made again"),
         None => Fate::Dropped,
@@ -61,6 +71,7 @@ pub(crate) fn fate(name: &TableName, before: &Standing, now: Option<&Found>, nam
         Some(Found { standing: Some(standing), .. }) if !standing.continues(before) => {
             Fate::Lost("it was taken out of the publication and put back")
         }
+        Some(found) if !parts.is_subset(&found.parts) => Fate::Shrunk,
         Some(_) => Fate::Same,
     }
 }
@@ -71,6 +82,15 @@ pub(crate) fn lost(name: &TableName, why: &str) -> Error {
         "Check that `tables` names the table that is meant, and start again: a table that is not the one that was copied, or was not \
          published all the time, is copied anew.",
     )
+}
+
+/// The error that stops a table of which a partition left.
+pub(crate) fn shrunk(name: &TableName) -> Error {
+    let what = format!(
+        "{name}: a partition was detached or dropped, and the log does not say which rows left with it, so the lake may still hold them"
+    );
+    Error::new(Kind::Contract, what)
+        .fix("Copy the table again: remove its folders (the table's and its `__changes`) from the lake and start.")
 }
 
 /// Looks tables up by oid, with their places in the publication; those that are gone are left out.
@@ -89,7 +109,8 @@ pub(crate) async fn find(
     let sql = format!(
         "select c.oid, n.nspname, c.relname, p.oid as publication,
                 array(select r.oid from pg_publication_rel r where r.prpubid = p.oid and r.prrelid = c.oid {schemas}
-                      union all select p.oid where p.puballtables) as entries
+                      union all select p.oid where p.puballtables) as entries,
+                array(select relid::oid from pg_partition_tree(c.oid) union select c.oid) as parts
          from pg_class c join pg_namespace n on n.oid = c.relnamespace left join pg_publication p on p.pubname = $2
          where c.oid = any ($1)"
     );
@@ -100,7 +121,8 @@ pub(crate) async fn find(
         let entries: Vec<u32> = row.get("entries");
         let standing =
             publication.filter(|_| !entries.is_empty()).map(|publication| Standing { table, publication, entries });
-        (table, Found { schema: row.get("nspname"), name: row.get("relname"), standing })
+        let parts = row.get::<_, Vec<u32>>("parts").into_iter().collect();
+        (table, Found { schema: row.get("nspname"), name: row.get("relname"), standing, parts })
     });
     Ok(found.collect())
 }
@@ -143,8 +165,17 @@ mod tests {
     #[test]
     fn every_way_to_lose_a_table_is_told_apart() {
         let name = TableName::new("db", "public", "t");
-        let found = |table: &str, standing| Found { schema: "public".into(), name: table.into(), standing };
-        let fate = |now: Option<Found>, namesake| fate(&name, &standing(&[3]), now.as_ref(), namesake);
+        let parts = BTreeSet::from([1, 7]);
+        let with = |table: &str, standing, parts: &[u32]| Found {
+            schema: "public".into(),
+            name: table.into(),
+            standing,
+            parts: parts.iter().copied().collect(),
+        };
+        let found = |table: &str, standing| with(table, standing, &[1, 7]);
+        let fate = |now: Option<Found>, namesake| fate(&name, &standing(&[3]), &parts, now.as_ref(), namesake);
+        assert_eq!(fate(Some(with("t", Some(standing(&[3])), &[1])), false), Fate::Shrunk);
+        assert_eq!(fate(Some(with("t", Some(standing(&[3])), &[1, 7, 8])), false), Fate::Same);
         assert_eq!(fate(Some(found("t", Some(standing(&[3])))), false), Fate::Same);
         assert_eq!(fate(None, false), Fate::Dropped);
         for (now, namesake, why) in [

@@ -44,6 +44,8 @@ struct Opening<'a> {
 struct Published {
     catalog: CatalogTable,
     standing: Standing,
+    /// The oids that its rows lie under.
+    parts: BTreeSet<u32>,
     /// Whether it was published when we came.
     before: bool,
 }
@@ -52,6 +54,7 @@ struct Published {
 struct Planned {
     catalog: CatalogTable,
     standing: Standing,
+    parts: BTreeSet<u32>,
     copy: Copy,
 }
 
@@ -144,14 +147,12 @@ impl Opening<'_> {
         }
         let published = tables.into_iter().map(|catalog| {
             let oid = catalog.table.oid;
-            let standing = found.remove(&oid).and_then(|found| found.standing).ok_or_else(|| {
-                Error::new(
-                    Kind::Unavailable,
-                    format!("{}: it left the publication while it was set up", catalog.table.table),
-                )
-                .fix("Nothing, if it comes back; it is tried again.")
-            })?;
-            Ok(Published { catalog, standing, before: before.tables.contains(&oid) })
+            let (standing, parts) =
+                found.remove(&oid).and_then(|found| Some((found.standing?, found.parts))).ok_or_else(|| {
+                    let what = format!("{}: it left the publication while it was set up", catalog.table.table);
+                    Error::new(Kind::Unavailable, what).fix("Nothing, if it comes back; it is tried again.")
+                })?;
+            Ok(Published { catalog, standing, parts, before: before.tables.contains(&oid) })
         });
         published.collect()
     }
@@ -193,7 +194,7 @@ impl Opening<'_> {
     /// What every table's first copy needs.
     async fn plan_copies(&self, tables: Vec<Published>) -> Result<Vec<Planned>> {
         let mut planned = Vec::new();
-        for Published { catalog, standing, before } in tables {
+        for Published { catalog, standing, parts, before } in tables {
             let stored = self.resume.tables.get(&catalog.table.table).and_then(|table| table.copy.clone());
             let plan = stored.as_ref().map(Plan::read).transpose()?;
             let copy = match stored.zip(plan) {
@@ -202,6 +203,8 @@ impl Opening<'_> {
                 Some((_, plan)) if !plan.of().map_or(before, |of| standing.continues(of)) => {
                     Copy::Begins { anew: true }
                 }
+                // The rows that left with a partition are not in the log.
+                Some((_, plan)) if plan.has_lost(&parts) => Copy::Begins { anew: true },
                 Some((progress, _)) if progress.finished.is_some() => Copy::Whole(progress),
                 Some((progress, plan)) => {
                     let keyed = matches!(catalog.table.identity, Identity::Key(_));
@@ -210,7 +213,7 @@ impl Opening<'_> {
                     if fits { Copy::GoesOn(progress) } else { Copy::Begins { anew: true } }
                 }
             };
-            planned.push(Planned { catalog, standing, copy });
+            planned.push(Planned { catalog, standing, parts, copy });
         }
         Ok(planned)
     }
@@ -230,7 +233,7 @@ impl Opening<'_> {
         }
         let (mut tables, mut jobs) = (Tables::new(self.config.on_unfit), Vec::new());
         let (mut started, mut watched) = (Vec::new(), WatchedTables::new());
-        for Planned { catalog, standing, copy } in planned {
+        for Planned { catalog, standing, parts, copy } in planned {
             let mut copied_through = u64::MAX;
             let table = catalog.table.clone();
             let own = snapshot.as_ref().filter(|_| table.identity == Identity::WholeRow);
@@ -257,7 +260,7 @@ impl Opening<'_> {
                 copied_through: AtomicU64::new(copied_through),
                 stopped: AtomicBool::new(false),
             });
-            let watch = WatchedTable::new(table.table.clone(), standing.clone(), Arc::clone(&flags));
+            let watch = WatchedTable::new(table.table.clone(), standing.clone(), parts, Arc::clone(&flags));
             watched.insert(table.oid, watch);
             let followed = Followed::new(catalog, from.lsn, Arc::clone(&flags))?;
             self.first.push_back(Event::SchemaChanged { schema: Arc::clone(&followed.schema) });

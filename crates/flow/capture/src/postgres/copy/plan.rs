@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use change::{ChunkSet, CopyProgress, Error, Kind, Position, Result};
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +80,11 @@ impl Plan {
     /// The number of chunks; none when the table was empty.
     pub(crate) fn chunks(&self) -> u32 {
         self.leaves.iter().map(Leaf::chunks).sum()
+    }
+
+    /// Whether a stored table of the plan is not among `parts` any more.
+    pub(crate) fn has_lost(&self, parts: &BTreeSet<u32>) -> bool {
+        self.leaves.iter().any(|leaf| !parts.contains(&leaf.oid))
     }
 
     /// Whether the stored tables and their files are still those of the plan, in any size.
