@@ -58,6 +58,13 @@ struct Planned {
     copy: Copy,
 }
 
+/// What the tasks of an open source have to do.
+struct Work {
+    tables: Tables,
+    jobs: Vec<Job>,
+    watched: WatchedTables,
+}
+
 /// What a table's first copy needs.
 enum Copy {
     /// It is whole.
@@ -82,8 +89,8 @@ pub(crate) async fn start(config: &PostgresConfig, resume: &Resume, clock: Arc<d
     let link = opening.link(confirmed).await?;
     let epoch = opening.recorded.epoch() + u32::from(link.new_timeline);
     let planned = opening.plan_copies(published).await?;
-    let (tables, jobs, watched) = opening.jobs(planned, epoch).await?;
-    Ok(opening.spawn(tables, jobs, watched, link, confirmed, epoch, clock))
+    let work = opening.jobs(planned, epoch).await?;
+    Ok(opening.spawn(work, link, confirmed, epoch, clock))
 }
 
 impl Opening<'_> {
@@ -219,7 +226,7 @@ impl Opening<'_> {
     }
 
     /// The followed tables, and the copies to make. Says what is known of each table.
-    async fn jobs(&mut self, planned: Vec<Planned>, epoch: u32) -> Result<(Tables, Vec<Job>, WatchedTables)> {
+    async fn jobs(&mut self, planned: Vec<Planned>, epoch: u32) -> Result<Work> {
         let begins = |planned: &Planned| matches!(planned.copy, Copy::Begins { .. });
         let keyless = |planned: &Planned| begins(planned) && planned.catalog.table.identity == Identity::WholeRow;
         let snapshot = if planned.iter().any(keyless) {
@@ -270,7 +277,7 @@ impl Opening<'_> {
             }
         }
         self.first.extend(started);
-        Ok((tables, jobs, watched))
+        Ok(Work { tables, jobs, watched })
     }
 
     /// A copy that begins anew is announced before anything is streamed, because it voids what the table holds.
@@ -287,16 +294,8 @@ impl Opening<'_> {
         Ok(progress)
     }
 
-    fn spawn(
-        self,
-        tables: Tables,
-        jobs: Vec<Job>,
-        watched: WatchedTables,
-        link: Link,
-        confirmed: Lsn,
-        epoch: u32,
-        clock: Arc<dyn Clock>,
-    ) -> Opened {
+    fn spawn(self, work: Work, link: Link, confirmed: Lsn, epoch: u32, clock: Arc<dyn Clock>) -> Opened {
+        let Work { tables, jobs, watched } = work;
         let (out, events) = mpsc::channel(EVENTS_AHEAD);
         let (confirmed_in, confirmed_out) = watch::channel(confirmed);
         let (boundary_in, boundary) = watch::channel(confirmed);
