@@ -148,7 +148,8 @@ impl Pipeline {
             }
             Event::CopyDone { table, progress: copy } => self.workers.commit_copy(&table, None, &copy).await,
             Event::Notice { table, notice: TableNotice::Stopped(error) } => {
-                self.hold_table(table, Err(error), progress)
+                self.stop_table(table, &error, progress);
+                Ok(())
             }
             Event::Notice { table, notice: TableNotice::Dropped } => {
                 tracing::warn!(%table, "the source dropped the table; what the lake holds of it stays");
@@ -161,7 +162,8 @@ impl Pipeline {
                     format!("part of the table cannot be known from the log: {}", suspect.why),
                 )
                 .fix("Copy the table again: remove its folders from the lake and start.");
-                self.hold_table(suspect.table, Err(error), progress)
+                self.stop_table(suspect.table, &error, progress);
+                Ok(())
             }
             Event::Boundary(checkpoint) => {
                 progress.boundary = Some(checkpoint);
@@ -285,6 +287,11 @@ impl Pipeline {
         if table_action(error.kind()) != Action::StopTable {
             return Err(error);
         }
+        self.stop_table(table, &error, progress);
+        Ok(())
+    }
+
+    fn stop_table(&mut self, table: TableName, error: &Error, progress: &mut Progress) {
         tracing::error!(%table, %error, "the table is stopped; the source keeps its changes until it is mended");
         self.watch.table(&table, |seen| seen.stopped = Some(error.to_string()));
         progress.gates.remove(&table);
@@ -294,7 +301,6 @@ impl Pipeline {
         for layer in [Layer::Changes, Layer::Current] {
             progress.answered(&table, layer);
         }
-        Ok(())
     }
 
     fn may_confirm(&self, progress: &Progress) -> bool {

@@ -95,6 +95,40 @@ async fn unchanged_toast_is_read_again_while_the_copy_is_unfinished_and_left_out
     assert_eq!(replay.table("public.docs").visible(), selected(&server, "docs", &columns).await);
 }
 
+/// Rows with two large values each, more chunks than events are read ahead.
+async fn large(server: &PrivatePostgres, table: &str) {
+    let big = "(select string_agg(md5(i::text), '') from generate_series(1, 400) i)";
+    let sql = format!(
+        "create table {table} (id int primary key, n int, big text, other text);
+         insert into {table} select i, 0, case when i < 9 then {big} end, case when i < 9 then {big} end from generate_series(1, 9000) i"
+    );
+    server.execute(&sql).await.unwrap();
+    server.execute(&format!("analyze {table}")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_that_may_be_read_no_longer_stops_alone() {
+    let server = PrivatePostgres::start().await.unwrap();
+    large(&server, "docs").await;
+    members(&server, 100).await;
+    server
+        .execute(
+            "create role reader login replication; grant select on docs, members to reader;
+             create publication lockgate for table docs, members",
+        )
+        .await
+        .unwrap();
+    let mut config = config(&server, &["public.*"]);
+    config.url = server.url_socket("reader", "postgres");
+    let mut source = open(&config, &Default::default()).await.unwrap();
+    server.execute("update docs set n = 1 where id < 9; revoke select on docs from reader").await.unwrap();
+    server.execute("update members set name = 'x' where id < 9").await.unwrap();
+    let mut replay = Replay::default();
+    replay.until(&mut source, &end_of_log(&server, 0).await).await;
+    assert!(replay.table("public.docs").stopped.is_some());
+    assert_eq!(replay.table("public.members").visible(), selected(&server, "members", MEMBERS).await);
+}
+
 #[tokio::test]
 async fn partitions_are_followed_as_their_root() {
     let server = PrivatePostgres::start().await.unwrap();

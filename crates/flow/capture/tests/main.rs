@@ -8,6 +8,7 @@ mod recording;
 mod type_catalog;
 
 mod follow;
+mod lost;
 mod refuse;
 mod replay;
 mod resume;

@@ -4,7 +4,8 @@ use capture::postgres::{PostgresConfig, Secret, describe, probe};
 use change::{Error, Kind};
 use sandbox::PrivatePostgres;
 
-use crate::replay::{Replay, config, end_of_log, open};
+use crate::replay::{Replay, config, end_of_log, open, selected};
+use crate::resume::open_when_free;
 
 async fn failure(config: &PostgresConfig) -> Error {
     probe(config).await.expect_err("it must fail")
@@ -77,7 +78,7 @@ async fn missing_grants_settings_and_identities_come_with_their_statements() {
     for part in [
         "ALTER SYSTEM SET wal_level = 'logical'",
         "ALTER ROLE \"weak\" REPLICATION",
-        "GRANT SELECT ON \"public\".\"fine\" TO \"weak\"",
+        "GRANT SELECT ON public.fine TO weak;",
         "ALTER TABLE \"public\".\"No Key\" REPLICA IDENTITY FULL",
         "ALTER TABLE \"public\".\"none\" REPLICA IDENTITY DEFAULT",
         "`public.absent` names no table",
@@ -91,6 +92,70 @@ async fn missing_grants_settings_and_identities_come_with_their_statements() {
     let slots =
         server.client().await.unwrap().query_one("select count(*) from pg_replication_slots", &[]).await.unwrap();
     assert_eq!(slots.get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn a_schema_or_partition_that_may_not_be_read_is_named_with_its_grant() {
+    let server = PrivatePostgres::start().await.unwrap();
+    server
+        .execute(
+            "create schema \"Closed\"; create schema parts; create role reader login replication;
+             create table \"Closed\".t (id int primary key); create table public.p (id int primary key) partition by range (id);
+             create table parts.p1 partition of public.p for values from (0) to (9);
+             grant select on \"Closed\".t, public.p to reader; create publication lockgate for table \"Closed\".t, public.p
+             with (publish_via_partition_root = true)",
+        )
+        .await
+        .unwrap();
+    let mut config = config(&server, &["Closed.*", "public.*"]);
+    config.url = server.url_socket("reader", "postgres");
+    let report = probe(&config).await.unwrap();
+    let all: String = report.problems.iter().map(|problem| format!("{problem}\n")).collect();
+    let grants = [
+        "GRANT USAGE ON SCHEMA \"Closed\" TO reader;",
+        "GRANT USAGE ON SCHEMA parts TO reader; GRANT SELECT ON parts.p1 TO reader;",
+    ];
+    for grant in grants {
+        assert!(all.contains(grant), "{grant} is missing in:\n{all}");
+        server.execute(grant).await.unwrap();
+    }
+    assert!(probe(&config).await.unwrap().problems.iter().all(|problem| problem.severity < change::Severity::Error));
+    let mut source = open(&config, &Default::default()).await.unwrap();
+    Replay::default().until(&mut source, &end_of_log(&server, 0).await).await;
+}
+
+#[tokio::test]
+async fn a_table_whose_policies_hide_rows_is_refused_and_the_others_go_on() {
+    let server = PrivatePostgres::start().await.unwrap();
+    server
+        .execute(
+            "create role reader login replication; create table open (id int primary key); insert into open values (1);
+             create table hidden (id int primary key); insert into hidden select i from generate_series(1, 10) i;
+             alter table hidden enable row level security; create policy few on hidden using (id <= 3);
+             grant select on open, hidden to reader; create publication lockgate for table open, hidden",
+        )
+        .await
+        .unwrap();
+    let mut config = config(&server, &["public.*"]);
+    config.url = server.url_socket("reader", "postgres");
+    let report = probe(&config).await.unwrap();
+    let all: String = report.problems.iter().map(|problem| format!("{problem}\n")).collect();
+    assert!(all.contains("ALTER ROLE \"reader\" BYPASSRLS;"), "{all}");
+    assert_eq!(describe(&config).await.unwrap().len(), 2);
+    let mut source = open(&config, &Default::default()).await.unwrap();
+    let mut replay = Replay::default();
+    replay.until(&mut source, &end_of_log(&server, 0).await).await;
+    let stopped = replay.table("public.hidden").stopped.as_ref().unwrap();
+    says(stopped, Kind::Contract, "row-level security", "BYPASSRLS");
+    assert_eq!(replay.table("public.open").visible().len(), 1);
+
+    drop(source);
+    server.execute("alter role reader bypassrls").await.unwrap();
+    let mut source = open_when_free(&config, &replay).await;
+    replay.forget_stops();
+    server.execute("insert into hidden values (11)").await.unwrap();
+    replay.until(&mut source, &end_of_log(&server, 0).await).await;
+    assert_eq!(replay.table("public.hidden").visible(), selected(&server, "hidden", &["id"]).await);
 }
 
 #[tokio::test]
@@ -148,4 +213,18 @@ async fn a_description_tells_shapes_and_keys() {
     let shapes: Vec<String> = found[0].shapes.iter().map(|shape| format!("{shape:?}")).collect();
     assert_eq!(shapes, ["ManyValues", "Ssn", "Email", "FewValues"]);
     assert_eq!(found[0].schema.identity, change::Identity::Key(vec![0]));
+}
+
+#[tokio::test]
+async fn slots_that_are_used_up_are_told_and_tried_again() {
+    let server = PrivatePostgres::with().setting("max_replication_slots", "1").start().await.unwrap();
+    server
+        .execute("create table t (id int primary key); select pg_create_physical_replication_slot('anothers')")
+        .await
+        .unwrap();
+    let config = config(&server, &["public.t"]);
+    let error = open(&config, &Default::default()).await.err().unwrap();
+    says(&error, Kind::Unavailable, "all replication slots", "max_replication_slots");
+    server.execute("select pg_drop_replication_slot('anothers')").await.unwrap();
+    assert!(open(&config, &Default::default()).await.is_ok());
 }

@@ -136,6 +136,16 @@ impl Replay {
         tokio::time::timeout(Duration::from_secs(30), caught_up).await.expect("the stream does not come to its end");
     }
 
+    /// Takes the error that stopped a table.
+    pub(crate) fn take_stop(&mut self, name: &str) -> change::Error {
+        self.tables.get_mut(name).unwrap().stopped.take().expect("it is stopped")
+    }
+
+    /// What a new process does: it tries every table again.
+    pub(crate) fn forget_stops(&mut self) {
+        self.tables.values_mut().for_each(|table| (table.stopped, table.dropped) = (None, false));
+    }
+
     fn is_at(&self, until: &Position) -> bool {
         self.boundary.as_ref().is_some_and(|boundary| boundary.through >= *until)
             && self

@@ -7,7 +7,7 @@ use sandbox::PrivatePostgres;
 
 use crate::replay::{Replay, config, end_of_log, open, selected};
 
-async fn counters(server: &PrivatePostgres) {
+pub(crate) async fn counters(server: &PrivatePostgres) {
     server
         .execute("create table counters (id int primary key, n int); insert into counters select i, 0 from generate_series(1, 2000) i")
         .await
@@ -62,7 +62,7 @@ async fn a_new_process_goes_on_where_the_lake_is_and_finishes_the_copy() {
 }
 
 /// The server notices a dropped connection when it next writes to it: until then the slot is in use.
-async fn open_when_free(
+pub(crate) async fn open_when_free(
     config: &capture::postgres::PostgresConfig,
     replay: &Replay,
 ) -> capture::postgres::PostgresSource {

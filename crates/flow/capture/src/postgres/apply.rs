@@ -103,10 +103,6 @@ impl Tables {
         self.by_oid.get(&oid)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Followed> {
-        self.by_oid.values()
-    }
-
     /// Whether the announcement says anything new of a table that is followed.
     pub(crate) fn is_news(&self, relation: &Relation) -> bool {
         self.by_oid.get(&relation.oid).is_some_and(|table| table.relation.as_ref() != Some(relation))
@@ -162,6 +158,10 @@ impl Tables {
         self.by_oid
             .iter_mut()
             .filter_map(|(oid, table)| {
+                if table.flags.stopped.load(Ordering::Acquire) {
+                    // Stopped from beside the stream: what was decoded belongs to no boundary any more.
+                    table.decoder = None;
+                }
                 let batch = table.decoder.as_mut()?.finish().transpose()?;
                 Some((*oid, batch))
             })

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use change::{Identity, Result, TableName};
+use change::{Error, Identity, Kind, Result, TableName};
 use tokio_postgres::Row;
 
 use super::client::{Address, Session};
@@ -14,8 +14,10 @@ pub(crate) struct CatalogTable {
     pub(crate) table: PgTable,
     /// Whether its rows lie in partitions.
     pub(crate) partitioned: bool,
-    /// Whether this user may read every column.
+    /// Whether this user may read every row and column.
     pub(crate) readable: bool,
+    /// The statements that give this user the rights to read that it lacks.
+    pub(crate) grants: Vec<String>,
     /// Columns that the server computes and that the stream does not carry.
     pub(crate) generated: Vec<String>,
     /// Why its changes cannot be followed, with the statement that mends it.
@@ -36,17 +38,35 @@ impl CatalogTable {
     }
 }
 
+impl CatalogTable {
+    /// That this user lacks rights to read the table, with the statements that give them; `None` when it lacks none.
+    pub(crate) fn unreadable(&self, user: &str) -> Option<Error> {
+        if self.grants.is_empty() {
+            return None;
+        }
+        let error = Error::new(Kind::Auth, format!("{}: {user} may not read the table", self.table.table));
+        Some(error.fix(format!("Run: {}", self.grants.join(" "))))
+    }
+}
+
 /// A table's name as SQL: `"schema"."table"`.
 pub(crate) fn sql_name(table: &TableName) -> String {
     format!("{}.{}", quoted(&table.schema), quoted(&table.table))
 }
 
 const TABLES: &str = "
-    select c.oid, n.nspname, c.relname, c.relkind = 'p' as partitioned, c.relreplident,
-           has_table_privilege(c.oid, 'SELECT') or
-             not exists (select from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-                         and not has_column_privilege(c.oid, a.attnum, 'SELECT')) as readable
+    select c.oid, n.nspname, c.relname, c.relkind = 'p' as partitioned, c.relreplident, current_user::text as role,
+           array(select distinct format('GRANT USAGE ON SCHEMA %I TO %I;', m.nspname, current_user) from unnest(p.parts) as part
+                 join pg_class d on d.oid = part join pg_namespace m on m.oid = d.relnamespace
+                 where not has_schema_privilege(m.oid, 'USAGE')) ||
+           array(select format('GRANT SELECT ON %I.%I TO %I;', m.nspname, d.relname, current_user) from unnest(p.parts) as part
+                 join pg_class d on d.oid = part join pg_namespace m on m.oid = d.relnamespace
+                 where not has_table_privilege(part, 'SELECT') and
+                   exists (select from pg_attribute a where a.attrelid = part and a.attnum > 0 and not a.attisdropped
+                           and not has_column_privilege(part, a.attnum, 'SELECT')) order by part <> c.oid, part) as grants,
+           exists (select from unnest(p.parts) as part where row_security_active(part)) as hidden
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    cross join lateral (select array(select relid::oid from pg_partition_tree(c.oid) union select c.oid) as parts) p
     where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p'
       and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%'
     order by n.nspname, c.relname";
@@ -117,11 +137,15 @@ fn table(source: &str, row: &Row, columns: Vec<Row>, types: &HashMap<(u32, i32),
         _ => Identity::InsertOnly,
     };
     let columns = kept.iter().map(|c| column(c, types)).collect();
-    let refused = refusal(&name, replica_identity, &identity);
+    let hidden: bool = row.get("hidden");
+    let refused = refusal(&name, replica_identity, &identity)
+        .or_else(|| hidden.then(|| hides_rows(&name, row.get::<_, &str>("role"))));
+    let grants: Vec<String> = row.get("grants");
     CatalogTable {
         table: PgTable { oid: row.get("oid"), table: name, columns, identity, replica_identity },
         partitioned: row.get("partitioned"),
-        readable: row.get("readable"),
+        readable: grants.is_empty() && !hidden,
+        grants,
         generated,
         refused,
     }
@@ -164,6 +188,14 @@ fn refusal(name: &TableName, replica_identity: ReplicaIdentity, identity: &Ident
         ),
         fix,
     })
+}
+
+/// Row-level security hides rows from a copy, while the stream carries all of them.
+fn hides_rows(name: &TableName, role: &str) -> Refusal {
+    Refusal {
+        what: format!("{name}: row-level security may hide rows of it from {role}, so its first copy would be partial"),
+        fix: format!("Run as a superuser: ALTER ROLE {} BYPASSRLS;", quoted(role)),
+    }
 }
 
 const TYPES: &str = "

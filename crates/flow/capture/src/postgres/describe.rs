@@ -42,16 +42,11 @@ pub async fn tables(config: &PostgresConfig) -> Result<Tables> {
     let session = address.connect("tables").await?;
     let mut tables = Tables::default();
     for found in named(&address, &session, config).await? {
-        let error = match (&found.refused, found.table.schema()) {
-            (Some(refusal), _) => Error::new(Kind::Contract, &refusal.what).fix(&refusal.fix),
-            (None, Ok(schema)) if found.readable => {
-                tables.followable.push(schema);
-                continue;
-            }
-            (None, Ok(_)) => found.unreadable(address.user()),
-            (None, Err(error)) => error,
-        };
-        tables.refused.push((found.table.table, error));
+        let refused = found.refused.as_ref().map(|refusal| Error::new(Kind::Contract, &refusal.what).fix(&refusal.fix));
+        match refused.or_else(|| found.unreadable(address.user())).map_or_else(|| found.table.schema(), Err) {
+            Ok(schema) => tables.followable.push(schema),
+            Err(error) => tables.refused.push((found.table.table, error)),
+        }
     }
     Ok(tables)
 }

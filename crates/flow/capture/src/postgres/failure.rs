@@ -5,6 +5,7 @@ use change::{Error, Kind};
 use pgwire_replication::PgWireError;
 
 use super::client::Address;
+use super::publication;
 
 /// What a failed connection attempt means. Postgres' own message is used only to tell classes apart: DETAIL, HINT and CONTEXT, which may hold
 /// row values, never get this far.
@@ -83,8 +84,15 @@ fn by_code(address: &Address, code: &str) -> Error {
             .fix("If it lasts: stop the other process that reads this slot. Two cannot share one."),
         "58P01" | "55000" => Error::new(Kind::SourceGone, format!("{place} cannot give the log from our position on (SQLSTATE {code})"))
             .fix(super::slot::COPY_AGAIN),
+        "55P03" => Error::new(Kind::Unavailable, format!("{place} kept us waiting for a lock too long"))
+            .fix("Find the session that holds the table (pg_stat_activity, pg_locks); it is tried again."),
         code if code.starts_with("08") || code.starts_with("57") => {
             Error::new(Kind::Unavailable, format!("the connection to {place} broke (SQLSTATE {code})"))
+        }
+        // Deadlocks and serialization, resources and limits, and the server's own disk.
+        code if ["40", "53", "58"].iter().any(|class| code.starts_with(class)) => {
+            Error::new(Kind::Unavailable, format!("{place} could not do it now (SQLSTATE {code})"))
+                .fix("Look the code up in the server's log at this time; it is tried again.")
         }
         code => Error::new(Kind::Data, format!("{place} answered with SQLSTATE {code}"))
             .fix("Look the code up in the server's log at this time: the statement and its reason stand there."),
@@ -103,6 +111,27 @@ pub(crate) fn asking(address: &Address, doing: &str, error: tokio_postgres::Erro
     }
 }
 
+/// SQLSTATE of a name that nothing has.
+pub(crate) const NO_SUCH_OBJECT: &str = "42704";
+
+/// What the end of a stream that was running means: the server looks the publication up as it was at each change.
+pub(crate) fn following(address: &Address, publication: &str, error: &PgWireError) -> Error {
+    match error {
+        PgWireError::Server(text) if sqlstate(text) == NO_SUCH_OBJECT => publication::gone(publication),
+        error => streaming(address, error),
+    }
+}
+
+/// What a stream that did not start means.
+pub(crate) fn starting(address: &Address, slot: &str, error: &PgWireError) -> Error {
+    match error {
+        PgWireError::Server(text) if sqlstate(text) == NO_SUCH_OBJECT => {
+            Error::new(Kind::SourceGone, format!("the replication slot {slot} is gone")).fix(super::slot::COPY_AGAIN)
+        }
+        error => streaming(address, error),
+    }
+}
+
 /// What the end of a replication connection means.
 pub(crate) fn streaming(address: &Address, error: &PgWireError) -> Error {
     match error {
@@ -118,6 +147,29 @@ pub(crate) fn streaming(address: &Address, error: &PgWireError) -> Error {
         _ => Error::new(Kind::Unavailable, format!("the replication connection to {} broke", address.place())),
     }
 }
+
+/// What a slot that could not be made means.
+pub(crate) fn making_slot(address: &Address, name: &str, error: tokio_postgres::Error) -> Error {
+    if error.code().is_some_and(|code| code.code() == "53400") {
+        return slots_taken(address);
+    }
+    asking(address, &format!("making the replication slot {name}"), error)
+}
+
+/// What a temporary slot that could not be made means.
+pub(crate) fn making_temporary_slot(address: &Address, error: &PgWireError) -> Error {
+    match error {
+        PgWireError::Server(text) if sqlstate(text) == "53400" => slots_taken(address),
+        error => streaming(address, error),
+    }
+}
+
+fn slots_taken(address: &Address) -> Error {
+    Error::new(Kind::Unavailable, format!("all replication slots of {} are taken", address.place())).fix(FREE_A_SLOT)
+}
+
+/// What to do when the server has no slot left.
+pub(crate) const FREE_A_SLOT: &str = "Drop one that nobody uses (select * from pg_replication_slots where not active), or raise max_replication_slots and restart.";
 
 /// The server accepted the connection and then said nothing.
 pub(crate) fn silent(address: &Address) -> Error {
@@ -143,5 +195,18 @@ mod tests {
         assert_eq!(sqlstate("FATAL: terminating connection (SQLSTATE 57P01)"), "57P01");
         assert_eq!(sqlstate("no code"), "");
         assert_eq!(sqlstate("SQLSTATE 5"), "");
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_is_lost_is_not() {
+        let json = serde_json::json!({ "url": "postgresql://u@/d?host=/tmp", "slot": "s", "tables": ["a.b"] });
+        let address = Address::of(&serde_json::from_value(json).unwrap()).unwrap();
+        for code in ["55P03", "40001", "40P01", "53100", "53200", "53300", "53400", "57P01", "57014", "58030", "08006"]
+        {
+            assert_eq!(by_code(&address, code).kind(), Kind::Unavailable, "{code}");
+        }
+        for (code, kind) in [("58P01", Kind::SourceGone), ("42703", Kind::Data), ("42501", Kind::Auth)] {
+            assert_eq!(by_code(&address, code).kind(), kind, "{code}");
+        }
     }
 }

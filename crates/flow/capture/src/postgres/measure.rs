@@ -1,15 +1,19 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use change::{Event, Result, SourceStatus, StreamLag, TableName, TableNotice};
+use change::{Error, Event, Result, SourceStatus, StreamLag, TableName, TableNotice};
 use pgwire_replication::Lsn;
 use tokio::sync::mpsc;
 
+use super::apply::TableFlags;
 use super::client::{Address, Session};
 use super::config::WalBudget;
 use super::failure;
+use super::publication;
 use super::slot::{self, SlotState};
+use super::standing::{self, Fate, Standing};
 
 /// How often the slot is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(3);
@@ -74,24 +78,49 @@ pub(crate) fn lag_of(slot: &SlotState, end: Lsn) -> StreamLag {
 pub(crate) struct Watched {
     pub(crate) address: Address,
     pub(crate) slot: String,
+    pub(crate) publication: String,
+    /// The server's.
+    pub(crate) version: u32,
     pub(crate) budget: WalBudget,
     pub(crate) health: Arc<Health>,
-    /// The followed tables by oid. The stream does not say when one is dropped.
-    pub(crate) tables: BTreeMap<u32, TableName>,
+    pub(crate) tables: WatchedTables,
     pub(crate) out: mpsc::Sender<Result<Event>>,
 }
 
-/// Measures the slot and looks for dropped tables, again and again; a task of its own.
+/// The followed tables by oid. The stream does not say when one is dropped, renamed or published no more.
+pub(crate) type WatchedTables = BTreeMap<u32, WatchedTable>;
+
+/// A followed table as it was at open.
+pub(crate) struct WatchedTable {
+    name: TableName,
+    standing: Standing,
+    /// The oids that its rows lie under; partitions that are attached join.
+    parts: BTreeSet<u32>,
+    flags: Arc<TableFlags>,
+    dropped: bool,
+}
+
+impl WatchedTable {
+    pub(crate) fn new(name: TableName, standing: Standing, parts: BTreeSet<u32>, flags: Arc<TableFlags>) -> Self {
+        Self { name, standing, parts, flags, dropped: false }
+    }
+}
+
+/// Measures the slot and looks at the tables, again and again; a task of its own.
 pub(crate) async fn watch(mut watched: Watched) {
     let mut session: Option<Session> = None;
     let mut last = BudgetLevel::Within;
     loop {
-        let Watched { address, slot, budget, health, tables, out } = &mut watched;
-        match measured(address, &mut session, slot, tables).await {
-            Ok((lag, dropped)) => {
-                for table in dropped {
-                    let event = Event::Notice { table, notice: TableNotice::Dropped };
-                    if out.send(Ok(event)).await.is_err() {
+        match measured(&mut watched, &mut session).await {
+            Ok(Looked { gone: Some(error), .. }) => {
+                // The receiver only goes away with the source itself.
+                drop(watched.out.send(Err(error)).await);
+                return;
+            }
+            Ok(Looked { lag, news, gone: None }) => {
+                let Watched { slot, budget, health, out, .. } = &watched;
+                for (table, notice) in news {
+                    if out.send(Ok(Event::Notice { table, notice })).await.is_err() {
                         return;
                     }
                 }
@@ -125,26 +154,73 @@ fn report(slot: &str, level: BudgetLevel, lag: &StreamLag, budget: &WalBudget) {
     }
 }
 
-/// The slot's lag, and the tables that are gone since the last time; they are taken out of `tables`.
-async fn measured(
-    address: &Address,
-    session: &mut Option<Session>,
-    slot: &str,
-    tables: &mut BTreeMap<u32, TableName>,
-) -> Result<(Option<StreamLag>, Vec<TableName>)> {
+/// What a look beside the stream found.
+struct Looked {
+    /// `None` when there is no slot.
+    lag: Option<StreamLag>,
+    /// Of the tables, since the last time.
+    news: Vec<(TableName, TableNotice)>,
+    /// The publication is not there any more, or is another one.
+    gone: Option<Error>,
+}
+
+async fn measured(watched: &mut Watched, session: &mut Option<Session>) -> Result<Looked> {
+    let address = &watched.address;
     let open = match session.take().filter(|session| !session.client.is_closed()) {
         Some(open) => open,
         None => address.connect("monitor").await?,
     };
     let end = end_of_log(address, &open).await?;
-    let state = slot::read(address, &open, slot).await?;
-    let oids: Vec<u32> = tables.keys().copied().collect();
-    let sql = "select o from unnest($1::oid[]) o where not exists (select from pg_class where oid = o)";
-    let gone = open.client.query(sql, &[&oids]).await;
-    let gone = gone.map_err(|e| failure::asking(address, "looking for dropped tables", e))?;
+    let state = slot::read(address, &open, &watched.slot).await?;
+    let lag = state.map(|state| lag_of(&state, end));
+    let gone = lost_publication(watched, &open).await?;
+    let news = if gone.is_none() { news_of_tables(watched, &open).await? } else { Vec::new() };
     *session = Some(open);
-    let dropped = gone.iter().filter_map(|row| tables.remove(&row.get(0))).collect();
-    Ok((state.map(|state| lag_of(&state, end)), dropped))
+    Ok(Looked { lag, news, gone })
+}
+
+/// What became of the publication; `None` when it is the one that was found at open.
+async fn lost_publication(watched: &Watched, session: &Session) -> Result<Option<Error>> {
+    let Watched { address, publication: name, tables, .. } = watched;
+    let Some(before) = tables.values().next().map(|table| table.standing.publication) else { return Ok(None) };
+    Ok(match publication::oid(address, session, name).await? {
+        Some(now) if now == before => None,
+        Some(_) => Some(publication::made_again(name)),
+        None => Some(publication::gone(name)),
+    })
+}
+
+/// What became of the tables since the last time; those that are lost are stopped and looked at no more.
+async fn news_of_tables(watched: &mut Watched, session: &Session) -> Result<Vec<(TableName, TableNotice)>> {
+    let Watched { address, publication, version, tables, .. } = watched;
+    tables.retain(|_, table| !table.flags.stopped.load(Ordering::Acquire));
+    let oids: Vec<u32> = tables.keys().copied().collect();
+    let found = standing::find(address, session, publication, *version, &oids).await?;
+    let names = tables.iter().filter(|(oid, _)| !found.contains_key(oid)).map(|(_, table)| &table.name);
+    let namesakes = standing::present(address, session, names).await?;
+    let mut news = Vec::new();
+    for (oid, table) in tables {
+        let namesake = namesakes.contains(&table.name);
+        let now = found.get(oid);
+        let error = match standing::fate(&table.name, &table.standing, &table.parts, now, namesake) {
+            Fate::Same => {
+                table.parts.extend(now.iter().flat_map(|now| &now.parts));
+                continue;
+            }
+            Fate::Dropped => {
+                // Told once; from now on its name is looked for.
+                if !std::mem::replace(&mut table.dropped, true) {
+                    news.push((table.name.clone(), TableNotice::Dropped));
+                }
+                continue;
+            }
+            Fate::Lost(why) => standing::lost(&table.name, why),
+            Fate::Shrunk => standing::shrunk(&table.name),
+        };
+        table.flags.stopped.store(true, Ordering::Release);
+        news.push((table.name.clone(), TableNotice::Stopped(error)));
+    }
+    Ok(news)
 }
 
 /// The position at which the server writes its next log record.

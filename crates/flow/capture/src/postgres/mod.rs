@@ -17,6 +17,7 @@ mod identity;
 mod position;
 mod publication;
 mod slot;
+mod standing;
 
 mod describe;
 mod probe;

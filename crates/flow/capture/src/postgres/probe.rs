@@ -6,6 +6,7 @@ use super::catalog::CatalogTable;
 use super::client::{Address, Session};
 use super::config::{PostgresConfig, problem};
 use super::describe::named;
+use super::failure;
 use super::publication::{self, Step};
 use super::server::Server;
 use super::slot::{self, SlotState};
@@ -39,11 +40,11 @@ pub async fn probe(config: &PostgresConfig) -> Result<ProbeReport> {
     }
     let slot = slot::read(&address, &session, &config.slot).await?;
     look_at_slot(config, &address, &server, slot.as_ref(), &mut report);
-    look_at_publication(config, &address, &session, &server, &tables, &mut report).await?;
+    look_at_publication(config, &address, &session, &server, &tables, slot.is_some(), &mut report).await?;
     if slot.is_none() && server.slots_used >= i64::from(server.slots_max) {
         report.problems.push(problem(
             &format!("all {} replication slots of the server are taken", server.slots_max),
-            "Drop one that nobody uses (select * from pg_replication_slots where not active), or raise max_replication_slots and restart.",
+            failure::FREE_A_SLOT,
         ));
     }
     if slot.as_ref().is_none_or(|slot| !slot.active) && server.senders_used >= i64::from(server.senders_max) {
@@ -80,9 +81,8 @@ fn look_at(table: &CatalogTable, address: &Address, report: &mut ProbeReport) {
         report.problems.push(problem(&refusal.what, &refusal.fix));
         fit = false;
     }
-    if !table.readable {
-        let fix = format!("Run: GRANT SELECT ON {} TO {};", table.quoted(), quoted(address.user()));
-        report.problems.push(problem(&format!("{name}: {} may not read the table", address.user()), &fix));
+    if let Some(error) = table.unreadable(address.user()) {
+        report.problems.push(problem(error.what(), error.how_to_fix().unwrap_or_default()));
         fit = false;
     }
     if !table.generated.is_empty() {
@@ -142,10 +142,29 @@ async fn look_at_publication(
     session: &Session,
     server: &Server,
     tables: &[CatalogTable],
+    has_slot: bool,
     report: &mut ProbeReport,
 ) -> Result<()> {
     let name = config.publication();
     let found = publication::read(address, session, name, server.version).await?;
+    let lost = match &found {
+        None if has_slot => {
+            Some(publication::gone(name).context(format!("the replication slot {} is there, but", config.slot)))
+        }
+        // From PostgreSQL 18 on the server passes over what it cannot read; then only the lake's records tell, at the start.
+        Some(_)
+            if has_slot
+                && server.version < 180_000
+                && !publication::reads_from(address, session, &config.slot, name).await? =>
+        {
+            Some(publication::made_again(name))
+        }
+        _ => None,
+    };
+    if let Some(error) = lost {
+        report.problems.push(problem(error.what(), error.how_to_fix().unwrap_or_default()));
+        return Ok(());
+    }
     let fit: Vec<CatalogTable> = tables.iter().filter(|table| table.refused.is_none()).cloned().collect();
     if fit.is_empty() {
         return Ok(());

@@ -5,11 +5,14 @@ use change::{Error, Kind, Result};
 use super::catalog::CatalogTable;
 use super::client::{Address, Session};
 use super::failure;
+use super::slot::COPY_AGAIN;
 use super::table::quoted;
 
 /// A publication as the catalog shows it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Publication {
+    /// `pg_publication.oid`: another one after it was dropped and made again.
+    pub(crate) oid: u32,
     pub(crate) operations_missing: Vec<&'static str>,
     pub(crate) via_root: bool,
     /// Oids of the tables that it publishes.
@@ -38,12 +41,13 @@ pub(crate) async fn read(
 ) -> Result<Option<Publication>> {
     let ask = |e| failure::asking(address, "reading the publication", e);
     let client = &session.client;
-    let sql = "select pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot from pg_publication where pubname = $1";
+    let sql =
+        "select pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, oid from pg_publication where pubname = $1";
     let Some(row) = client.query_opt(sql, &[&name]).await.map_err(ask)? else { return Ok(None) };
     let names = ["insert", "update", "delete", "truncate"];
     let operations_missing = (0..4).filter(|i| !row.get::<_, bool>(*i)).map(|i| names[i]).collect();
     let via_root: bool = row.get(4);
-    let mut publication = Publication { operations_missing, via_root, ..Publication::default() };
+    let mut publication = Publication { oid: row.get(5), operations_missing, via_root, ..Publication::default() };
     let members = "select c.oid from pg_publication_tables t join pg_namespace n on n.nspname = t.schemaname
                    join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename where t.pubname = $1";
     publication.tables = client.query(members, &[&name]).await.map_err(ask)?.iter().map(|row| row.get(0)).collect();
@@ -104,6 +108,46 @@ pub(crate) fn steps(name: &str, found: Option<&Publication>, tables: &[CatalogTa
         steps.push(Step::Run { sql: format!("ALTER PUBLICATION {quoted_name} ADD TABLE {}", list(&missing)) });
     }
     steps
+}
+
+/// The publication that the stream was read through is not there any more.
+pub(crate) fn gone(name: &str) -> Error {
+    Error::new(Kind::SourceGone, format!("the publication {name} is gone")).fix(COPY_AGAIN)
+}
+
+/// There is a publication of the name, but not the one that the stream was read through: the log before it cannot be read through it.
+/// <https://www.postgresql.org/docs/current/logicaldecoding-output-plugin.html>
+pub(crate) fn made_again(name: &str) -> Error {
+    let what = format!("the publication {name} was dropped and made again (or `publication` names another one now)");
+    Error::new(Kind::SourceGone, what).fix(COPY_AGAIN)
+}
+
+/// The oid of the publication now.
+pub(crate) async fn oid(address: &Address, session: &Session, name: &str) -> Result<Option<u32>> {
+    let row = session.client.query_opt("select oid from pg_publication where pubname = $1", &[&name]).await;
+    Ok(row.map_err(|e| failure::asking(address, "reading the publication", e))?.map(|row| row.get(0)))
+}
+
+/// How long [`reads_from`] may take: the server decodes what the slot holds up to the first change that is published.
+const TRIAL: &str = "set statement_timeout = '5s'";
+
+/// Whether the slot's log can be read through the publication: it cannot where it comes from before the publication was made. Taken for readable
+/// when that is not found out soon, or the slot is in use.
+pub(crate) async fn reads_from(address: &Address, session: &Session, slot: &str, name: &str) -> Result<bool> {
+    let ask = |e| failure::asking(address, "reading the publication", e);
+    let client = &session.client;
+    let newer =
+        "select coalesce((select age(p.xmin) <= age(s.catalog_xmin) from pg_publication p, pg_replication_slots s
+                                  where p.pubname = $1 and s.slot_name = $2), false)";
+    // The row is as old as the publication, or as its last change.
+    if !client.query_one(newer, &[&name, &slot]).await.map_err(ask)?.get::<_, bool>(0) {
+        return Ok(true);
+    }
+    client.batch_execute(TRIAL).await.map_err(ask)?;
+    let sql = "select count(*) from pg_logical_slot_peek_binary_changes($1, null, 1, 'proto_version', '1', 'publication_names', $2)";
+    let read = client.query_one(sql, &[&slot, &quoted(name)]).await;
+    client.batch_execute("reset statement_timeout").await.map_err(ask)?;
+    Ok(!read.is_err_and(|error| error.code().is_some_and(|code| code.code() == failure::NO_SUCH_OBJECT)))
 }
 
 /// Runs a statement of [`Step::Run`]; when this user may not, the error carries the statement for someone who may.

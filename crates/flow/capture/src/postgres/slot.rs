@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::de::Error as _;
 
 use super::client::{Address, Session};
+use super::copy::snapshot::waiting;
 use super::failure;
 
 /// What to do when the log between a checkpoint and now cannot be read any more.
@@ -129,11 +130,10 @@ pub(crate) async fn create(address: &Address, session: &Session, name: &str, ver
     } else {
         "select lsn::text from pg_create_logical_replication_slot($1, 'pgoutput')"
     };
-    let row = session
-        .client
-        .query_one(sql, &[&name])
-        .await
-        .map_err(|e| failure::asking(address, &format!("making the replication slot {name}"), e))?;
+    let fail = |e| failure::making_slot(address, name, e);
+    session.client.batch_execute("set lock_timeout = 0").await.map_err(fail)?;
+    let row = waiting(session.client.query_one(sql, &[&name])).await.map_err(fail)?;
+    session.client.batch_execute("reset lock_timeout").await.map_err(fail)?;
     Lsn::parse(row.get(0)).map_err(|e| Error::new(Kind::Bug, "the new slot's position cannot be read").source(e))
 }
 

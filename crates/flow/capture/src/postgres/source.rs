@@ -1,7 +1,7 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use change::{Checkpoint, Clock, Error, Event, Kind, Position, Result, Source, SourceStatus, TableName};
+use change::{Checkpoint, Clock, Error, Event, Kind, Position, Result, Source, SourceStatus};
 use pgwire_replication::Lsn;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::client::Address;
 use super::config::PostgresConfig;
 use super::identity::Resume;
-use super::measure::{self, Health, Watched};
+use super::measure::{self, Health, Watched, WatchedTables};
 use super::position::PgPosition;
 use super::start;
 
@@ -32,7 +32,8 @@ pub struct PostgresSource {
 pub(crate) struct Opened {
     pub(crate) address: Address,
     pub(crate) epoch: u32,
-    pub(crate) followed: BTreeMap<u32, TableName>,
+    pub(crate) version: u32,
+    pub(crate) watched: WatchedTables,
     pub(crate) out: mpsc::Sender<Result<Event>>,
     pub(crate) first: VecDeque<Event>,
     pub(crate) events: mpsc::Receiver<Result<Event>>,
@@ -51,10 +52,12 @@ pub async fn open(config: PostgresConfig, resume: Resume, clock: Arc<dyn Clock>)
     let mut opened = start::start(&config, &resume, clock).await?;
     let watched = Watched {
         address: opened.address.clone(),
+        publication: config.publication().to_string(),
         slot: config.slot,
+        version: opened.version,
         budget: config.wal_budget,
         health: Arc::clone(&opened.health),
-        tables: opened.followed,
+        tables: opened.watched,
         out: opened.out,
     };
     opened.tasks.spawn(measure::watch(watched));

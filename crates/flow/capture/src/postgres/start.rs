@@ -16,12 +16,13 @@ use super::copy::read::leaves;
 use super::copy::run::{Copies, Job};
 use super::copy::snapshot::{Snapshot, wait_for_writers};
 use super::identity::{Recorded, Resume};
-use super::measure::{Health, end_of_log};
+use super::measure::{Health, WatchedTable, WatchedTables, end_of_log};
 use super::position::PgPosition;
 use super::publication::{self, Step};
 use super::server::Server;
-use super::slot::{self, COPY_AGAIN, SlotVerdict};
+use super::slot::{self, SlotVerdict};
 use super::source::Opened;
+use super::standing::{self, Standing};
 use super::stream::{Follower, Progress};
 use super::walsender::{self, Link, Start};
 
@@ -39,10 +40,29 @@ struct Opening<'a> {
     first: VecDeque<Event>,
 }
 
+/// A table that is published now.
+struct Published {
+    catalog: CatalogTable,
+    standing: Standing,
+    /// The oids that its rows lie under.
+    parts: BTreeSet<u32>,
+    /// Whether it was published when we came.
+    before: bool,
+}
+
 /// A table with what is known of its first copy.
 struct Planned {
     catalog: CatalogTable,
+    standing: Standing,
+    parts: BTreeSet<u32>,
     copy: Copy,
+}
+
+/// What the tasks of an open source have to do.
+struct Work {
+    tables: Tables,
+    jobs: Vec<Job>,
+    watched: WatchedTables,
 }
 
 /// What a table's first copy needs.
@@ -69,8 +89,8 @@ pub(crate) async fn start(config: &PostgresConfig, resume: &Resume, clock: Arc<d
     let link = opening.link(confirmed).await?;
     let epoch = opening.recorded.epoch() + u32::from(link.new_timeline);
     let planned = opening.plan_copies(published).await?;
-    let (tables, jobs) = opening.jobs(planned, epoch).await?;
-    Ok(opening.spawn(tables, jobs, link, confirmed, epoch, clock))
+    let work = opening.jobs(planned, epoch).await?;
+    Ok(opening.spawn(work, link, confirmed, epoch, clock))
 }
 
 impl Opening<'_> {
@@ -90,10 +110,8 @@ impl Opening<'_> {
             let unreadable = table.table.schema().err();
             let error = if let Some(refusal) = &table.refused {
                 Some(Error::new(Kind::Contract, &refusal.what).fix(&refusal.fix))
-            } else if table.readable {
-                unreadable
             } else {
-                Some(table.unreadable(self.address.user()))
+                table.unreadable(self.address.user()).or(unreadable)
             };
             match error {
                 Some(error) => {
@@ -106,12 +124,15 @@ impl Opening<'_> {
         Ok(kept)
     }
 
-    /// Makes or completes the publication, and gives each table with whether it was published before.
-    async fn publish(&mut self, mut tables: Vec<CatalogTable>) -> Result<Vec<(CatalogTable, bool)>> {
+    /// Makes or completes the publication.
+    async fn publish(&mut self, mut tables: Vec<CatalogTable>) -> Result<Vec<Published>> {
         let name = self.config.publication();
         let before = publication::read(&self.address, &self.session, name, self.server.version).await?;
         if before.is_none() && self.recorded.highest.is_some() {
-            return Err(Error::new(Kind::SourceGone, format!("the publication {name} is gone")).fix(COPY_AGAIN));
+            return Err(publication::gone(name));
+        }
+        if let Some(before) = &before {
+            self.same_publication(before.oid, &tables)?;
         }
         if tables.is_empty() {
             return Err(Error::new(Kind::Config, "none of the tables that `tables` names can be followed")
@@ -123,19 +144,35 @@ impl Opening<'_> {
                 Step::Refuse { what, fix } => return Err(Error::new(Kind::Config, what).fix(fix)),
             }
         }
+        let oids: Vec<u32> = tables.iter().map(|table| table.table.oid).collect();
+        let mut found = standing::find(&self.address, &self.session, name, self.server.version, &oids).await?;
         let before = before.unwrap_or_default();
         for table in &mut tables {
             if let Some(columns) = before.columns.get(&table.table.oid) {
                 table.limit_to(columns);
             }
         }
-        Ok(tables
-            .into_iter()
-            .map(|table| {
-                let was = before.tables.contains(&table.table.oid);
-                (table, was)
-            })
-            .collect())
+        let published = tables.into_iter().map(|catalog| {
+            let oid = catalog.table.oid;
+            let (standing, parts) =
+                found.remove(&oid).and_then(|found| Some((found.standing?, found.parts))).ok_or_else(|| {
+                    let what = format!("{}: it left the publication while it was set up", catalog.table.table);
+                    Error::new(Kind::Unavailable, what).fix("Nothing, if it comes back; it is tried again.")
+                })?;
+            Ok(Published { catalog, standing, parts, before: before.tables.contains(&oid) })
+        });
+        published.collect()
+    }
+
+    /// Whether what was copied of the tables was published by this publication.
+    fn same_publication(&self, oid: u32, tables: &[CatalogTable]) -> Result<()> {
+        let stored = tables.iter().filter_map(|table| self.resume.tables.get(&table.table.table)?.copy.as_ref());
+        for progress in stored {
+            if Plan::read(progress)?.of().is_some_and(|of| of.publication != oid) {
+                return Err(publication::made_again(self.config.publication()));
+            }
+        }
+        Ok(())
     }
 
     /// Makes the slot if it is missing and may be; its confirmed position.
@@ -162,30 +199,36 @@ impl Opening<'_> {
     }
 
     /// What every table's first copy needs.
-    async fn plan_copies(&self, tables: Vec<(CatalogTable, bool)>) -> Result<Vec<Planned>> {
+    async fn plan_copies(&self, tables: Vec<Published>) -> Result<Vec<Planned>> {
         let mut planned = Vec::new();
-        for (catalog, published_before) in tables {
+        for Published { catalog, standing, parts, before } in tables {
             let recorded = self.resume.tables.get(&catalog.table.table);
-            let copy = match recorded.and_then(|table| table.copy.clone()) {
+            let stored = recorded.and_then(|table| table.copy.clone());
+            let plan = stored.as_ref().map(Plan::read).transpose()?;
+            let copy = match stored.zip(plan) {
                 // The lake may hold rows that were streamed beside a copy that ended before its first chunk: they are void.
                 None => Copy::Begins { anew: recorded.is_some() },
-                // While it was not published its changes were not streamed.
-                Some(_) if !published_before => Copy::Begins { anew: true },
-                Some(progress) if progress.finished.is_some() => Copy::Whole(progress),
-                Some(progress) => {
+                // While it was not published, or another table had its name, its changes were not streamed.
+                Some((_, plan)) if !plan.of().map_or(before, |of| standing.continues(of)) => {
+                    Copy::Begins { anew: true }
+                }
+                // The rows that left with a partition are not in the log.
+                Some((_, plan)) if plan.has_lost(&parts) => Copy::Begins { anew: true },
+                Some((progress, _)) if progress.finished.is_some() => Copy::Whole(progress),
+                Some((progress, plan)) => {
                     let keyed = matches!(catalog.table.identity, Identity::Key(_));
                     let now = leaves(&self.address, &self.session, &catalog.table, self.config.copy.chunk_rows).await?;
-                    let fits = keyed && Plan::of(&progress)?.still_fits(&now);
+                    let fits = keyed && plan.still_fits(&now);
                     if fits { Copy::GoesOn(progress) } else { Copy::Begins { anew: true } }
                 }
             };
-            planned.push(Planned { catalog, copy });
+            planned.push(Planned { catalog, standing, parts, copy });
         }
         Ok(planned)
     }
 
     /// The followed tables, and the copies to make. Says what is known of each table.
-    async fn jobs(&mut self, planned: Vec<Planned>, epoch: u32) -> Result<(Tables, Vec<Job>)> {
+    async fn jobs(&mut self, planned: Vec<Planned>, epoch: u32) -> Result<Work> {
         let begins = |planned: &Planned| matches!(planned.copy, Copy::Begins { .. });
         let keyless = |planned: &Planned| begins(planned) && planned.catalog.table.identity == Identity::WholeRow;
         let snapshot = if planned.iter().any(keyless) {
@@ -198,8 +241,8 @@ impl Opening<'_> {
             wait_for_writers(&self.address, &self.session).await?;
         }
         let (mut tables, mut jobs) = (Tables::new(self.config.on_unfit), Vec::new());
-        let mut started = Vec::new();
-        for Planned { catalog, copy } in planned {
+        let (mut started, mut watched) = (Vec::new(), WatchedTables::new());
+        for Planned { catalog, standing, parts, copy } in planned {
             let mut copied_through = u64::MAX;
             let table = catalog.table.clone();
             let own = snapshot.as_ref().filter(|_| table.identity == Identity::WholeRow);
@@ -217,7 +260,8 @@ impl Opening<'_> {
                 }
                 Copy::Begins { anew } => {
                     let low = own.map_or(low, |snapshot| PgPosition::boundary(epoch, snapshot.at));
-                    let progress = if anew { Some(self.plan_anew(&table, low, &mut started).await?) } else { None };
+                    let progress =
+                        if anew { Some(self.plan_anew(&table, &standing, low, &mut started).await?) } else { None };
                     (low, Some((low, progress, own.cloned())))
                 }
             };
@@ -225,44 +269,39 @@ impl Opening<'_> {
                 copied_through: AtomicU64::new(copied_through),
                 stopped: AtomicBool::new(false),
             });
+            let watch = WatchedTable::new(table.table.clone(), standing.clone(), parts, Arc::clone(&flags));
+            watched.insert(table.oid, watch);
             let followed = Followed::new(catalog, from.lsn, Arc::clone(&flags))?;
             self.first.push_back(Event::SchemaChanged { schema: Arc::clone(&followed.schema) });
             tables.add(followed);
             if let Some((low, progress, snapshot)) = job {
-                jobs.push(Job { table, flags, low, progress, snapshot });
+                jobs.push(Job { table, standing, flags, low, progress, snapshot });
             }
         }
         self.first.extend(started);
-        Ok((tables, jobs))
+        Ok(Work { tables, jobs, watched })
     }
 
     /// A copy that begins anew is announced before anything is streamed, because it voids what the table holds.
     async fn plan_anew(
         &self,
         table: &super::table::PgTable,
+        standing: &Standing,
         low: PgPosition,
         started: &mut Vec<Event>,
     ) -> Result<CopyProgress> {
         let leaves = leaves(&self.address, &self.session, table, self.config.copy.chunk_rows).await?;
-        let progress = Plan::new(leaves).begin(low.position())?;
+        let progress = Plan::new(standing.clone(), leaves).begin(low.position())?;
         started.push(Event::CopyStarted { table: table.table.clone(), progress: progress.clone() });
         Ok(progress)
     }
 
-    fn spawn(
-        self,
-        tables: Tables,
-        jobs: Vec<Job>,
-        link: Link,
-        confirmed: Lsn,
-        epoch: u32,
-        clock: Arc<dyn Clock>,
-    ) -> Opened {
+    fn spawn(self, work: Work, link: Link, confirmed: Lsn, epoch: u32, clock: Arc<dyn Clock>) -> Opened {
+        let Work { tables, jobs, watched } = work;
         let (out, events) = mpsc::channel(EVENTS_AHEAD);
         let (confirmed_in, confirmed_out) = watch::channel(confirmed);
         let (boundary_in, boundary) = watch::channel(confirmed);
         let health = Arc::new(Health::default());
-        let followed = tables.iter().map(|table| (table.catalog.table.oid, table.name().clone())).collect();
         let for_watch = out.clone();
         let mut tasks = JoinSet::new();
         let follower = Follower {
@@ -295,7 +334,8 @@ impl Opening<'_> {
         Opened {
             address: self.address,
             epoch,
-            followed,
+            version: self.server.version,
+            watched,
             out: for_watch,
             first: self.first,
             events,
@@ -317,13 +357,5 @@ impl CatalogTable {
             *key = key.iter().filter_map(|index| kept.iter().position(|at| at == index)).collect();
         }
         self.table.columns = kept.iter().map(|index| self.table.columns[*index].clone()).collect();
-    }
-
-    pub(super) fn unreadable(&self, user: &str) -> Error {
-        Error::new(Kind::Auth, format!("{}: {user} may not read the table", self.table.table)).fix(format!(
-            "Run: GRANT SELECT ON {} TO {};",
-            self.quoted(),
-            super::table::quoted(user)
-        ))
     }
 }

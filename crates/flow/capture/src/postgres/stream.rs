@@ -34,6 +34,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How long reconnects go on before the loop is told.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 
+/// What to do when a table's rows cannot be read beside the stream.
+const READ_AGAIN: &str = "Make the table readable again and start: its copy goes on.";
+
 /// How far the messages of a transaction were applied, so that its repetition after a reconnect is not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct AppliedTo {
@@ -175,7 +178,7 @@ impl Follower {
             let mut next = Some(received);
             let mut left = DRAIN;
             while let Some(received) = next.take() {
-                let event = received.map_err(|e| failure::streaming(&self.address, &e))?;
+                let event = received.map_err(|e| failure::following(&self.address, &self.publication, &e))?;
                 self.take(event.ok_or_else(|| failure::ended(&self.address))?).await?;
                 left -= 1;
                 if left > 0 && !self.overdue() {
@@ -307,9 +310,19 @@ impl Follower {
             return Ok(None);
         }
         self.connect_aside().await?;
-        match (self.tables.get(*relation), &self.progress.side) {
+        let filled = match (self.tables.get(*relation), &self.progress.side) {
             (Some(table), Some(session)) => toast::filled(&self.address, session, table, message).await,
             _ => Ok(None),
+        };
+        match filled {
+            Err(error) if error.kind() != Kind::Unavailable => {
+                let own = Error::new(Kind::Contract, error.what()).fix(error.how_to_fix().unwrap_or(READ_AGAIN));
+                if let Applied::Stopped(table, error) = self.tables.stop(*relation, own) {
+                    self.send(stopped(table, error)).await?;
+                }
+                Ok(None)
+            }
+            filled => filled,
         }
     }
 

@@ -35,7 +35,7 @@ pub(crate) struct Start<'a> {
 /// `SourceGone` when it is another history; `Unavailable` and `Auth` as for any connection.
 pub(crate) async fn start(address: &Address, start: Start<'_>) -> Result<Link> {
     let attempt = async {
-        let fail = |error| failure::streaming(address, &error);
+        let fail = |error| failure::starting(address, start.slot, &error);
         let config = address.replication(start.slot, start.publication, start.from, start.durable);
         let mut client = ReplicationClient::connect_gated(config).await.map_err(fail)?;
         let system = client.identify_system().await.map_err(fail)?;

@@ -1,5 +1,9 @@
+use std::collections::BTreeSet;
+
 use change::{ChunkSet, CopyProgress, Error, Kind, Position, Result};
 use serde::{Deserialize, Serialize};
+
+use crate::postgres::standing::Standing;
 
 /// Blocks that a chunk holds at most: 64 MiB of table at the usual 8 KiB.
 const CHUNK_BLOCKS_MAX: u64 = 8192;
@@ -36,10 +40,22 @@ impl Leaf {
     }
 }
 
-/// How a table is cut into chunks.
+/// The form in which plans are written. Plans of the first form do not say which table they are of.
+const FORM: u32 = 2;
+
+/// How a table is cut into chunks, and which table that was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plan {
+    #[serde(default = "first_form")]
+    form: u32,
+    /// The table that was copied; `None` in the first form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<Standing>,
     leaves: Vec<Leaf>,
+}
+
+fn first_form() -> u32 {
+    1
 }
 
 /// The blocks that one chunk reads: `from` included, `to` excluded.
@@ -52,13 +68,23 @@ pub(crate) struct Range {
 }
 
 impl Plan {
-    pub(crate) fn new(leaves: Vec<Leaf>) -> Self {
-        Self { leaves }
+    pub(crate) fn new(of: Standing, leaves: Vec<Leaf>) -> Self {
+        Self { form: FORM, of: Some(of), leaves }
+    }
+
+    /// The table that it is of; `None` when it does not say.
+    pub(crate) fn of(&self) -> Option<&Standing> {
+        self.of.as_ref()
     }
 
     /// The number of chunks; none when the table was empty.
     pub(crate) fn chunks(&self) -> u32 {
         self.leaves.iter().map(Leaf::chunks).sum()
+    }
+
+    /// Whether a stored table of the plan is not among `parts` any more.
+    pub(crate) fn has_lost(&self, parts: &BTreeSet<u32>) -> bool {
+        self.leaves.iter().any(|leaf| !parts.contains(&leaf.oid))
     }
 
     /// Whether the stored tables and their files are still those of the plan, in any size.
@@ -90,8 +116,9 @@ impl Plan {
     }
 
     /// Reads the plan back from a table's checkpoint.
-    pub(crate) fn of(progress: &CopyProgress) -> Result<Self> {
-        serde_json::from_str(&progress.plan).map_err(|_| {
+    pub(crate) fn read(progress: &CopyProgress) -> Result<Self> {
+        let plan: Option<Self> = serde_json::from_str(&progress.plan).ok();
+        plan.filter(|plan| plan.form <= FORM).ok_or_else(|| {
             Error::new(Kind::SourceGone, "the copy plan in the lake was not written by this version's Postgres source")
                 .fix("Remove the table's folder from the lake and start again: its copy begins anew.")
         })
@@ -106,30 +133,39 @@ mod tests {
         Leaf { oid, filenode: oid, blocks, step }
     }
 
+    fn planned(leaves: Vec<Leaf>) -> Plan {
+        Plan::new(Standing { table: 7, publication: 8, entries: vec![9] }, leaves)
+    }
+
     #[test]
     fn chunks_cover_every_block_of_every_leaf_once() {
-        let plan = Plan::new(vec![leaf(1, 10, 4), leaf(2, 0, 4), leaf(3, 4, 4)]);
+        let plan = planned(vec![leaf(1, 10, 4), leaf(2, 0, 4), leaf(3, 4, 4)]);
         assert_eq!(plan.chunks(), 3 + 1);
         let ranges: Vec<_> =
             (0..plan.chunks()).filter_map(|chunk| plan.range(chunk)).map(|r| (r.oid, r.from, r.to)).collect();
         assert_eq!(ranges, [(1, 0, 4), (1, 4, 8), (1, 8, 10), (3, 0, 4)]);
         assert_eq!(plan.range(plan.chunks()), None);
-        assert_eq!(Plan::new(vec![leaf(1, 0, 4)]).chunks(), 0);
+        assert_eq!(planned(vec![leaf(1, 0, 4)]).chunks(), 0);
     }
 
     #[test]
     fn survives_the_checkpoint() {
-        let plan = Plan::new(vec![leaf(1, 10, 4)]);
+        let plan = planned(vec![leaf(1, 10, 4)]);
         let progress = plan.begin(Position::from_bytes(b"low")).unwrap();
-        assert_eq!(Plan::of(&progress).unwrap(), plan);
+        assert_eq!(Plan::read(&progress).unwrap(), plan);
         assert_eq!((progress.done.len(), progress.chunks), (0, 3));
-        let foreign = CopyProgress { plan: "{}".into(), ..progress };
-        assert_eq!(Plan::of(&foreign).unwrap_err().kind(), Kind::SourceGone);
+        assert_eq!(plan.of().map(|of| of.table), Some(7));
+        let with = |text: &str| CopyProgress { plan: text.into(), ..progress.clone() };
+        for foreign in ["{}", r#"{"form": 3, "leaves": []}"#] {
+            assert_eq!(Plan::read(&with(foreign)).unwrap_err().kind(), Kind::SourceGone);
+        }
+        let first = Plan::read(&with(r#"{"leaves": [{"oid": 1, "filenode": 1, "blocks": 10, "step": 4}]}"#)).unwrap();
+        assert_eq!((first.chunks(), first.of()), (3, None));
     }
 
     #[test]
     fn a_rewritten_or_added_leaf_voids_the_plan_and_growth_does_not() {
-        let plan = Plan::new(vec![leaf(1, 10, 4)]);
+        let plan = planned(vec![leaf(1, 10, 4)]);
         assert!(plan.still_fits(&[leaf(1, 99, 7)]));
         assert!(!plan.still_fits(&[Leaf { filenode: 9, ..leaf(1, 10, 4) }]));
         assert!(!plan.still_fits(&[leaf(1, 10, 4), leaf(2, 1, 4)]));

@@ -14,6 +14,7 @@ use crate::postgres::apply::TableFlags;
 use crate::postgres::client::{Address, Session};
 use crate::postgres::measure::end_of_log;
 use crate::postgres::position::PgPosition;
+use crate::postgres::standing::Standing;
 use crate::postgres::table::PgTable;
 use crate::postgres::types::OnUnfit;
 
@@ -23,6 +24,7 @@ const TRIES: u32 = 6;
 /// A copy that has to be made or finished.
 pub(crate) struct Job {
     pub(crate) table: PgTable,
+    pub(crate) standing: Standing,
     pub(crate) flags: Arc<TableFlags>,
     pub(crate) low: PgPosition,
     /// The plan and what of it is done; `None` when the plan is still to be made.
@@ -113,7 +115,7 @@ impl Copies {
                 progress
             }
         };
-        let plan = Plan::of(&progress)?;
+        let plan = Plan::read(&progress)?;
         for chunk in 0..progress.chunks {
             if progress.done.contains(chunk) {
                 continue;
@@ -135,7 +137,7 @@ impl Copies {
     /// Plans after LOW was fixed, which the plan's upper bound relies on.
     pub(crate) async fn plan(&self, job: &Job, session: &Session) -> Result<CopyProgress> {
         let leaves = leaves(&self.address, session, &job.table, self.chunk_rows).await?;
-        Plan::new(leaves).begin(job.low.position())
+        Plan::new(job.standing.clone(), leaves).begin(job.low.position())
     }
 
     /// Reads one chunk, again after a lost connection as long as nothing of it was handed over.

@@ -26,7 +26,8 @@ impl Snapshot {
             .await
             .map_err(fail)?;
         let sql = format!("CREATE_REPLICATION_SLOT {name} TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT");
-        let rows = session.simple_query(&sql).await.map_err(fail)?;
+        let made = waiting(session.simple_query(&sql)).await;
+        let rows = made.map_err(|error| failure::making_temporary_slot(address, &error))?;
         // slot_name, consistent_point, snapshot_name, output_plugin
         let field = |index: usize| {
             let bytes = rows.first()?.get(index)?.as_ref()?;
@@ -35,6 +36,18 @@ impl Snapshot {
         match (field(1).and_then(|text| Lsn::parse(&text).ok()), field(2)) {
             (Some(at), Some(name)) => Ok(Self { at, name, _session: session }),
             _ => Err(Error::new(Kind::Bug, "the answer to CREATE_REPLICATION_SLOT has an unknown form")),
+        }
+    }
+}
+
+/// Says so when making a slot takes long: the server waits for every transaction that is writing.
+pub(crate) async fn waiting<T>(made: impl Future<Output = T>) -> T {
+    let mut made = std::pin::pin!(made);
+    match tokio::time::timeout(TELL_AFTER, made.as_mut()).await {
+        Ok(made) => made,
+        Err(_) => {
+            tracing::warn!("the replication slot waits for transactions that are writing; see pg_stat_activity");
+            made.await
         }
     }
 }
