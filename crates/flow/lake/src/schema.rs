@@ -46,6 +46,26 @@ pub(crate) fn of_copied(table: &SchemaRef, layer: Layer) -> SchemaRef {
     Arc::new(Schema::new(columns.chain(own).collect::<Vec<_>>()))
 }
 
+/// Delta takes names that differ only in case for one, and some names are ours.
+///
+/// # Errors
+/// `Contract` with the names.
+pub(crate) fn check_names(cleared: &ClearedSchema) -> Result<()> {
+    let refuse = |what: String| {
+        Err(Error::new(Kind::Contract, format!("{}: {what}", cleared.table)).fix("Drop one of them in policy.yaml."))
+    };
+    for (index, column) in cleared.columns.iter().enumerate() {
+        let lower = column.name.to_lowercase();
+        if lower.starts_with("_lg_") {
+            return refuse(format!("column `{}` begins like Lockgate's own columns", column.name));
+        }
+        if let Some(twin) = cleared.columns[..index].iter().find(|before| before.name.to_lowercase() == lower) {
+            return refuse(format!("columns `{}` and `{}` differ only in case", twin.name, column.name));
+        }
+    }
+    Ok(())
+}
+
 /// Delta has no unsigned integers and no times finer than microseconds; the gate hands over neither. Everything else is stored as it is.
 fn stored(data_type: &DataType) -> DataType {
     match data_type {

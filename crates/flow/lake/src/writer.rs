@@ -99,6 +99,7 @@ impl TableWriter {
         copied: Arc<CopiedFiles>,
     ) -> Result<Self> {
         let table = LakeTable::new(schema.table.clone(), layer)?;
+        schema::check_names(schema)?;
         let now_ms = options.clock.now() / 1000;
         let writer = Uuid::new_v4().to_string();
         let log = match TableLog::load(&table, &store).await? {
@@ -163,6 +164,7 @@ impl TableWriter {
     /// `Contract` when a column's type changed in a way that cannot be stored without loss, or the identity is another one.
     pub async fn evolve(&mut self, cleared: &ClearedSchema) -> Result<()> {
         let now_ms = self.now_ms();
+        schema::check_names(cleared)?;
         let layer = match self.layers {
             Layers::Current(_) => Layer::Current,
             Layers::Changes(_) => Layer::Changes,
@@ -452,17 +454,17 @@ fn check_key(log: &TableLog, cleared: &ClearedSchema) -> Result<()> {
     let known = &log.record.key;
     let key = match &cleared.identity {
         Identity::Key(_) => identity_names(cleared),
-        Identity::WholeRow | Identity::InsertOnly => return Ok(()),
+        Identity::WholeRow | Identity::InsertOnly => Vec::new(),
     };
     if log.files.is_empty() && log.version == 0 || *known == key {
         return Ok(());
     }
-    let known = if known.is_empty() { "no key".to_owned() } else { known.join(", ") };
+    let named = |key: &[String]| if key.is_empty() { "no key".to_owned() } else { key.join(", ") };
     Err(Error::new(
         change::Kind::Contract,
-        format!("{}: rows were identified by {known} and now by {}", cleared.table, key.join(", ")),
+        format!("{}: rows were identified by {} and now by {}", cleared.table, named(known), named(&key)),
     )
-    .fix("Remove the table's folders from the lake so that it is copied anew under the new key."))
+    .fix("Give the source table its key back, or remove the table's folders from the lake so that it is copied anew."))
 }
 
 fn allow(statistics: &mut Statistics, cleared: &ClearedSchema) {

@@ -132,3 +132,31 @@ async fn columns_with_dots_are_found_again() {
     let rows = lake.read(Layer::Current).await;
     assert_eq!((rows.len(), rows[0]["a.id"].as_str(), rows[0]["a.note"].as_str()), (1, "2", "long"));
 }
+
+#[tokio::test]
+async fn a_table_that_loses_its_key_stops() {
+    for layer in [Layer::Current, Layer::Changes] {
+        let (lake, door) = (TestLake::new().await, keyed());
+        let mut writer = lake.writer(&door, layer).await;
+        writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+        done(commit_stream(&mut writer, 11).await);
+        let columns = [("id", DataType::Int64), ("a", DataType::Utf8), ("b", DataType::Utf8)];
+        let keyless = Door::new(&columns, Identity::WholeRow);
+        let evolved = writer.evolve(&keyless.schema()).await;
+        drop(writer);
+        let opened = lake.open(&keyless, layer).await.err();
+        // The change log takes rows of any identity.
+        assert_eq!(evolved.err().map(|error| error.kind()), (layer == Layer::Current).then_some(Kind::Contract));
+        assert_eq!(opened.map(|error| error.kind()), (layer == Layer::Current).then_some(Kind::Contract));
+    }
+}
+
+#[tokio::test]
+async fn names_that_delta_cannot_tell_apart_stop_the_table_with_both_names() {
+    let lake = TestLake::new().await;
+    for (columns, said) in [(["id", "Name", "name"], "`Name` and `name`"), (["id", "a", "_lg_op"], "`_lg_op`")] {
+        let columns = columns.map(|name| (name, DataType::Int64));
+        let error = lake.open(&Door::new(&columns, Identity::Key(vec![0])), Layer::Current).await.err().unwrap();
+        assert!(error.kind() == Kind::Contract && error.what().contains(said), "{error}");
+    }
+}
