@@ -309,7 +309,7 @@ impl ScriptedSource {
         }
         self.next = last + 1;
         self.batches.hand_over(&mut self.stream);
-        self.to_boundary(self.server.script.log[last].end);
+        self.reach_boundary(self.server.script.log[last].end);
     }
 
     /// While a table's copy is unfinished, values that the log leaves out are read from the database.
@@ -325,7 +325,7 @@ impl ScriptedSource {
         }
     }
 
-    fn to_boundary(&mut self, lsn: u64) {
+    fn reach_boundary(&mut self, lsn: u64) {
         if lsn > self.boundary {
             self.boundary = lsn;
             let identity = "simulated".to_owned();
@@ -349,7 +349,7 @@ impl ScriptedSource {
             if self.next < committed {
                 self.stream_step(committed);
             } else if self.random.random_bool(0.3) {
-                self.to_boundary(self.server.end_of_log(now));
+                self.reach_boundary(self.server.end_of_log(now));
             }
         }
         self.stream.pop_front()

@@ -58,7 +58,10 @@ pub(crate) struct Rule {
 impl Rule {
     /// What the rule makes of a value, in one spelling: transform, canonical form and whose value it is.
     pub(crate) fn meaning(&self) -> String {
-        let form = (self.form != Form::Exact).then(|| format!(" of {}", self.form.versioned())).unwrap_or_default();
+        let form = match self.form {
+            Form::Exact => String::new(),
+            form => format!(" of {}", form.versioned()),
+        };
         let subject = self.subject.as_ref().map(|subject| format!(" by {subject}")).unwrap_or_default();
         format!("{}{form}{subject}", self.transform)
     }
