@@ -42,6 +42,8 @@ struct Progress {
     gates: BTreeMap<TableName, Gates>,
     /// First copies that are not finished in every layer, begun or not, with the reports still missing.
     copies: BTreeMap<TableName, usize>,
+    /// Tables that the source has dropped, for the end of the run: nothing of theirs can come any more.
+    dropped: BTreeMap<TableName, String>,
     /// Why tables are stopped: nothing after their stop may be confirmed.
     stopped: BTreeMap<TableName, String>,
     pending: Pending,
@@ -94,6 +96,7 @@ impl Pipeline {
         if interrupted {
             return Ok(Ended::Interrupted);
         }
+        progress.stopped.append(&mut progress.dropped);
         if progress.stopped.is_empty() { Ok(Ended::Done) } else { Ok(Ended::TablesStopped(progress.stopped)) }
     }
 
@@ -153,7 +156,10 @@ impl Pipeline {
             }
             Event::Notice { table, notice: TableNotice::Dropped } => {
                 tracing::warn!(%table, "the source dropped the table; what the lake holds of it stays");
-                self.watch.table(&table, |seen| seen.stopped = Some("dropped at the source".into()));
+                let why =
+                    "dropped at the source\n  fix: Take its rules out of policy.yaml; what the lake holds of it stays.";
+                self.watch.table(&table, |seen| seen.stopped = Some(why.into()));
+                progress.dropped.insert(table, why.into());
                 Ok(())
             }
             Event::Suspect(suspect) => {

@@ -52,6 +52,8 @@ pub(crate) async fn run(dir: &Path, options: &Init) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// The tables, with what cannot be followed left out and said.
+#[allow(clippy::print_stderr)]
 async fn describe(dir: &Path, url: &str, options: &Init) -> Result<Vec<Described>> {
     let password = Reference::parse(&options.password).map_err(|error| error.context("--password"))?;
     // A database that asks for no password needs none to be set.
@@ -64,7 +66,15 @@ async fn describe(dir: &Path, url: &str, options: &Init) -> Result<Vec<Described
     if let Some(problem) = config.problems().into_iter().find(|problem| problem.severity == change::Severity::Error) {
         return Err(Error::new(Kind::Config, problem.what).fix(problem.fix));
     }
-    let described = postgres::describe(&config).await?;
+    let mut described = postgres::describe(&config).await?;
+    for (table, why) in postgres::tables(&config).await?.refused {
+        if why.kind() == Kind::Auth {
+            eprintln!("{table}: proposed by names and types alone, without a look at values: {why}");
+        } else {
+            eprintln!("{table} is left out: {why}");
+            described.retain(|found| found.schema.table != table);
+        }
+    }
     if described.is_empty() {
         let what = format!("no table matches {}", options.tables.join(", "));
         return Err(Error::new(Kind::Config, what)

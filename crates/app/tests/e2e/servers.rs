@@ -59,12 +59,13 @@ async fn a_server_with_tls_and_password_is_verified() {
 #[tokio::test(flavor = "multi_thread")]
 async fn init_writes_a_folder_that_check_accepts_and_run_fills() {
     let setup = "CREATE TABLE members (member_id bigint PRIMARY KEY, ssn text, first_name text, birth_date date, zip text, plan_code text, notes text);
+        CREATE TABLE loose (id int);
         INSERT INTO members SELECT i, '517-93-' || 1000 + i, 'Zebulonova', '1980-01-01', '60629', 'HMO', repeat('Zebulonova was seen. ', 20) FROM generate_series(1, 300) i;";
     let project = Project::new("init", setup, &["public.members"], "").await;
     let dir = project.dir.join("fresh");
     let url = project.postgres.url("postgres", "postgres");
     let fresh = dir.to_str().unwrap();
-    let init = ["--dir", fresh, "init", "--name", "claims_db", "--from", &url, "--tables", "public.members"];
+    let init = ["--dir", fresh, "init", "--name", "claims_db", "--from", &url, "--tables", "public.*"];
     let lockgate = |arguments: &[&str]| {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_lockgate")).args(arguments).output().unwrap();
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -72,7 +73,8 @@ async fn init_writes_a_folder_that_check_accepts_and_run_fills() {
         assert!(!text.contains("Zebulonova"), "lockgate {arguments:?} prints a value");
         text
     };
-    lockgate(&init);
+    let said = lockgate(&init);
+    assert!(said.contains("claims_db.public.loose is left out") && said.contains("REPLICA IDENTITY"), "{said}");
     let policy = std::fs::read_to_string(dir.join("policy.yaml")).unwrap();
     assert!(policy.contains("member_id: hmac_token(member)"), "{policy}");
     for dropped in ["ssn: drop", "first_name: drop", "notes: drop"] {
