@@ -24,13 +24,13 @@ pub(crate) async fn run(dir: &Path, options: &Init) -> Result<Outcome> {
                 .fix("Choose another folder with --dir, or remove the file."));
         }
     }
-    let described = match &options.from {
+    let (described, tables) = match &options.from {
         Some(url) => describe(dir, url, options).await?,
-        None => Vec::new(),
+        None => (Vec::new(), options.tables.clone()),
     };
     let url = options.from.as_deref().unwrap_or("postgresql://lockgate@db.internal:5432/claims?sslmode=verify-full");
     let (policy, found) = policy_text(&described);
-    write_new(&dir.join(PROJECT_FILE), &project_text(url, options))?;
+    write_new(&dir.join(PROJECT_FILE), &project_text(url, options, &tables))?;
     write_new(&dir.join(POLICY_FILE), &policy)?;
     write_ignores(dir)?;
     keys::make(&dir.join(KEY_FILE))?;
@@ -52,9 +52,10 @@ pub(crate) async fn run(dir: &Path, options: &Init) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The tables, with what cannot be followed left out and said.
+/// The tables, with what cannot be followed left out and said, and what to write under `tables`: the patterns as they were given, or the names
+/// of what is left.
 #[allow(clippy::print_stderr)]
-async fn describe(dir: &Path, url: &str, options: &Init) -> Result<Vec<Described>> {
+async fn describe(dir: &Path, url: &str, options: &Init) -> Result<(Vec<Described>, Vec<String>)> {
     let password = Reference::parse(&options.password).map_err(|error| error.context("--password"))?;
     // A database that asks for no password needs none to be set.
     let password = Some(password)
@@ -67,11 +68,13 @@ async fn describe(dir: &Path, url: &str, options: &Init) -> Result<Vec<Described
         return Err(Error::new(Kind::Config, problem.what).fix(problem.fix));
     }
     let mut described = postgres::describe(&config).await?;
+    let mut left_out = false;
     for (table, why) in postgres::tables(&config).await?.refused {
         if why.kind() == Kind::Auth {
             eprintln!("{table}: proposed by names and types alone, without a look at values: {why}");
         } else {
             eprintln!("{table} is left out: {why}");
+            left_out = true;
             described.retain(|found| found.schema.table != table);
         }
     }
@@ -80,7 +83,9 @@ async fn describe(dir: &Path, url: &str, options: &Init) -> Result<Vec<Described
         return Err(Error::new(Kind::Config, what)
             .fix("Give --tables a pattern such as public.*, and grant USAGE on the schema."));
     }
-    Ok(described)
+    let names = || described.iter().map(|found| &found.schema.table).map(|name| format!("{}.{}", name.schema, name.table));
+    let tables = if left_out { names().collect() } else { options.tables.clone() };
+    Ok((described, tables))
 }
 
 const DEFAULT_PASSWORD: &str = "LOCKGATE_SOURCE_PASSWORD";
@@ -161,8 +166,8 @@ fn shape(seen: ValueShape) -> Shape {
     }
 }
 
-fn project_text(url: &str, options: &Init) -> String {
-    let tables: Vec<String> = options.tables.iter().map(|table| format!("\"{table}\"")).collect();
+fn project_text(url: &str, options: &Init, tables: &[String]) -> String {
+    let tables: Vec<String> = tables.iter().map(|table| format!("\"{table}\"")).collect();
     format!(
         "lake: ./lake                          # or s3://bucket/prefix, az://container/prefix, gs://bucket/prefix\n\
          sources:\n  {name}:\n    postgres:\n      url: {url}\n{password}      slot: lockgate_{slot}\n      \
