@@ -83,7 +83,8 @@ async fn describe(dir: &Path, url: &str, options: &Init) -> Result<(Vec<Describe
         return Err(Error::new(Kind::Config, what)
             .fix("Give --tables a pattern such as public.*, and grant USAGE on the schema."));
     }
-    let names = || described.iter().map(|found| &found.schema.table).map(|name| format!("{}.{}", name.schema, name.table));
+    let names =
+        || described.iter().map(|found| &found.schema.table).map(|name| format!("{}.{}", name.schema, name.table));
     let tables = if left_out { names().collect() } else { options.tables.clone() };
     Ok((described, tables))
 }
