@@ -33,7 +33,8 @@ for run in range(runs):
     wanted = (numpy.arange(keys, dtype="int64") * STRIDE + run) % rows + 1
     current = DeltaTable(copy)
     chosen = [
-        pq.read_table(uri.removeprefix("file://"), filters=[("id", "in", wanted.tolist())]) for uri in current.file_uris()
+        pq.read_table(uri.removeprefix("file://"), schema=schema, filters=[("id", "in", wanted.tolist())])
+        for uri in current.file_uris()
     ]
     source = pa.concat_tables(chosen, promote_options="permissive")
     assert source.num_rows == keys, f"{source.num_rows} keys found"

@@ -34,6 +34,7 @@ pub(crate) enum Purpose {
     Shift,
     Surrogate,
     Fingerprint,
+    Seal,
 }
 
 const HEADER: &str = "lockgate-keys 1";
@@ -143,6 +144,7 @@ impl KeyRing {
             Purpose::Shift => "date-shift",
             Purpose::Surrogate => "surrogate",
             Purpose::Fingerprint => "fingerprint",
+            Purpose::Seal => "seal",
         };
         let mut key = Zeroizing::new([0; LENGTH]);
         let epoch = epoch.to_string();

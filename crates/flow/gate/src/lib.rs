@@ -21,6 +21,7 @@ mod ff1;
 mod format;
 mod json;
 mod keys;
+mod seal;
 mod siv;
 mod vault;
 
@@ -50,6 +51,7 @@ pub use profile::Profile;
 pub use propose::{Candidate, Proposal, Shape, propose};
 pub use rehearse::Rehearsed;
 pub use reveal::Treatment;
+pub use seal::Sealer;
 pub use stamp::{PolicyStamp, TableStamp};
 pub use table::{Cleared, DroppedColumn, TableGate};
 pub use transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Transform};

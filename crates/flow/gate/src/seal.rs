@@ -1,0 +1,98 @@
+use aes_siv::siv::Aes256Siv;
+use change::{Error, Kind, Result};
+use zeroize::Zeroizing;
+
+use crate::keys::{KeyRing, Purpose};
+
+/// Seals what Lockgate keeps on local disk or beside the tables and nobody may read there: AES-256-SIV (RFC 5297) with a random nonce.
+///
+/// A sealed record is `version (1 byte) | epoch (u32, big-endian) | nonce (16 bytes) | ciphertext with its tag (16 bytes more than the
+/// plain text)`. The context (a file's name, a record's number) is authenticated and not stored: a record that was moved does not open.
+pub struct Sealer<'a> {
+    keys: &'a KeyRing,
+    what: &'static str,
+}
+
+const VERSION: u8 = 1;
+const HEADER: usize = 1 + 4 + 16;
+
+impl KeyRing {
+    /// A sealer for one kind of record; each kind has its own keys.
+    pub fn sealer(&self, what: &'static str) -> Sealer<'_> {
+        Sealer { keys: self, what }
+    }
+}
+
+impl Sealer<'_> {
+    /// Seals under the current epoch. `nonce` must be fresh from the operating system's generator.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] when the plain text is longer than the cipher takes.
+    pub fn seal(&self, nonce: [u8; 16], context: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
+        let epoch = self.keys.current_epoch();
+        let sealed = self
+            .cipher(epoch)?
+            .encrypt([context, &nonce[..]], plain)
+            .map_err(|_| Error::new(Kind::Bug, format!("a record of {} is too long to be sealed", self.what)))?;
+        let mut record = Vec::with_capacity(HEADER + sealed.len());
+        record.push(VERSION);
+        record.extend_from_slice(&epoch.to_be_bytes());
+        record.extend_from_slice(&nonce);
+        record.extend_from_slice(&sealed);
+        Ok(record)
+    }
+
+    /// Opens a record that was sealed with the same context, under any epoch whose key is still there.
+    ///
+    /// # Errors
+    /// [`Kind::Privacy`] when the record is damaged, was moved, was sealed with another key, or its epoch's key is gone.
+    pub fn open(&self, context: &[u8], record: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let damaged = || {
+            Error::new(Kind::Privacy, format!("a sealed record of {} does not open", self.what))
+                .fix("It is damaged, was moved, or was sealed with another key file: restore both from the same backup.")
+        };
+        let (header, sealed) = record.split_at_checked(HEADER).ok_or_else(damaged)?;
+        let (first, nonce) = header.split_at(5);
+        let [VERSION, epoch @ ..] = first else { return Err(damaged()) };
+        let epoch = u32::from_be_bytes(epoch.try_into().map_err(|_| damaged())?);
+        self.cipher(epoch)?.decrypt([context, nonce], sealed).map(Zeroizing::new).map_err(|_| damaged())
+    }
+
+    fn cipher(&self, epoch: u32) -> Result<Aes256Siv> {
+        let key = self.keys.derive_bytes::<64>(Purpose::Seal, self.what, epoch)?;
+        Ok(Aes256Siv::new((&*key).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(seed: u8) -> KeyRing {
+        let bytes = Zeroizing::new(std::array::from_fn(|index| (index as u8).wrapping_mul(7).wrapping_add(seed)));
+        KeyRing::parse(&KeyRing::generate("acme", bytes).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_record_opens_where_it_was_sealed_and_nowhere_else() {
+        let keys = ring(1);
+        let sealed = keys.sealer("held rows").seal([9; 16], b"row 7", b"plain words").unwrap();
+        assert!(!sealed.windows(5).any(|window| window == b"plain"));
+        assert_eq!(&**keys.sealer("held rows").open(b"row 7", &sealed).unwrap(), b"plain words");
+        let mut flipped = sealed.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        let refused = [
+            keys.sealer("held rows").open(b"row 8", &sealed),
+            keys.sealer("spool").open(b"row 7", &sealed),
+            ring(2).sealer("held rows").open(b"row 7", &sealed),
+            keys.sealer("held rows").open(b"row 7", &flipped),
+            keys.sealer("held rows").open(b"row 7", &sealed[..20]),
+            keys.sealer("held rows").open(b"row 7", b""),
+        ];
+        for outcome in refused {
+            let Err(error) = outcome else { panic!("it opened") };
+            assert_eq!(error.kind(), Kind::Privacy);
+            assert!(!error.to_string().contains("plain"));
+        }
+    }
+}
