@@ -1,3 +1,4 @@
+use aes_siv::KeyInit;
 use aes_siv::siv::Aes256Siv;
 use change::{Error, Kind, Result};
 use zeroize::Zeroizing;
