@@ -7,6 +7,7 @@ mod recorded;
 mod recording;
 mod type_catalog;
 
+mod cut;
 mod follow;
 mod lost;
 mod refuse;

@@ -100,6 +100,8 @@ impl Replay {
             Event::Notice { table, notice: TableNotice::Dropped } => self.named(&table).dropped = true,
             Event::Suspect(suspect) => panic!("unexpected: {suspect:?}"),
             Event::Boundary(checkpoint) => {
+                let beyond = |table: &Table| table.log.last().is_some_and(|(_, last)| *last > checkpoint.through);
+                assert!(!self.tables.values().any(beyond), "rows came before a boundary that they lie beyond");
                 assert!(self.boundary.as_ref().is_none_or(|before| before.through < checkpoint.through));
                 self.tables.values_mut().for_each(|table| table.stream = Some(checkpoint.clone()));
                 self.boundary = Some(checkpoint);

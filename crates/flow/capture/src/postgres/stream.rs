@@ -81,6 +81,13 @@ impl Progress {
     pub(crate) fn from(reached: Lsn) -> Self {
         Self { reached, ..Self::default() }
     }
+
+    /// Whether rows of a transaction were applied whose end has not come: of the one that is open, or of one that a broken connection cut
+    /// off and that will be sent again. No boundary lies behind them.
+    fn in_transaction(&self) -> bool {
+        let cut_off = self.applied.message > 0 && self.applied.lsn >= self.reached;
+        self.transaction.is_some() || cut_off
+    }
 }
 
 /// Why a connection was left without an error.
@@ -133,7 +140,8 @@ impl Follower {
     }
 
     async fn reconnect(&mut self) -> Result<Link> {
-        let highest = self.progress.reached.max(self.progress.applied.lsn);
+        // The commit itself of what was applied has to be in the history.
+        let highest = self.progress.reached.max(Lsn::from_u64(self.progress.applied.lsn.as_u64() + 1));
         let from = *self.boundary.borrow();
         let durable = *self.confirmed.borrow();
         let start = Start {
@@ -158,7 +166,7 @@ impl Follower {
         let client = &mut link.client;
         client.update_applied_lsn(*self.confirmed.borrow_and_update());
         loop {
-            let due = self.progress.due.filter(|_| self.progress.transaction.is_none());
+            let due = self.progress.due.filter(|_| !self.progress.in_transaction());
             let received = tokio::select! {
                 biased;
                 changed = self.confirmed.changed() => {
@@ -189,7 +197,7 @@ impl Follower {
     }
 
     fn overdue(&self) -> bool {
-        self.progress.transaction.is_none() && self.progress.due.is_some_and(|due| due <= Instant::now())
+        !self.progress.in_transaction() && self.progress.due.is_some_and(|due| due <= Instant::now())
     }
 
     async fn take(&mut self, event: ReplicationEvent) -> Result<()> {
@@ -389,7 +397,7 @@ impl Follower {
                 }
             }
         }
-        if !at_boundary {
+        if !at_boundary || self.progress.in_transaction() {
             return Ok(());
         }
         self.progress.due = None;
