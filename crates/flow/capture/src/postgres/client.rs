@@ -20,8 +20,10 @@ use super::failure;
 const SETTINGS: &str = "-c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c bytea_output=hex -c extra_float_digits=1 \
                         -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c row_security=off -c lock_timeout=60000";
 
-/// How long a connection attempt may take.
+/// How long a connection attempt may take, to the server's host and up to its first answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that may be thinking answers probes of its kernel: silence is noticed after the first time and three of the second.
+const PROBE_AFTER: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
 /// Everything that is needed to connect, read from the configuration once.
 #[derive(Clone)]
@@ -70,8 +72,16 @@ impl Address {
         &self.dsn.database
     }
 
-    /// Opens an ordinary connection whose application name ends in `purpose`.
+    /// Opens an ordinary connection whose application name ends in `purpose`. `Unavailable` when the server does not greet us in time.
     pub(crate) async fn connect(&self, purpose: &str) -> Result<Session> {
+        // The driver bounds only the connection to the host, not the greeting.
+        match tokio::time::timeout(2 * CONNECT_TIMEOUT, self.greeted(purpose)).await {
+            Ok(session) => session,
+            Err(_) => Err(failure::silent(self)),
+        }
+    }
+
+    async fn greeted(&self, purpose: &str) -> Result<Session> {
         let mut config = tokio_postgres::Config::new();
         config
             .user(&self.dsn.user)
@@ -80,7 +90,9 @@ impl Address {
             .application_name(format!("lockgate {purpose}"))
             .options(SETTINGS)
             .connect_timeout(CONNECT_TIMEOUT)
-            .keepalives_idle(Duration::from_secs(60));
+            .keepalives_idle(PROBE_AFTER.0)
+            .keepalives_interval(PROBE_AFTER.1)
+            .keepalives_retries(3);
         if let Some(password) = &self.password {
             config.password(password.reveal());
         }

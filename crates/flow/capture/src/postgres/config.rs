@@ -88,6 +88,30 @@ impl Default for WalBudget {
     }
 }
 
+/// How the retained log stands to its budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BudgetLevel {
+    /// Below the warning.
+    Within,
+    /// At or above the warning.
+    Warn,
+    /// At or above the critical level: the policy applies. Under `pause` nothing is given up.
+    Critical,
+}
+
+impl WalBudget {
+    /// The level that so many retained bytes reach.
+    pub fn level(&self, retained_bytes: u64) -> BudgetLevel {
+        if retained_bytes >= self.critical.0 {
+            BudgetLevel::Critical
+        } else if retained_bytes >= self.warn.0 {
+            BudgetLevel::Warn
+        } else {
+            BudgetLevel::Within
+        }
+    }
+}
+
 /// What is done when the source keeps more log for us than it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -276,4 +300,14 @@ pub(crate) fn problem(what: &str, fix: &str) -> Problem {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_has_two_levels() {
+        let budget = WalBudget { warn: ByteSize(100), critical: ByteSize(200), policy: WalPolicy::Pause };
+        let levels: Vec<BudgetLevel> = [99, 100, 199, 200].map(|bytes| budget.level(bytes)).into();
+        use BudgetLevel::{Critical, Warn, Within};
+        assert_eq!(levels, [Within, Warn, Warn, Critical]);
+    }
+}

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use change::{Error, Event, Result, SourceStatus, StreamLag, TableName, TableNotice};
 use pgwire_replication::Lsn;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::apply::TableFlags;
 use super::client::{Address, Session};
-use super::config::WalBudget;
+use super::config::{BudgetLevel, WalBudget};
 use super::failure;
 use super::publication;
 use super::slot::{self, SlotState};
@@ -18,11 +18,41 @@ use super::standing::{self, Fate, Standing};
 /// How often the slot is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(3);
 
-/// What the source says of itself, shared by its tasks.
+/// How long the server may take to answer all questions of one measurement. They are trivial.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
+/// Measurements in a row that find nobody on the slot while the stream is taken for connected, before it is taken up again.
+const UNHEARD: u32 = 2;
+
+/// What the source's tasks say to each other: what it says of itself, and which connections to give up.
+///
+/// A peer that vanished behind a device that still answers for it is not noticed by reading: nothing comes, and nothing breaks.
 #[derive(Default)]
-pub(crate) struct Health(Mutex<SourceStatus>);
+pub(crate) struct Health {
+    status: Mutex<SourceStatus>,
+    stream: watch::Sender<()>,
+    copies: watch::Sender<()>,
+}
 
 impl Health {
+    /// Changes when the stream's connection is known to be dead.
+    pub(crate) fn stream_severed(&self) -> watch::Receiver<()> {
+        self.stream.subscribe()
+    }
+
+    /// Changes when the connections that were open so far are known to be dead.
+    pub(crate) fn copies_severed(&self) -> watch::Receiver<()> {
+        self.copies.subscribe()
+    }
+
+    fn sever_stream(&self) {
+        self.stream.send_replace(());
+    }
+
+    fn sever_all(&self) {
+        self.copies.send_replace(());
+        self.sever_stream();
+    }
+
     pub(crate) fn status(&self) -> SourceStatus {
         self.lock().clone()
     }
@@ -38,29 +68,7 @@ impl Health {
 
     fn lock(&self) -> MutexGuard<'_, SourceStatus> {
         // A status is plain data: whatever a panicking task left of it is still one.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How the retained log stands to its budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum BudgetLevel {
-    /// Below the warning.
-    Within,
-    /// At or above the warning.
-    Warn,
-    /// At or above the critical level: the policy applies. Under `pause` nothing is given up.
-    Critical,
-}
-
-/// The level that so many retained bytes reach.
-pub(crate) fn level(retained_bytes: u64, budget: &WalBudget) -> BudgetLevel {
-    if retained_bytes >= budget.critical.0 {
-        BudgetLevel::Critical
-    } else if retained_bytes >= budget.warn.0 {
-        BudgetLevel::Warn
-    } else {
-        BudgetLevel::Within
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -110,15 +118,35 @@ impl WatchedTable {
 pub(crate) async fn watch(mut watched: Watched) {
     let mut session: Option<Session> = None;
     let mut last = BudgetLevel::Within;
+    let (mut silent, mut unheard) = (false, 0);
     loop {
-        match measured(&mut watched, &mut session).await {
+        let before = session.is_some();
+        let looked = match tokio::time::timeout(ANSWERS_WITHIN, measured(&mut watched, &mut session)).await {
+            Ok(looked) => looked,
+            Err(_) => {
+                silent |= before;
+                Err(failure::silent(&watched.address))
+            }
+        };
+        match looked {
             Ok(Looked { gone: Some(error), .. }) => {
                 // The receiver only goes away with the source itself.
                 drop(watched.out.send(Err(error)).await);
                 return;
             }
-            Ok(Looked { lag, news, gone: None }) => {
+            Ok(Looked { lag, in_use, news, gone: None }) => {
                 let Watched { slot, budget, health, out, .. } = &watched;
+                if std::mem::take(&mut silent) {
+                    tracing::warn!(
+                        slot,
+                        "a connection to the source was silent and a new one answers: all are made anew"
+                    );
+                    health.sever_all();
+                }
+                unheard = if in_use || health.status().idle.is_some() { 0 } else { unheard + 1 };
+                if unheard == UNHEARD {
+                    health.sever_stream();
+                }
                 for (table, notice) in news {
                     if out.send(Ok(Event::Notice { table, notice })).await.is_err() {
                         return;
@@ -126,7 +154,7 @@ pub(crate) async fn watch(mut watched: Watched) {
                 }
                 if let Some(lag) = lag {
                     health.set_lag(lag);
-                    let now = level(lag.retained_bytes, budget);
+                    let now = budget.level(lag.retained_bytes);
                     if now != last {
                         report(slot, now, &lag, budget);
                         last = now;
@@ -158,6 +186,8 @@ fn report(slot: &str, level: BudgetLevel, lag: &StreamLag, budget: &WalBudget) {
 struct Looked {
     /// `None` when there is no slot.
     lag: Option<StreamLag>,
+    /// Whether somebody reads the slot.
+    in_use: bool,
     /// Of the tables, since the last time.
     news: Vec<(TableName, TableNotice)>,
     /// The publication is not there any more, or is another one.
@@ -172,11 +202,12 @@ async fn measured(watched: &mut Watched, session: &mut Option<Session>) -> Resul
     };
     let end = end_of_log(address, &open).await?;
     let state = slot::read(address, &open, &watched.slot).await?;
+    let in_use = state.as_ref().is_some_and(|state| state.active);
     let lag = state.map(|state| lag_of(&state, end));
     let gone = lost_publication(watched, &open).await?;
     let news = if gone.is_none() { news_of_tables(watched, &open).await? } else { Vec::new() };
     *session = Some(open);
-    Ok(Looked { lag, news, gone })
+    Ok(Looked { lag, in_use, news, gone })
 }
 
 /// What became of the publication; `None` when it is the one that was found at open.
@@ -242,15 +273,6 @@ pub(crate) async fn nudge(address: &Address, session: &Session) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::config::{ByteSize, WalPolicy};
-
-    #[test]
-    fn the_budget_has_two_levels() {
-        let budget = WalBudget { warn: ByteSize(100), critical: ByteSize(200), policy: WalPolicy::Pause };
-        let levels: Vec<BudgetLevel> = [99, 100, 199, 200].map(|bytes| level(bytes, &budget)).into();
-        use BudgetLevel::{Critical, Warn, Within};
-        assert_eq!(levels, [Within, Warn, Warn, Critical]);
-    }
 
     #[test]
     fn lag_is_counted_from_the_end_of_the_log() {

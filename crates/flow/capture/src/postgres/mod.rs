@@ -38,7 +38,7 @@ pub mod rows;
 pub mod table;
 pub mod types;
 
-pub use config::{ByteSize, CopyConfig, PostgresConfig, Secret, WalBudget, WalPolicy};
+pub use config::{BudgetLevel, ByteSize, CopyConfig, PostgresConfig, Secret, WalBudget, WalPolicy};
 pub use describe::{Described, Tables, describe, lag, tables};
 pub use identity::Resume;
 pub use probe::{ProbeReport, probe};

@@ -327,6 +327,7 @@ impl Opening<'_> {
             epoch,
             on_unfit: self.config.on_unfit,
             out,
+            health: Arc::clone(&health),
         };
         if !jobs.is_empty() {
             tasks.spawn(copies.run(jobs));

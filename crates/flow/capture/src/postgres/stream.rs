@@ -16,6 +16,7 @@ use super::identity::StreamIdentity;
 use super::measure::Health;
 use super::pgoutput::{self, Message, POSTGRES_EPOCH_US, Relation};
 use super::position::PgPosition;
+use super::slot::{self, SlotState};
 use super::toast;
 use super::walsender::{self, Link, Start};
 
@@ -74,6 +75,8 @@ pub(crate) struct Progress {
     due: Option<Instant>,
     /// A connection for what the stream does not say.
     side: Option<Session>,
+    /// The slot is not where we left it: only a new start, which knows what the lake has, can say what that means.
+    displaced: bool,
 }
 
 impl Progress {
@@ -124,7 +127,8 @@ impl Follower {
                 Err(error) => error,
             };
             let since = *broken_since.get_or_insert_with(Instant::now);
-            if error.kind() != Kind::Unavailable || since.elapsed() > GIVE_UP_AFTER {
+            let for_the_loop = self.progress.displaced || error.kind() != Kind::Unavailable;
+            if for_the_loop || since.elapsed() > GIVE_UP_AFTER {
                 // The receiver only goes away with the source itself.
                 drop(self.out.send(Err(error)).await);
                 return;
@@ -151,7 +155,11 @@ impl Follower {
             durable,
             before: Some((&self.identity, highest)),
         };
-        let link = walsender::start(&self.address, start).await?;
+        let link = match walsender::start(&self.address, start).await {
+            Err(error) if error.kind() == Kind::SourceGone => return Err(self.invalidated().await.unwrap_or(error)),
+            link => link?,
+        };
+        self.same_slot().await?;
         if link.new_timeline {
             // Rows of the old history that wait keep their positions, which sort below all that follow.
             self.epoch += 1;
@@ -162,8 +170,35 @@ impl Follower {
         Ok(link)
     }
 
+    async fn slot_state(&mut self) -> Result<Option<SlotState>> {
+        // What was open before may be as dead as the stream.
+        self.progress.side = None;
+        self.connect_aside().await?;
+        let Some(session) = &self.progress.side else { return Ok(None) };
+        slot::read(&self.address, session, &self.slot).await
+    }
+
+    /// Why the server refuses to start, when it is because it has given the slot up.
+    async fn invalidated(&mut self) -> Option<Error> {
+        let state = self.slot_state().await.ok()??;
+        state.invalid()?;
+        slot::judge(&self.slot, self.address.database(), Some(&state), None).err()
+    }
+
+    /// Whether the slot still holds all that was not handed over: the server would go on from a later point without a word.
+    async fn same_slot(&mut self) -> Result<()> {
+        let state = self.slot_state().await?;
+        let reached = *self.boundary.borrow();
+        slot::judge(&self.slot, self.address.database(), state.as_ref(), Some(reached)).map(drop).map_err(|error| {
+            self.progress.displaced = true;
+            Error::new(Kind::Unavailable, error.what())
+                .fix("Nothing yet: all is opened again, which shows whether anything is missing.")
+        })
+    }
+
     async fn follow(&mut self, mut link: Link) -> Result<Left> {
         let client = &mut link.client;
+        let mut severed = self.health.stream_severed();
         client.update_applied_lsn(*self.confirmed.borrow_and_update());
         loop {
             let due = self.progress.due.filter(|_| !self.progress.in_transaction());
@@ -177,6 +212,7 @@ impl Follower {
                     continue;
                 }
                 () = self.out.closed() => return Ok(Left::ByListener),
+                _ = severed.changed() => return Err(failure::silent(&self.address)),
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.hand_over(true).await?;
                     continue;

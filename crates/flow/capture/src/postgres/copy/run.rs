@@ -12,7 +12,8 @@ use super::read::{ChunkRead, Outcome, leaves};
 use super::snapshot::{Snapshot, wait_for_writers};
 use crate::postgres::apply::TableFlags;
 use crate::postgres::client::{Address, Session};
-use crate::postgres::measure::end_of_log;
+use crate::postgres::failure;
+use crate::postgres::measure::{Health, end_of_log};
 use crate::postgres::position::PgPosition;
 use crate::postgres::standing::Standing;
 use crate::postgres::table::PgTable;
@@ -42,6 +43,7 @@ pub(crate) struct Copies {
     pub(crate) epoch: u32,
     pub(crate) on_unfit: OnUnfit,
     pub(crate) out: mpsc::Sender<Result<Event>>,
+    pub(crate) health: Arc<Health>,
 }
 
 impl Copies {
@@ -162,7 +164,12 @@ impl Copies {
                     Ok(())
                 }
             };
-            match read.run(session, self.clock.as_ref(), hand_over).await {
+            let mut severed = self.health.copies_severed();
+            let outcome = tokio::select! {
+                outcome = read.run(session, self.clock.as_ref(), hand_over) => outcome,
+                _ = severed.changed() => Err(failure::silent(&self.address)),
+            };
+            match outcome {
                 Ok(Outcome::Read) => return Ok(()),
                 Ok(Outcome::Rewritten) => {
                     return Err(Error::new(
