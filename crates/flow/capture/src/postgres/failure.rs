@@ -128,6 +128,11 @@ pub(crate) fn starting(address: &Address, slot: &str, error: &PgWireError) -> Er
         PgWireError::Server(text) if sqlstate(text) == NO_SUCH_OBJECT => {
             Error::new(Kind::SourceGone, format!("the replication slot {slot} is gone")).fix(super::slot::COPY_AGAIN)
         }
+        // "logical decoding cannot be used while in recovery", as servers before PostgreSQL 16 say it.
+        PgWireError::Server(text) if sqlstate(text) == "0A000" => {
+            Error::new(Kind::Unavailable, format!("{} is a standby now", address.place()))
+                .fix("Promote it, or point the source's `url` at the primary; it is tried again.")
+        }
         error => streaming(address, error),
     }
 }
@@ -198,9 +203,19 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_tried_again_and_what_is_lost_is_not() {
+    fn a_standby_that_may_still_be_promoted_is_tried_again() {
+        let error = PgWireError::Server("logical decoding cannot be used (SQLSTATE 0A000)".into());
+        assert_eq!(starting(&address(), "s", &error).kind(), Kind::Unavailable);
+    }
+
+    fn address() -> Address {
         let json = serde_json::json!({ "url": "postgresql://u@/d?host=/tmp", "slot": "s", "tables": ["a.b"] });
-        let address = Address::of(&serde_json::from_value(json).unwrap()).unwrap();
+        Address::of(&serde_json::from_value(json).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_is_lost_is_not() {
+        let address = address();
         for code in ["55P03", "40001", "40P01", "53100", "53200", "53300", "53400", "57P01", "57014", "58030", "08006"]
         {
             assert_eq!(by_code(&address, code).kind(), Kind::Unavailable, "{code}");
