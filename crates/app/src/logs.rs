@@ -11,7 +11,7 @@ use crate::cli::{Global, LogFormat};
 
 /// The only targets that are ever logged. Libraries print what they are given: statements with their parameters, requests with their
 /// headers; whatever `--log` says, none of that comes out. What matters of theirs is in our own errors.
-const OURS: [&str; 7] = ["lockgate", "capture", "change", "gate", "lake", "sandbox", "serve"];
+const OURS: [&str; 8] = ["app", "lockgate", "capture", "change", "gate", "lake", "sandbox", "serve"];
 
 fn is_ours(target: &str) -> bool {
     OURS.contains(&target.split("::").next().unwrap_or_default())
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn libraries_are_never_logged() {
-        assert!(is_ours("lockgate::pipeline") && is_ours("capture"));
+        assert!(is_ours(module_path!()) && is_ours("lockgate") && is_ours("capture"));
         for library in ["tokio_postgres::query", "log", "pgwire_replication", "h2::codec", "lake_of_another"] {
             assert!(!is_ours(library));
         }
