@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use capture::postgres;
+use capture::postgres::{self, BudgetLevel, WalBudget, WalPolicy};
 use change::{Clock, Error, Kind, Result, TableName};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use indicatif::{HumanBytes, HumanCount};
@@ -46,7 +46,46 @@ struct SourceLine {
     lag_bytes: Option<u64>,
     retained_bytes: Option<u64>,
     retention_left_bytes: Option<u64>,
+    /// How what the source keeps stands to what it should; null when it cannot be asked.
+    wal_budget: Option<BudgetLine>,
     error: Option<String>,
+}
+
+/// A source's budget of retained log, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct BudgetLine {
+    warn_bytes: u64,
+    critical_bytes: u64,
+    policy: &'static str,
+    level: &'static str,
+}
+
+impl BudgetLine {
+    fn new(budget: &WalBudget, retained_bytes: u64) -> Self {
+        Self {
+            warn_bytes: budget.warn.0,
+            critical_bytes: budget.critical.0,
+            policy: match budget.policy {
+                WalPolicy::Pause => "pause",
+                WalPolicy::Spool => "spool",
+                WalPolicy::DropAndRepair => "drop_and_repair",
+            },
+            level: match budget.level(retained_bytes) {
+                BudgetLevel::Within => "within",
+                BudgetLevel::Warn => "warn",
+                BudgetLevel::Critical => "critical",
+            },
+        }
+    }
+
+    /// What is said beside the source when it is not within.
+    fn said(&self) -> String {
+        match self.level {
+            "within" => String::new(),
+            "warn" => format!("; that is much, critical from {} on", HumanBytes(self.critical_bytes)),
+            _ => format!("; that is over its budget of {}, policy: {}", HumanBytes(self.critical_bytes), self.policy),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -86,7 +125,9 @@ async fn report(project: &Project) -> Result<Report> {
     let (tables, unread) = lines(&lake, seen.as_ref(), now).await?;
     let mut sources = Vec::new();
     for (name, entry) in &project.file.sources {
-        let lag = match assemble::postgres_config(project, name, entry) {
+        let config = assemble::postgres_config(project, name, entry);
+        let budget = config.as_ref().map(|config| config.wal_budget.clone()).unwrap_or_default();
+        let lag = match config {
             Ok(config) => postgres::lag(&config).await.and_then(|lag| match lag {
                 Some(lag) => Ok(lag),
                 None if tables.iter().all(|line| !line.table.starts_with(&format!("{name}."))) => {
@@ -102,6 +143,7 @@ async fn report(project: &Project) -> Result<Report> {
             lag_bytes: lag.as_ref().ok().map(|lag| lag.confirmed_bytes),
             retained_bytes: lag.as_ref().ok().map(|lag| lag.retained_bytes),
             retention_left_bytes: lag.as_ref().ok().and_then(|lag| lag.retention_left_bytes),
+            wal_budget: lag.as_ref().ok().map(|lag| BudgetLine::new(&budget, lag.retained_bytes)),
             error: lag.err().map(|error| error.to_string()),
         });
     }
@@ -189,11 +231,12 @@ fn print_tables(report: &Report) {
         match (&source.error, source.lag_bytes, source.retained_bytes) {
             (Some(error), ..) => println!("source {}: not reached: {error}", source.source),
             (None, lag, retained) => println!(
-                "source {}: {} behind, keeps {} of log{}",
+                "source {}: {} behind, keeps {} of log{}{}",
                 source.source,
                 HumanBytes(lag.unwrap_or_default()),
                 HumanBytes(retained.unwrap_or_default()),
                 source.retention_left_bytes.map(|left| format!(", {} left", HumanBytes(left))).unwrap_or_default(),
+                source.wal_budget.as_ref().map(BudgetLine::said).unwrap_or_default(),
             ),
         }
     }
