@@ -222,6 +222,8 @@ impl Pipeline {
         if self.workers.evolve(&gate).await? {
             // Its copy may begin after the stream has caught up.
             progress.copies.insert(schema.table.clone(), Workers::LAYERS);
+        } else if !progress.gates.contains_key(&schema.table) {
+            self.watch.table(&schema.table, |seen| seen.copied = true);
         }
         progress.gates.insert(schema.table.clone(), Gates { newest: gate, copy: None });
         Ok(())
