@@ -94,7 +94,7 @@ impl Watch {
 
 const STATUS_FILE: &str = "status.json";
 /// Microseconds after which a run that wrote nothing is taken for dead.
-const SILENT_AFTER: Timestamp = 15_000_000;
+const SILENT_AFTER: u64 = 15_000_000;
 
 impl Seen {
     /// Writes the status file, whole or not at all.
@@ -111,9 +111,10 @@ impl Seen {
         std::fs::rename(&temporary, state_dir.join(STATUS_FILE)).map_err(failed)
     }
 
-    /// Whether a run wrote this that is still going on: it writes every other second.
+    /// Whether a run wrote this that is still going on: it writes every other second. A clock that was put back does not make a run of
+    /// the future out of one that is dead.
     pub(crate) fn is_alive(&self, now: Timestamp) -> bool {
-        !self.ended && now - self.at < SILENT_AFTER
+        !self.ended && now.abs_diff(self.at) < SILENT_AFTER
     }
 
     /// Reads the status file of the last run; `None` when there was none.
@@ -150,9 +151,26 @@ impl TableSeen {
     ) {
         if current {
             self.version = version.or(self.version);
-            self.lag_seconds = newest.map(|newest| (now - newest) as f64 / 1e6).or(self.lag_seconds);
+            // The two clocks are of two machines: nothing is ahead of its source.
+            self.lag_seconds = newest.map(|newest| (now - newest).max(0) as f64 / 1e6).or(self.lag_seconds);
         } else {
             self.rows_durable += rows;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_makes_no_lag_below_zero_and_no_dead_run_alive() {
+        const HOUR: Timestamp = 3_600_000_000;
+        let mut table = TableSeen::default();
+        table.committed(true, Some(1), 1, Some(10 * HOUR), 9 * HOUR);
+        assert_eq!(table.lag_seconds, Some(0.0));
+        let seen = Seen { at: 10 * HOUR, ..Seen::default() };
+        assert!(seen.is_alive(10 * HOUR + 1_000_000) && seen.is_alive(10 * HOUR - 1_000_000));
+        assert!(!seen.is_alive(9 * HOUR) && !seen.is_alive(11 * HOUR));
     }
 }

@@ -44,6 +44,11 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
+    /// Whether files wait for their commit.
+    pub(crate) fn stages(&self) -> bool {
+        !self.stream.adds.is_empty() || !self.copy.staged.is_empty()
+    }
+
     /// Takes in rows; what the table has already is passed over.
     pub(crate) async fn write(&mut self, batch: &Arc<ClearedBatch>, now_ms: i64) -> Result<()> {
         let record = &self.log.record.checkpoint;

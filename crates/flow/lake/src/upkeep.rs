@@ -80,7 +80,9 @@ fn choose<'a>(files: impl Iterator<Item = &'a DataFile>) -> Vec<Add> {
 /// One piece of upkeep of a current table.
 pub(crate) async fn current(table: &mut Current, state: &mut State, now: Timestamp) -> Result<()> {
     log_checkpoint(&table.log, state).await?;
-    sweep_when_due(&table.log, state, now).await?;
+    if table.stream.staged.is_empty() && table.copy.staged.is_empty() {
+        sweep_when_due(&table.log, state, now).await?;
+    }
     // Rows that wait may have their places in the files that would be rewritten; while a copy is unfinished, deleted rows are needed.
     if table.copying() || table.stream.changes > 0 || table.copy.rows > 0 {
         return Ok(());
@@ -177,7 +179,9 @@ fn follow(index: &mut KeyIndex, version: u64, moves: &[Change], old: &[Add]) -> 
 /// One piece of upkeep of a change log.
 pub(crate) async fn changes(table: &mut Changes, state: &mut State, now: Timestamp) -> Result<()> {
     log_checkpoint(&table.log, state).await?;
-    sweep_when_due(&table.log, state, now).await?;
+    if !table.stages() {
+        sweep_when_due(&table.log, state, now).await?;
+    }
     let days: HashSet<Option<String>> =
         table.log.files.values().map(|file| file.add.partition_values.values().next().cloned().flatten()).collect();
     for day in days {
@@ -266,6 +270,7 @@ async fn last_checkpoint(log: &TableLog) -> Result<u64> {
     Ok(hint.get("version").and_then(serde_json::Value::as_u64).unwrap_or_default())
 }
 
+/// Only while no file waits for its commit: it belongs to no version yet, and a clock that jumps makes it old.
 async fn sweep_when_due(log: &TableLog, state: &mut State, now: Timestamp) -> Result<()> {
     if state.swept_at.is_some_and(|at| now - at < SWEEP_EVERY_MICROS) {
         return Ok(());

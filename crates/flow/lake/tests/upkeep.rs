@@ -96,3 +96,69 @@ async fn versions_within_the_retention_stay_readable_and_older_files_go() {
     assert_eq!(vectors(&folder), 1, "a vector that no version needs is still there");
     assert_eq!(lake.read(Layer::Current).await.len(), 2);
 }
+
+#[tokio::test]
+async fn a_clock_that_jumps_removes_no_file_that_waits_and_turns_nothing_back() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let wider = crate::table::Door::new(
+        &[
+            ("id", arrow::datatypes::DataType::Int64),
+            ("name", arrow::datatypes::DataType::Utf8),
+            ("note", arrow::datatypes::DataType::Utf8),
+            ("more", arrow::datatypes::DataType::Utf8),
+        ],
+        change::Identity::Key(vec![0]),
+    );
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    done(commit_copy(&mut writer, progress(position(1, 0), 0, &[], Some(position(1, 0)))).await);
+    let insert = |lsn: u64, id: i64| row(Op::Insert, lsn, 1, &[Cell::Int(id), text("a"), text("b")]);
+    writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+    done(commit_stream(&mut writer, 11).await);
+    // Rows of the old structure become a file that waits; then the clock jumps beyond every retention, and upkeep comes by.
+    writer.write(&door.batch(Origin::Stream, &[insert(20, 2)])).await.unwrap();
+    writer.evolve(&wider.schema()).await.unwrap();
+    age(&lake.folder(Layer::Current), START - 1);
+    lake.clock.0.store(START + 30 * DAY, Ordering::Relaxed);
+    writer.maintain().await.unwrap();
+    done(commit_stream(&mut writer, 21).await);
+    // And back, before the table was made: a newer change still wins, and a late one is still passed over.
+    lake.clock.0.store(START - 30 * DAY, Ordering::Relaxed);
+    writer.write(&wider.batch(Origin::Stream, &[row(Op::Delete, 30, 1, &[Cell::Int(1)])])).await.unwrap();
+    done(commit_stream(&mut writer, 31).await);
+    writer.maintain().await.unwrap();
+    writer.write(&wider.batch(Origin::Stream, &[insert(25, 1)])).await.unwrap();
+    drop(writer);
+    let writer = lake.writer(&wider, Layer::Current).await;
+    let through = writer.checkpoint().stream.as_ref().unwrap().through.clone();
+    assert_eq!(through, position(31, 0));
+    let ids: Vec<String> = lake.read(Layer::Current).await.into_iter().map(|row| row["id"].clone()).collect();
+    assert_eq!(ids, ["2"]);
+}
+
+#[tokio::test]
+async fn many_small_commits_leave_few_files() {
+    const COMMITS: u64 = 300;
+    let (lake, door) = (TestLake::new().await, keyed());
+    for layer in [Layer::Current, Layer::Changes] {
+        let mut writer = lake.writer(&door, layer).await;
+        done(commit_copy(&mut writer, progress(position(1, 0), 0, &[], Some(position(1, 0)))).await);
+        let mut files_max = 0;
+        for lsn in 1..=COMMITS {
+            // Every five seconds a new row, and an old one that changes.
+            lake.clock.0.store(START + lsn as i64 * 5_000_000, Ordering::Relaxed);
+            let rows = [
+                row(Op::Insert, lsn * 10, 1, &[Cell::Int(lsn as i64), text("a"), text("b")]),
+                row(Op::Update, lsn * 10, 2, &[Cell::Int((lsn / 2) as i64 + 1), text("c"), text("d")]),
+            ];
+            writer.write(&door.batch(Origin::Stream, &rows)).await.unwrap();
+            done(commit_stream(&mut writer, lsn * 10 + 5).await);
+            writer.maintain().await.unwrap();
+            if lsn % 10 == 0 {
+                files_max = files_max.max(lake.lake.status(&name(), layer).await.unwrap().files);
+            }
+        }
+        assert!(files_max <= 24, "{layer}: {files_max} files");
+        let rows = if layer == Layer::Current { COMMITS } else { 2 * COMMITS };
+        assert_eq!(lake.read(layer).await.len() as u64, rows);
+    }
+}
