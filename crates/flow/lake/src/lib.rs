@@ -26,6 +26,7 @@ mod rebuild;
 
 mod deleted;
 mod encode;
+mod foreign;
 mod log;
 mod offload;
 mod record;

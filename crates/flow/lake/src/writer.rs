@@ -20,7 +20,7 @@ use crate::log::{Committed as Written, TableLog};
 use crate::naming::{LakeTable, Layer};
 use crate::record::Record;
 use crate::schema::{self, COMMITTED_AT, Evolution, OP, ORDINAL, TXID};
-use crate::{rebuild, upkeep, widen};
+use crate::{foreign, rebuild, upkeep, widen};
 
 /// How tables are written.
 #[derive(Clone)]
@@ -104,6 +104,7 @@ impl TableWriter {
         let writer = Uuid::new_v4().to_string();
         let log = match TableLog::load(&table, &store).await? {
             Some(mut log) => {
+                foreign::check(&log).await?;
                 // The claim is made by the first commit: whoever commits second finds that its version is taken.
                 log.record.epoch += 1;
                 log.record.writer = writer;

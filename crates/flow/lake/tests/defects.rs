@@ -85,6 +85,94 @@ async fn a_foreign_commit_is_survived_by_opening_again() {
     assert_eq!(lake.read(Layer::Current).await.len(), 2);
 }
 
+/// Commits as another program does: the table's newest data file under another name, with or without its rows being others.
+fn foreign_commit(lake: &TestLake, version: u64, operation: &str, lines: &[String]) {
+    let entry = lake.folder(Layer::Current).join(format!("_delta_log/{version:020}.json"));
+    let info = format!(r#"{{"commitInfo":{{"timestamp":1,"operation":"{operation}"}}}}"#);
+    std::fs::write(entry, [&[info], lines].concat().join("\n")).unwrap();
+}
+
+/// The action that added a file in a version, and its path.
+fn added(lake: &TestLake, version: u64) -> (serde_json::Value, String) {
+    let entry = lake.folder(Layer::Current).join(format!("_delta_log/{version:020}.json"));
+    let text = std::fs::read_to_string(entry).unwrap();
+    let actions = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let add = actions.into_iter().find_map(|action| action.get("add").cloned()).unwrap();
+    let path = add["path"].as_str().unwrap().to_owned();
+    (add, path)
+}
+
+fn removed(path: &str, data_change: bool) -> String {
+    format!(r#"{{"remove":{{"path":"{path}","deletionTimestamp":1,"dataChange":{data_change}}}}}"#)
+}
+
+#[tokio::test]
+async fn a_foreign_commit_that_only_arranges_files_is_taken_over() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    writer.write(&door.batch(Origin::Stream, &[insert(10, 1), insert(10, 2)])).await.unwrap();
+    let version = done(commit_stream(&mut writer, 11).await).version;
+    drop(writer);
+    let (mut add, path) = added(&lake, version);
+    let folder = lake.folder(Layer::Current);
+    std::fs::copy(folder.join(&path), folder.join("part-theirs.zstd.parquet")).unwrap();
+    (add["path"], add["dataChange"]) = ("part-theirs.zstd.parquet".into(), false.into());
+    foreign_commit(
+        &lake,
+        version + 1,
+        "OPTIMIZE",
+        &[removed(&path, false), serde_json::json!({ "add": add }).to_string()],
+    );
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    writer.write(&door.batch(Origin::Stream, &[row(Op::Delete, 20, 1, &[Cell::Int(1)])])).await.unwrap();
+    done(commit_stream(&mut writer, 21).await);
+    assert_eq!(lake.read(Layer::Current).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_foreign_change_of_rows_stops_the_table_until_it_is_restored() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+    let version = done(commit_stream(&mut writer, 11).await).version;
+    writer.write(&door.batch(Origin::Stream, &[insert(20, 2)])).await.unwrap();
+    let last = done(commit_stream(&mut writer, 21).await).version;
+    // Somebody restores the table to the version before ours while it is being written.
+    let (add, path) = added(&lake, last);
+    foreign_commit(&lake, last + 1, "RESTORE", &[removed(&path, true)]);
+    writer.write(&door.batch(Origin::Stream, &[insert(30, 3)])).await.unwrap();
+    assert_eq!(try_commit_stream(&mut writer, 31).await.unwrap_err().kind(), Kind::Unavailable);
+    drop(writer);
+    let error = lake.open(&door, Layer::Current).await.err().unwrap();
+    assert_eq!(error.kind(), Kind::Conflict);
+    let said = error.to_string();
+    assert!(
+        said.contains(&format!("since version {last} (RESTORE)")) && said.contains("Restore the table to version"),
+        "{said}"
+    );
+    assert!(version < last);
+    // Its rows are what we wrote again: nothing stands in the way.
+    foreign_commit(&lake, last + 2, "RESTORE", &[serde_json::json!({ "add": add }).to_string()]);
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    writer.write(&door.batch(Origin::Stream, &[insert(30, 3)])).await.unwrap();
+    done(commit_stream(&mut writer, 31).await);
+    assert_eq!(lake.read(Layer::Current).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_foreign_table_feature_stops_the_table() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+    let version = done(commit_stream(&mut writer, 11).await).version;
+    drop(writer);
+    let protocol = r#"{"protocol":{"minReaderVersion":3,"minWriterVersion":7,"readerFeatures":["deletionVectors"],"writerFeatures":["deletionVectors","domainMetadata","checkConstraints"]}}"#;
+    foreign_commit(&lake, version + 1, "ADD CONSTRAINT", &[protocol.to_owned()]);
+    let error = lake.open(&door, Layer::Current).await.err().unwrap();
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert!(error.what().contains("checkConstraints"), "{error}");
+}
+
 #[tokio::test]
 async fn another_key_stops_the_table() {
     let (lake, door) = (TestLake::new().await, keyed());

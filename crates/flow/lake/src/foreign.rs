@@ -1,0 +1,113 @@
+//! What other programs have committed to a table of ours.
+
+use std::collections::BTreeSet;
+
+use change::{Error, Kind, Result};
+use deltalake::DeltaTable;
+use deltalake::kernel::Add;
+use serde_json::Value;
+
+use crate::failure::Explain;
+use crate::log::{TableLog, add_of};
+use crate::offload;
+
+/// A commit of somebody else, as far as it matters to us.
+#[derive(Default)]
+struct Entry {
+    ours: bool,
+    operation: String,
+    /// It changes rows, and does not only arrange them in other files.
+    changes_rows: bool,
+    /// Table features that its protocol asks of writers.
+    features: Option<BTreeSet<String>>,
+}
+
+/// Whether we may go on behind the commits that others have made since our last one.
+///
+/// Files that were only arranged anew, added columns and properties are taken over. `Conflict` when the table's rows are not those of our
+/// last commit (a restore to it is fine): the checkpoint would promise rows that are not there. `Conflict` too when a table feature was
+/// switched on that we do not know how to write.
+pub(crate) async fn check(log: &TableLog) -> Result<()> {
+    let (mut operations, mut changed) = (Vec::new(), false);
+    for version in (0..=log.version).rev() {
+        let doing = || format!("{}: cannot read commit {version}", log.table);
+        // A log that was cleaned begins with a checkpoint, which our record came out of.
+        let Some(bytes) = log.store.read_commit_entry(version).await.explain(doing)? else { return Ok(()) };
+        let entry = Entry::read(&bytes);
+        if entry.ours {
+            return if changed { same_rows(log, version, &operations).await } else { Ok(()) };
+        }
+        if let Some(features) = &entry.features {
+            check_features(log, features)?;
+        }
+        changed |= entry.changes_rows;
+        tracing::info!(table = %log.table, version, operation = entry.operation, "another program has committed to the table");
+        operations.push(entry.operation);
+    }
+    Ok(())
+}
+
+impl Entry {
+    fn read(bytes: &[u8]) -> Self {
+        let mut entry = Self::default();
+        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            // What cannot be read counts as a change.
+            let action: Value = serde_json::from_slice(line).unwrap_or_else(|_| serde_json::json!({ "add": {} }));
+            if let Some(info) = action.get("commitInfo") {
+                entry.ours = info.get("lockgate").is_some_and(Value::is_object);
+                entry.operation = info.get("operation").and_then(Value::as_str).unwrap_or("unnamed").to_owned();
+            }
+            for file in ["add", "remove"].into_iter().filter_map(|kind| action.get(kind)) {
+                entry.changes_rows |= file.get("dataChange").and_then(Value::as_bool).unwrap_or(true);
+            }
+            if let Some(features) = action.pointer("/protocol/writerFeatures").and_then(Value::as_array) {
+                entry.features = Some(features.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+            }
+        }
+        entry
+    }
+}
+
+/// Features that a table of ours has, and those that ask nothing of writers like us.
+const KNOWN: [&str; 7] = [
+    "deletionVectors",
+    "domainMetadata",
+    "timestampNtz",
+    "vacuumProtocolCheck",
+    "v2Checkpoint",
+    "appendOnly",
+    "invariants",
+];
+
+fn check_features(log: &TableLog, features: &BTreeSet<String>) -> Result<()> {
+    let strange: Vec<&str> = features.iter().map(String::as_str).filter(|name| !KNOWN.contains(name)).collect();
+    if strange.is_empty() {
+        return Ok(());
+    }
+    let what = format!("{}: another program switched on what Lockgate cannot write: {}", log.table, strange.join(", "));
+    Err(Error::new(Kind::Conflict, what)
+        .fix("Drop the table's features again, or take both folders of the table out of the lake, so that it is copied anew."))
+}
+
+async fn same_rows(log: &TableLog, ours: u64, operations: &[String]) -> Result<()> {
+    let doing = || format!("{}: cannot read version {ours}", log.table);
+    let mut then = DeltaTable::new(log.store.clone());
+    offload::outside(then.load_version(ours)).await.explain(doing)?;
+    let before: BTreeSet<_> =
+        then.snapshot().explain(doing)?.log_data().iter().map(|view| of(&add_of(&view))).collect();
+    if before == log.files.values().map(|file| of(&file.add)).collect() {
+        return Ok(());
+    }
+    let operations = operations.join(", ");
+    let what =
+        format!("{}: another program has changed the table's rows since version {ours} ({operations})", log.table);
+    Err(Error::new(Kind::Conflict, what).fix(format!(
+        "Restore the table to version {ours}, the last that Lockgate wrote, or take both folders of the table out of the lake, so that it is copied anew.",
+    )))
+}
+
+/// What makes rows: a file, and which of its rows are gone.
+fn of(add: &Add) -> (String, Option<(String, Option<i32>, i64)>) {
+    let vector = add.deletion_vector.as_ref();
+    (add.path.clone(), vector.map(|vector| (vector.path_or_inline_dv.clone(), vector.offset, vector.cardinality)))
+}
