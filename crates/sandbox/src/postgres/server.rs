@@ -182,6 +182,36 @@ impl PrivatePostgres {
         }
     }
 
+    /// A standby: a second server with a copy of this one's data that follows it until it is told to promote itself
+    /// (`SELECT pg_promote()`). As with Postgres' own tool for such copies, replication slots do not come along. This server is stopped and
+    /// started again for it.
+    pub async fn standby(&mut self) -> Result<Self> {
+        let parent = self.folder.parent().context("the private folder lies in none")?;
+        let folder = make_folder(parent)?;
+        self.account.own(&folder)?;
+        let guard = Guard::start(self.account, &self.installed.bin, &folder)?;
+        let (installed, account, port) = (self.installed.clone(), self.account, free_port()?);
+        let mut standby = Self { installed, account, folder, port, authority: None, child: None, _guard: guard };
+        self.stop().await?;
+        let mut copy = self.account.command("cp", &standby.folder);
+        run(copy.arg("-a").arg(self.data()).arg(standby.data()))?;
+        for slot in fs::read_dir(standby.data().join("pg_replslot"))? {
+            fs::remove_dir_all(slot?.path())?;
+        }
+        let primary = format!("host={} port={} user=postgres", self.folder.display(), self.port);
+        let own = [
+            ("port", standby.port.to_string()),
+            ("unix_socket_directories", standby.folder.display().to_string()),
+            ("primary_conninfo", primary),
+        ];
+        append(&standby.data().join("postgresql.conf"), &settings(own))?;
+        File::create(standby.data().join("standby.signal"))?;
+        self.account.own(&standby.data().join("standby.signal"))?;
+        self.start_again().await?;
+        standby.start_again().await?;
+        Ok(standby)
+    }
+
     fn spawn(&mut self) -> Result<()> {
         let log = File::create(self.log_path())?;
         self.account.own(&self.log_path())?;
@@ -247,11 +277,7 @@ impl PrivatePostgres {
             ]);
         }
         let given = options.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
-        settings
-            .into_iter()
-            .chain(given)
-            .map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''")))
-            .collect()
+        self::settings(settings.into_iter().chain(given))
     }
 
     /// The authority, and a certificate for `localhost` and 127.0.0.1. The folder itself keeps other accounts out.
@@ -331,6 +357,11 @@ fn make_folder(inside: &Path) -> Result<PathBuf> {
             Err(error) => return Err(error).with_context(|| format!("{} cannot be made", folder.display())),
         }
     }
+}
+
+/// Lines of `postgresql.conf`.
+fn settings<'a>(settings: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    settings.into_iter().map(|(name, value)| format!("{name} = '{}'\n", value.replace('\'', "''"))).collect()
 }
 
 /// A port that was free a moment ago.
