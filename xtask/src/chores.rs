@@ -101,6 +101,22 @@ pub(crate) fn sim(arguments: &[String]) -> Result<()> {
     step("simulation", &mut command)
 }
 
+/// Kills and restarts for as long as it is told to, and prints figures.
+pub(crate) fn soak(arguments: &[String]) -> Result<()> {
+    let mut command = cargo(&["test", "--quiet", "--package", "app", "--test", "main"]);
+    let test = "e2e::failure_modes::soak::kill_9_again_and_again_loses_and_doubles_nothing";
+    command.args(["--", "--ignored", "--nocapture", "--exact", test]);
+    for pair in arguments.chunks(2) {
+        let variable = match pair {
+            [option, _] if option == "--cycles" => "LOCKGATE_SOAK_CYCLES",
+            [option, _] if option == "--minutes" => "LOCKGATE_SOAK_MINUTES",
+            _ => bail!("`cargo x soak --cycles N --minutes M`; it ends with whichever is reached first"),
+        };
+        command.env(variable, &pair[1]);
+    }
+    step("soak", &mut command)
+}
+
 /// The optimised binary.
 pub(crate) fn build() -> Result<()> {
     step("optimised build", &mut cargo(&["build", "--release", "--package", "app", "--bin", "lockgate"]))?;

@@ -17,6 +17,7 @@ cargo x <chore> [arguments]
   demo      the demo on a private Postgres; arguments go to `lockgate demo`
   sim       seeded runs of the loop over a faulty world: `cargo x sim --seed 7` repeats one and prints its trace,
               `cargo x sim --seeds 100000 --first 0` runs many and prints figures
+  soak      kill -9 and restart on a live workload, compared in full at the end: `cargo x soak --cycles 500 --minutes 40`
   build     the optimised binary, at bin/lockgate
   bench     every figure, as one table: `cargo x bench` or `cargo x bench copy backlog --rows 500000`
               --help   lists figures and options
@@ -34,6 +35,7 @@ fn main() -> Result<()> {
         "test" => chores::test(rest),
         "demo" => chores::demo(rest),
         "sim" => chores::sim(rest),
+        "soak" => chores::soak(rest),
         "build" => chores::build(),
         "bench" => chores::bench(rest),
         "readers" => chores::readers(rest),

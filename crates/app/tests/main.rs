@@ -6,6 +6,7 @@ mod e2e {
     mod clouds;
     mod copy_and_follow;
     mod crashes;
+    mod failure_modes;
     mod foreign_readers;
     mod leaks;
     mod policy;

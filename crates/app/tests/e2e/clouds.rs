@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use super::project::Project;
 
 /// An emulator that ends with the test.
-struct Emulator(Child);
+pub(crate) struct Emulator(Child);
 
 impl Drop for Emulator {
     fn drop(&mut self) {
@@ -17,10 +17,13 @@ impl Drop for Emulator {
     }
 }
 
-/// Starts an emulator and gives the lake's URL and the store's options; `None` when the tools for it are not installed.
-fn start(root: &std::path::Path, tools: &std::path::Path, kind: &str) -> Option<(Emulator, serde_json::Value)> {
+/// Starts an emulator and gives the lake's URL and the store's options; `None`, and said, when the tools for it are not installed.
+pub(crate) fn start(kind: &str) -> Option<(Emulator, serde_json::Value)> {
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..");
+    let tools = std::env::var("LOCKGATE_TOOLS").map_or_else(|_| root.join(".tools"), PathBuf::from);
     let python = tools.join("venv/bin/python");
     if !python.exists() {
+        println!("skipped: no emulator for {kind} in {}; scripts/setup.sh test installs it", tools.display());
         return None;
     }
     let mut child = Command::new(python)
@@ -38,16 +41,8 @@ fn start(root: &std::path::Path, tools: &std::path::Path, kind: &str) -> Option<
     serde_json::from_str(&line).ok().map(|place| (emulator, place))
 }
 
-async fn run_on(kind: &str) {
-    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("../..");
-    let tools = std::env::var("LOCKGATE_TOOLS").map_or_else(|_| root.join(".tools"), PathBuf::from);
-    let Some((_emulator, place)) = start(&root, &tools, kind) else {
-        println!("skipped: no emulator for {kind} in {}; scripts/setup.sh test installs it", tools.display());
-        return;
-    };
-    let setup = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 2000) i;";
-    let project =
-        Project::new(&format!("cloud-{kind}"), setup, &["public.t"], "  db.public.t: { id: keep, v: keep }\n").await;
+/// Puts the project's lake into the store that an emulator is.
+pub(crate) fn move_lake(project: &Project, place: &serde_json::Value) {
     let yaml = std::fs::read_to_string(project.dir.join("lockgate.yaml")).unwrap();
     let mut text = yaml.replace("lake: ./lake", &format!("lake: {}\nlake_options:", place["url"].as_str().unwrap()));
     let at = text.find("sources:").unwrap();
@@ -56,7 +51,14 @@ async fn run_on(kind: &str) {
         text.insert_str(at, &format!("  {name}: ${{file:option{number}}}\n"));
     }
     std::fs::write(project.dir.join("lockgate.yaml"), text).unwrap();
+}
 
+async fn run_on(kind: &str) {
+    let Some((_emulator, place)) = start(kind) else { return };
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 2000) i;";
+    let project =
+        Project::new(&format!("cloud-{kind}"), setup, &["public.t"], "  db.public.t: { id: keep, v: keep }\n").await;
+    move_lake(&project, &place);
     project.lockgate_ok(&["run", "--once"]);
     project.assert_same("t", &["id", "v"]).await;
     project

@@ -53,7 +53,7 @@ async fn foreign_readers_see_what_we_see() {
 }
 
 /// The Python that has the readers, if set-up has made it.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let tools = std::env::var_os("LOCKGATE_TOOLS").map_or_else(|| root().join(".tools"), PathBuf::from);
     Some(tools.join("venv/bin/python")).filter(|python| python.is_file())
 }

@@ -1,0 +1,19 @@
+//! How such tools lose data, made for real: each test makes one of the known failure modes happen and says what must come of it.
+//! `docs/guarantees.md` lists the modes and the tests that stand for each.
+
+mod ledger;
+mod patience;
+mod process;
+mod proxy;
+mod store_proxy;
+
+mod copying;
+mod disk;
+mod foreign_writers;
+mod network;
+mod replica;
+mod server;
+mod slot;
+mod soak;
+mod stores;
+mod two_writers;
