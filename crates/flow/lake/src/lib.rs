@@ -30,6 +30,7 @@ mod log;
 mod offload;
 mod record;
 mod rows;
+mod stored;
 
 mod sweep;
 mod upkeep;
@@ -37,4 +38,5 @@ mod widen;
 
 pub use lake::{Lake, LakeOptions, TableStatus, TableVersion};
 pub use naming::{LakeTable, Layer};
+pub use stored::{StoredRows, StoredTable};
 pub use writer::{Commit, Committed, Outcome, TableWriter, WriterOptions};

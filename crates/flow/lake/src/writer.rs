@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use change::{Clock, Error, Identity, Position, Result, TableCheckpoint, Timestamp};
+use change::{Clock, Error, Identity, Position, Result, RowMeta, TableCheckpoint, Timestamp};
 use deltalake::logstore::LogStoreRef;
 use gate::{ClearedBatch, ClearedSchema};
 use uuid::Uuid;
@@ -20,6 +20,7 @@ use crate::log::{Committed as Written, TableLog};
 use crate::naming::{LakeTable, Layer};
 use crate::record::Record;
 use crate::schema::{self, COMMITTED_AT, Evolution, OP, ORDINAL, TXID};
+use crate::stored::StoredRows;
 use crate::{rebuild, upkeep, widen};
 
 /// How tables are written.
@@ -244,6 +245,21 @@ impl TableWriter {
             Layers::Changes(changes) => changes.write(batch, now_ms).await,
         };
         written.map_err(|error| self.part_with_damage(error))
+    }
+
+    /// Stages the removal of rows that this table's current rows have, as the changes of `meta` (one for each row, all of them
+    /// [`change::Op::Delete`], above the checkpoint). What has no raw row any more is removed this way: the lake alone knows its key.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn remove(&mut self, stored: &StoredRows, meta: &RowMeta) -> Result<()> {
+        self.check_usable()?;
+        let now_ms = self.now_ms();
+        let removed = match &mut self.layers {
+            Layers::Current(current) => current.remove(stored, meta, now_ms).await,
+            Layers::Changes(changes) => changes.remove(stored, meta, now_ms).await,
+        };
+        removed.map_err(|error| self.part_with_damage(error))
     }
 
     fn check_usable(&mut self) -> Result<()> {
