@@ -16,6 +16,8 @@ pub(crate) enum Command {
     Write(Arc<ClearedBatch>, Arc<OwnedSemaphorePermit>),
     /// Rows to remove, as the changes beside them.
     Remove(Arc<(StoredRows, RowMeta)>, Arc<OwnedSemaphorePermit>),
+    /// Changes that the table's own change log has, for the current rows.
+    Replay(StoredRows, Arc<OwnedSemaphorePermit>),
     /// Another structure from here on, and the rules of its columns.
     Evolve(Arc<ClearedSchema>, BTreeMap<String, String>),
     /// Every row is gone from here on.
@@ -108,6 +110,11 @@ impl Worker {
             Command::Remove(removed, permit) => {
                 let (stored, meta) = &*removed;
                 self.writer.remove(stored, meta).await?;
+                drop(permit);
+                Ok(None)
+            }
+            Command::Replay(logged, permit) => {
+                self.writer.replay(&logged).await?;
                 drop(permit);
                 Ok(None)
             }

@@ -69,6 +69,7 @@ fn is_new(column: &str, stored: &TableStamp) -> bool {
 /// The workers of a run.
 pub(crate) struct Workers {
     shared: Shared,
+    /// For each table its change log, then its current rows.
     queues: BTreeMap<TableName, Vec<mpsc::Sender<Command>>>,
     /// Tables with changes that are staged and not yet told to be committed.
     dirty: BTreeSet<TableName>,
@@ -144,6 +145,16 @@ impl Workers {
         let permit = self.memory(stored.rows().get_array_memory_size()).await?;
         let removed = Arc::new((stored, meta));
         self.tell(table, || Command::Remove(removed.clone(), permit.clone())).await
+    }
+
+    /// Stages changes that the table's log has and its current rows lack.
+    pub(crate) async fn replay(&mut self, table: &TableName, logged: StoredRows) -> Result<()> {
+        let permit = self.memory(logged.rows().get_array_memory_size()).await?;
+        if let Some(queue) = self.queues.get(table).and_then(|queues| queues.last()) {
+            // A worker that has ended has reported why.
+            drop(queue.send(Command::Replay(logged, permit)).await);
+        }
+        Ok(())
     }
 
     /// Commits a table with this checkpoint and waits until it has: the change log first, so that it is never behind the current rows.

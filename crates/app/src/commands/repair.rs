@@ -12,7 +12,7 @@ use crate::assemble::{self, Cast, Means, Parts};
 use crate::cli::Repair;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
-use crate::repair::{self, Mended, Pace, Sides};
+use crate::repair::{self, Limits, Mended, Sides};
 use crate::watch::Seen;
 
 /// A run that goes on writes its status more often.
@@ -64,12 +64,15 @@ async fn source(parts: &Parts, name: &str, cast: &Cast, options: &Repair) -> Res
             Some(before) => match cannot_be_compared(&reader, table, before) {
                 Some(why) => say(table, &format!("{why}: the next run copies it anew")),
                 None => {
-                    let mended = one(parts, &reader, table, &start, before, options.rate).await;
+                    let mended = one(parts, &reader, table, &start, before, options).await;
                     say_mended(table, &mended.map_err(|error| error.context(table))?);
                 }
             },
             None => say(table, "is not in the lake: the next run copies it"),
         }
+    }
+    for (table, why) in &cast.refused {
+        say(table, &format!("cannot be followed, so a later run copies it anew: {why}"));
     }
     if cast.holds_back {
         let policy = parts.gate.policy();
@@ -141,22 +144,17 @@ async fn one(
     table: &TableName,
     start: &FreshStart,
     before: &TableCheckpoint,
-    rate: Option<u64>,
+    options: &Repair,
 ) -> Result<Mended> {
     let schema = reader.schema(table).ok_or_else(|| Error::new(Kind::Bug, "it was not looked up"))?;
     let gate = parts.gate.table(schema)?;
-    let mut number = 0;
-    for layer in [Layer::Changes, Layer::Current] {
-        let stream = parts.lake.checkpoint(table, layer).await?.and_then(|checkpoint| checkpoint.stream);
-        if let Some(stream) = stream {
-            number = number.max(postgres::number_of(&start.found_at, &stream.through)?);
-        }
-    }
     let mut workers = Means::of(parts).workers();
     workers.evolve(&gate).await?;
-    let stored = parts.lake.stored(table).await?.ok_or_else(|| Error::new(Kind::Bug, "it is not in the lake"))?;
-    let pace = Pace::new(rate, parts.clock.clone());
-    let sides = Sides::new(reader, &gate, stored, &pace, &start.stream.through).await?;
+    let number = repair::level(&parts.lake, &mut workers, table, start).await?;
+    let stored = parts.lake.stored(table, Layer::Current).await?;
+    let stored = stored.ok_or_else(|| Error::new(Kind::Bug, "it is not in the lake"))?;
+    let limits = Limits::new(options.rate, options.memory, parts.clock.clone());
+    let sides = Sides::new(reader, &gate, stored, &limits, &start.stream.through).await?;
     let mended = repair::mend(&sides, reader, &mut workers, (start, before, number), &parts.clock).await;
     workers.close().await;
     mended

@@ -6,6 +6,7 @@ use capture::postgres::{self, Reread};
 use change::{Error, Kind, Result, TableName};
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use indicatif::{HumanBytes, HumanCount};
+use lake::Layer;
 use serde::Serialize;
 
 use super::run::gather;
@@ -13,7 +14,7 @@ use crate::assemble::{self, Cast, Parts};
 use crate::cli::Verify;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
-use crate::repair::{self, Pace, Sides, Verdict};
+use crate::repair::{self, Limits, Sides, Verdict};
 use crate::workers::joined;
 
 /// One table, as `--json` prints it.
@@ -84,7 +85,7 @@ async fn source(parts: &Parts, name: &str, cast: &Cast, options: &Verify, report
         }
     };
     for table in &cast.followed {
-        let line = match compare(parts, &reader, table, options.rate, running).await {
+        let line = match compare(parts, &reader, table, options, running).await {
             Ok(line) => line,
             Err(error) if error.kind() == Kind::Unavailable => return Err(error),
             Err(error) => unread(table, error.to_string()),
@@ -99,9 +100,10 @@ fn unread(table: &TableName, why: String) -> Line {
     Line { table: table.to_string(), equal: false, verdict, version: None, notes: Vec::new(), error: Some(why) }
 }
 
-async fn compare(parts: &Parts, reader: &Reread, table: &TableName, rate: Option<u64>, running: bool) -> Result<Line> {
+async fn compare(parts: &Parts, reader: &Reread, table: &TableName, options: &Verify, running: bool) -> Result<Line> {
     let not_yet = |what: &str| Err(Error::new(Kind::Contract, what).fix("Run: lockgate run"));
-    let Some(stored) = parts.lake.stored(table).await? else { return not_yet("it is not in the lake yet") };
+    let stored = parts.lake.stored(table, Layer::Current).await?;
+    let Some(stored) = stored else { return not_yet("it is not in the lake yet") };
     let Some(copy) = stored.checkpoint().copy.as_ref().filter(|copy| copy.finished.is_some()) else {
         return not_yet("its first copy is not finished");
     };
@@ -110,8 +112,8 @@ async fn compare(parts: &Parts, reader: &Reread, table: &TableName, rate: Option
     let gate = parts.gate.table(schema)?;
     joined(parts.gate.stamp(), &gate, stored.stamp())?;
     let version = Some(stored.version());
-    let pace = Pace::new(rate, parts.clock.clone());
-    let mut sides = Sides::new(reader, &gate, stored, &pace, &low).await?;
+    let limits = Limits::new(options.rate, options.memory, parts.clock.clone());
+    let mut sides = Sides::new(reader, &gate, stored, &limits, &low).await?;
     let notes = sides.notes();
     let verdict = repair::verify(&mut sides, reader, &parts.lake, running).await?;
     Ok(Line { table: table.to_string(), equal: verdict.is_equal(), verdict, version, notes, error: None })

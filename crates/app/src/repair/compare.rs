@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use capture::postgres::Reread;
 use change::{Error, Kind, Result};
-use lake::Lake;
+use lake::{Lake, Layer};
 use serde::Serialize;
 
 use super::sides::{Reading, Sides};
@@ -104,7 +104,7 @@ async fn settle(
         }
         let table = sides.gate.schema().table.clone();
         let stored = || async {
-            let found = lake.stored(&table).await?;
+            let found = lake.stored(&table, Layer::Current).await?;
             found.ok_or_else(|| Error::new(Kind::Conflict, format!("{table}: it left the lake while it was compared")))
         };
         sides.anew(stored().await?).await?;

@@ -6,16 +6,14 @@ use std::sync::Arc;
 use arrow::array::BooleanArray;
 use capture::postgres::{self, Reread};
 use change::{Checkpoint, Clock, FreshStart, Op, Origin, Result, RowMeta, RowMetaBuilder, TableCheckpoint, TableName};
+use futures::TryStreamExt;
 use gate::ClearedBatch;
-use lake::StoredRows;
+use lake::{Lake, Layer, StoredRows};
 
 use super::fingerprint::Print;
 use super::sides::{Reading, Sides};
 use super::tally::{Part, Sum};
 use crate::workers::Workers;
-
-/// Rows at which what was found is committed.
-const COMMIT_ROWS: u64 = 50_000;
 
 /// What a repair of one table has written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +78,36 @@ pub(crate) async fn mend(
     Ok(mender.mended)
 }
 
+/// Brings the current rows to where the change log is, when an earlier try was killed between its two commits. Gives the number of the last
+/// change that was written.
+///
+/// # Errors
+/// Those of the lake.
+pub(crate) async fn level(lake: &Lake, workers: &mut Workers, table: &TableName, start: &FreshStart) -> Result<u64> {
+    let reached = async |layer| -> Result<Option<TableCheckpoint>> {
+        let checkpoint = lake.checkpoint(table, layer).await?;
+        Ok(checkpoint.filter(|at| at.stream.as_ref().is_some_and(|stream| stream.through > start.found_at)))
+    };
+    let Some(log) = reached(Layer::Changes).await? else { return Ok(0) };
+    let through = log.stream.as_ref().map(|stream| &stream.through);
+    let current = reached(Layer::Current).await?.and_then(|current| current.stream);
+    if current.as_ref().map(|stream| &stream.through) < through
+        && let Some(logged) = lake.stored(table, Layer::Changes).await?
+    {
+        let below = current.map_or_else(|| start.found_at.clone(), |stream| stream.through);
+        let mut rows = logged.scan();
+        while let Some(batch) = rows.try_next().await? {
+            let found = |position: Option<&[u8]>| position.is_some_and(|at| at > below.as_bytes());
+            let keep: BooleanArray = batch.positions()?.iter().map(|position| Some(found(position))).collect();
+            if keep.true_count() > 0 {
+                workers.replay(table, batch.chosen(&keep)?).await?;
+            }
+        }
+        workers.commit_as(table, &log).await?;
+    }
+    through.map_or(Ok(0), |through| postgres::number_of(&start.found_at, through))
+}
+
 impl Mender<'_> {
     async fn part(&mut self, sides: &Sides<'_>, part: &Part) -> Result<()> {
         let mut known: HashMap<u128, Known> = HashMap::new();
@@ -97,7 +125,7 @@ impl Mender<'_> {
                     self.mended.compared += rows.len() as u64;
                     self.write(&rows, &prints, part, &mut known).await
                 }
-                Reading::ChunkEnd if self.waiting >= COMMIT_ROWS => self.commit().await,
+                Reading::ChunkEnd if self.waiting > 0 => self.commit().await,
                 Reading::ChunkEnd => Ok(()),
             })
             .await?;

@@ -22,17 +22,18 @@
 //! to the end of its reading, so that the source sends whole rows for updates that repair may have overtaken.
 //!
 //! [`change::RepairMark`] lies in the lake from before the slot is made until every table is done; no run starts meanwhile. A repair that was killed
-//! goes on with the same slot; what it had written is equal now. Tables that cannot be compared (no key, an unfinished copy) or cannot be read
+//! goes on with the same slot: the current rows are brought to where the change log is (which is committed first), and what was written is equal
+//! then. The comparison of the table that it was at begins anew. Tables that cannot be compared (no key, an unfinished copy) or cannot be read
 //! stay below LOW, and the next run copies them anew.
 
 mod compare;
 mod fingerprint;
+mod limits;
 mod mend;
-mod pace;
 mod sides;
 mod tally;
 
 pub(crate) use compare::{Verdict, verify};
-pub(crate) use mend::{Mended, mend};
-pub(crate) use pace::Pace;
+pub(crate) use limits::Limits;
+pub(crate) use mend::{Mended, level, mend};
 pub(crate) use sides::Sides;

@@ -1,21 +1,18 @@
 //! The two sides of a table, read as fingerprints.
 
 use capture::postgres::Reread;
-use change::{CopyProgress, Error, Kind, Position, Result};
+use change::{CopyProgress, Position, Result};
 use futures::TryStreamExt;
 use gate::{ClearedBatch, TableGate};
 use lake::{StoredRows, StoredTable};
 use tokio::sync::mpsc;
 
-use super::Pace;
+use super::Limits;
 use super::fingerprint::{Fingerprints, Print};
 use super::tally::{Part, Tally};
 
 /// Batches of the source that wait to be cleared.
 const BATCHES_AHEAD: usize = 2;
-
-/// Rows that are looked at one by one at a time: about 150 MiB of fingerprints.
-const ROWS_MAX: u64 = 1 << 20;
 
 /// A table's rows in the source and in the lake.
 pub(crate) struct Sides<'a> {
@@ -23,7 +20,7 @@ pub(crate) struct Sides<'a> {
     pub(crate) gate: &'a TableGate,
     pub(crate) stored: StoredTable,
     prints: Fingerprints,
-    pace: &'a Pace,
+    limits: &'a Limits,
     plan: CopyProgress,
 }
 
@@ -51,18 +48,18 @@ impl<'a> Sides<'a> {
         reader: &'a Reread,
         gate: &'a TableGate,
         stored: StoredTable,
-        pace: &'a Pace,
+        limits: &'a Limits,
         low: &Position,
     ) -> Result<Self> {
         let prints = Fingerprints::new(gate, &stored)?;
-        let plan = reader.plan(&gate.schema().table, low, pace.chunk_rows()).await?;
-        Ok(Self { reader, gate, stored, prints, pace, plan })
+        let plan = reader.plan(&gate.schema().table, low, limits.chunk_rows()).await?;
+        Ok(Self { reader, gate, stored, prints, limits, plan })
     }
 
     /// The same sides as they are now: the lake's newest version, and the source in its present size.
     pub(crate) async fn anew(&mut self, stored: StoredTable) -> Result<()> {
         self.stored = stored;
-        self.plan = self.reader.plan(&self.gate.schema().table, &self.plan.low, self.pace.chunk_rows()).await?;
+        self.plan = self.reader.plan(&self.gate.schema().table, &self.plan.low, self.limits.chunk_rows()).await?;
         Ok(())
     }
 
@@ -83,14 +80,10 @@ impl<'a> Sides<'a> {
 
     /// Everything in one part when it is small; else the buckets of keys that differ, found by reading both sides once.
     pub(crate) async fn survey(&self) -> Result<Survey> {
-        let about = u64::from(self.plan.chunks).saturating_mul(self.pace.chunk_rows());
-        if self.stored.rows().max(about) <= ROWS_MAX {
+        let about = u64::from(self.plan.chunks).saturating_mul(self.limits.chunk_rows());
+        if self.stored.rows().max(about) <= self.limits.rows_max() {
             return Ok(Survey { parts: vec![Part::All], rows: None });
         }
-        self.summed_up(ROWS_MAX).await
-    }
-
-    async fn summed_up(&self, rows_max: u64) -> Result<Survey> {
         let (mut source, mut lake) = (Tally::new(), Tally::new());
         self.lake(async |_, prints| {
             lake.add(&prints);
@@ -104,7 +97,7 @@ impl<'a> Sides<'a> {
             Ok(())
         })
         .await?;
-        Ok(Survey { parts: source.parts(&lake, rows_max), rows: Some((source.rows(), lake.rows())) })
+        Ok(Survey { parts: source.parts(&lake, self.limits.rows_max()), rows: Some((source.rows(), lake.rows())) })
     }
 
     /// Reads every row of the source, at the given pace.
@@ -119,7 +112,7 @@ impl<'a> Sides<'a> {
                     let cleared = self.gate.clear(batch)?.batch;
                     let prints = self.prints.of(&self.stored.fit(&cleared)?)?;
                     each(Reading::Rows(cleared, prints)).await?;
-                    self.pace.after(rows).await;
+                    self.limits.after(rows).await;
                 }
                 Ok(())
             };
@@ -141,10 +134,7 @@ impl<'a> Sides<'a> {
 
     /// A fingerprint of each row's place in the stream.
     pub(crate) fn places(&self, rows: &StoredRows) -> Result<Vec<u128>> {
-        let positions = rows.positions().ok_or_else(|| {
-            Error::new(Kind::Conflict, format!("{}: the lake's table lacks a column of ours", self.gate.schema().table))
-                .fix("Restore the table to a version that Lockgate wrote.")
-        })?;
+        let positions = rows.positions()?;
         Ok(positions.iter().map(|position| self.prints.bytes(position.unwrap_or_default())).collect())
     }
 }

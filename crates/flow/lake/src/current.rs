@@ -13,7 +13,7 @@ use crate::copied::CopyArea;
 use crate::encode::Statistics;
 use crate::fill::{From, Wanted};
 use crate::identity::Identifier;
-use crate::incoming::{Incoming, removals, take};
+use crate::incoming::{Incoming, logged, removals, take};
 use crate::index::{Change, Entry, KeyHash, KeyIndex, ScratchMap, Shape};
 use crate::log::{Committed, TableLog};
 use crate::naming::Layer;
@@ -88,6 +88,12 @@ impl Current {
     /// Takes in removals of rows that the table has.
     pub(crate) async fn remove(&mut self, stored: &StoredRows, meta: &RowMeta, now_ms: i64) -> Result<()> {
         let incoming = removals(stored, meta, &self.log.schema, Layer::Current)?;
+        self.take_in(incoming, now_ms).await
+    }
+
+    /// Takes in changes that the change log has already.
+    pub(crate) async fn replay(&mut self, stored: &StoredRows, now_ms: i64) -> Result<()> {
+        let incoming = logged(stored, &self.log.schema)?;
         self.take_in(incoming, now_ms).await
     }
 

@@ -91,6 +91,11 @@ pub(crate) fn removals(stored: &StoredRows, meta: &RowMeta, schema: &SchemaRef, 
     Ok(Incoming { rows, ops: meta.ops.clone(), unsent: Vec::new(), newest })
 }
 
+/// Changes of the table's own change log, as they stand there.
+pub(crate) fn logged(stored: &StoredRows, schema: &SchemaRef) -> Result<Incoming> {
+    Ok(Incoming { rows: fit(schema, stored.rows())?, ops: stored.ops()?, unsent: Vec::new(), newest: None })
+}
+
 /// Rows with the columns that Lockgate adds.
 fn with_own(rows: &RecordBatch, meta: &RowMeta, layer: Layer) -> Result<RecordBatch> {
     let mut fields: Vec<Arc<Field>> = rows.schema().fields().to_vec();

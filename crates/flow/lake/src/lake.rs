@@ -116,9 +116,9 @@ impl Lake {
         Ok(TableLog::load(&table, &self.store(&table)?).await?.map(|log| log.record.checkpoint))
     }
 
-    /// The current rows of a table as they stand now, to be compared with their source; `None` when it is not there.
-    pub async fn stored(&self, name: &TableName) -> Result<Option<StoredTable>> {
-        let table = LakeTable::new(name.clone(), Layer::Current)?;
+    /// The rows of a table as they stand now, to be compared with their source; `None` when it is not there.
+    pub async fn stored(&self, name: &TableName, layer: Layer) -> Result<Option<StoredTable>> {
+        let table = LakeTable::new(name.clone(), layer)?;
         Ok(TableLog::load(&table, &self.store(&table)?).await?.map(StoredTable::new))
     }
 

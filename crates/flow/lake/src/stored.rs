@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BinaryArray, BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
-use change::{Result, TableCheckpoint};
+use change::{Error, Kind, Op, Result, TableCheckpoint};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use gate::ClearedBatch;
@@ -15,9 +15,9 @@ use crate::encode::fit;
 use crate::failure::Explain;
 use crate::log::{DataFile, TableLog};
 use crate::rows;
-use crate::schema::POSITION;
+use crate::schema::{OP, POSITION};
 
-/// The current rows of a source table at one version.
+/// The rows of a lake table at one version.
 pub struct StoredTable {
     log: TableLog,
     key: Arc<[String]>,
@@ -106,8 +106,23 @@ impl StoredRows {
     }
 
     /// Where in the stream each row was changed last.
-    pub fn positions(&self) -> Option<&BinaryArray> {
-        self.rows.column_by_name(POSITION).and_then(|column| column.as_binary_opt())
+    ///
+    /// # Errors
+    /// `Conflict` when the table lacks this column of ours.
+    pub fn positions(&self) -> Result<&BinaryArray> {
+        self.own(POSITION)?.as_binary_opt().ok_or_else(|| not_ours(POSITION))
+    }
+
+    /// What happened to each row, in a change log. A truncate is none of them.
+    pub(crate) fn ops(&self) -> Result<Vec<Op>> {
+        let letters = self.own(OP)?.as_string_opt::<i32>().ok_or_else(|| not_ours(OP))?;
+        let all = [Op::Copy, Op::Insert, Op::Update, Op::Delete];
+        let op = |letter: Option<&str>| all.into_iter().find(|op| Some(op.letter()) == letter);
+        letters.iter().map(|letter| op(letter).ok_or_else(|| not_ours(OP))).collect()
+    }
+
+    fn own(&self, name: &str) -> Result<&ArrayRef> {
+        self.rows.column_by_name(name).ok_or_else(|| not_ours(name))
     }
 
     /// The rows that `keep` has a true value for.
@@ -126,4 +141,9 @@ impl StoredRows {
         let columns = self.key.iter().map(|name| schema.index_of(name).explain(doing)).collect::<Result<Vec<_>>>()?;
         self.rows.project(&columns).explain(doing)
     }
+}
+
+fn not_ours(column: &str) -> Error {
+    Error::new(Kind::Conflict, format!("the column `{column}` of the lake's table is not as Lockgate writes it"))
+        .fix("Restore the table to a version that Lockgate wrote.")
 }

@@ -262,6 +262,22 @@ impl TableWriter {
         removed.map_err(|error| self.part_with_damage(error))
     }
 
+    /// Stages whole rows of the table's change log, above the checkpoint, that its current rows lack. A change log has them by itself.
+    ///
+    /// # Errors
+    /// Those of the store; `Conflict` when the rows are not those of a change log.
+    pub async fn replay(&mut self, logged: &StoredRows) -> Result<()> {
+        self.check_usable()?;
+        let now_ms = self.now_ms();
+        match &mut self.layers {
+            Layers::Current(current) => {
+                let replayed = current.replay(logged, now_ms).await;
+                replayed.map_err(|error| self.part_with_damage(error))
+            }
+            Layers::Changes(_) => Ok(()),
+        }
+    }
+
     fn check_usable(&mut self) -> Result<()> {
         if self.lost {
             return Err(index_lost(self.log()));

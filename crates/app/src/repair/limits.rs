@@ -9,19 +9,28 @@ const CHUNK_ROWS: u64 = 150_000;
 /// Seconds of reading that a chunk holds at most, because its transaction stays open meanwhile.
 const CHUNK_SECONDS: u64 = 2;
 
-/// How fast the source may be read.
-pub(crate) struct Pace {
+/// Memory for a row that is looked at by itself: its entry, and the spare room of a hash table that has just grown.
+const ROW_BYTES: u64 = 224;
+
+/// What a comparison may take: of the source's time, and of memory.
+pub(crate) struct Limits {
     /// Rows in a second; `None` for as fast as it goes.
     rate: Option<u64>,
+    memory_mib: u64,
     clock: Arc<dyn Clock>,
     begun: Duration,
     rows: AtomicU64,
 }
 
-impl Pace {
+impl Limits {
     /// Begins to count now.
-    pub(crate) fn new(rate: Option<u64>, clock: Arc<dyn Clock>) -> Self {
-        Self { rate, begun: clock.monotonic(), clock, rows: AtomicU64::new(0) }
+    pub(crate) fn new(rate: Option<u64>, memory_mib: u64, clock: Arc<dyn Clock>) -> Self {
+        Self { rate, memory_mib, begun: clock.monotonic(), clock, rows: AtomicU64::new(0) }
+    }
+
+    /// Rows that may be looked at one by one at a time.
+    pub(crate) fn rows_max(&self) -> u64 {
+        self.memory_mib.saturating_mul(1 << 20) / ROW_BYTES
     }
 
     /// The rows that one transaction should read.
