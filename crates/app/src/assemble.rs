@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use capture::postgres::{self, ByteSize, CopyConfig, OnUnfit, PostgresConfig, Resume, Secret, WalBudget, WalPolicy};
 use change::{
-    Checkpoint, Clock, CopyProgress, Error, Kind, Position, Problem, Result, Severity, Source, TableCheckpoint,
-    TableName, TableSchema,
+    Checkpoint, Clock, CopyProgress, Error, FreshStart, Kind, Position, Problem, RepairMark, Result, Severity, Source,
+    TableCheckpoint, TableName, TableSchema,
 };
 use gate::{Gate, Policy};
 use lake::{Lake, LakeOptions, Layer, WriterOptions};
@@ -173,29 +173,21 @@ pub(crate) async fn pipeline(
     once: bool,
     stop: CancellationToken,
 ) -> Result<Pipeline> {
-    let entry = parts
-        .project
-        .file
-        .sources
-        .get(name)
-        .ok_or_else(|| Error::new(Kind::Bug, format!("there is no source {name}")))?;
-    let mut config = postgres_config(&parts.project, name, entry)?;
-    config.tables = cast.followed.iter().map(|table| format!("{}.{}", table.schema, table.table)).collect();
+    let config = source_config(parts, name, cast)?;
     let resume = resume(&parts.lake, name).await?;
     let source = postgres::open(config, resume, parts.clock.clone()).await?;
     let until = if once { Some(source.end_of_log().await?) } else { None };
-    let commit = &parts.project.file.commit;
-    let means = Means {
-        lake: parts.lake.clone(),
-        gate: parts.gate.clone(),
-        clock: parts.clock.clone(),
-        watch: parts.watch.clone(),
-        index_dir: parts.project.state_dir().join("index"),
-        boot: boot_id(),
-        batching: Batching { max_age: Duration::from_secs_f64(commit.max_seconds), max_rows: commit.max_rows },
-    };
-    let pipeline = means.pipeline(source, until, stop);
+    let pipeline = Means::of(parts).pipeline(source, until, stop);
     Ok(Pipeline { refused: cast.refused.clone(), holds_back: cast.holds_back, ..pipeline })
+}
+
+/// A source's configuration with the tables that are followed.
+pub(crate) fn source_config(parts: &Parts, name: &str, cast: &Cast) -> Result<PostgresConfig> {
+    let entry = parts.project.file.sources.get(name);
+    let entry = entry.ok_or_else(|| Error::new(Kind::Bug, format!("there is no source {name}")))?;
+    let mut config = postgres_config(&parts.project, name, entry)?;
+    config.tables = cast.followed.iter().map(|table| format!("{}.{}", table.schema, table.table)).collect();
+    Ok(config)
 }
 
 /// What a run of any source is made of beside the source.
@@ -217,6 +209,30 @@ pub struct Means {
 }
 
 impl Means {
+    /// What a project's runs and repairs write with.
+    pub(crate) fn of(parts: &Parts) -> Self {
+        let commit = &parts.project.file.commit;
+        Self {
+            lake: parts.lake.clone(),
+            gate: parts.gate.clone(),
+            clock: parts.clock.clone(),
+            watch: parts.watch.clone(),
+            index_dir: parts.project.state_dir().join("index"),
+            boot: boot_id(),
+            batching: Batching { max_age: Duration::from_secs_f64(commit.max_seconds), max_rows: commit.max_rows },
+        }
+    }
+
+    /// The lake side: no table is open yet.
+    pub(crate) fn workers(&self) -> Workers {
+        Workers::new(Shared {
+            lake: self.lake.clone(),
+            options: WriterOptions::new(self.clock.clone(), self.index_dir.clone(), self.boot.clone()),
+            stamp: self.gate.stamp().clone(),
+            clock: self.clock.clone(),
+        })
+    }
+
     /// One run over an open source, which begins to be read at once: until everything at or below `until` is durable, or until `stop`.
     pub fn pipeline<S: Source + 'static>(
         &self,
@@ -224,16 +240,10 @@ impl Means {
         until: Option<Position>,
         stop: CancellationToken,
     ) -> Pipeline {
-        let shared = Shared {
-            lake: self.lake.clone(),
-            options: WriterOptions::new(self.clock.clone(), self.index_dir.clone(), self.boot.clone()),
-            stamp: self.gate.stamp().clone(),
-            clock: self.clock.clone(),
-        };
         Pipeline {
             feed: Feed::start(source),
             gate: self.gate.clone(),
-            workers: Workers::new(shared),
+            workers: self.workers(),
             lake: self.lake.clone(),
             batching: self.batching,
             clock: self.clock.clone(),
@@ -251,11 +261,37 @@ fn boot_id() -> Option<String> {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
 }
 
+/// From where a run of a source goes on: what the lake has made durable of it, but for tables that a repair has left behind.
+///
+/// # Errors
+/// Those of the lake; `SourceGone` while a repair is not finished.
+pub async fn resume(lake: &Lake, source: &str) -> Result<Resume> {
+    let mut resume = recorded(lake, source).await?;
+    match lake.repair_mark(source).await? {
+        Some(RepairMark { start: Some(start), finished: true }) => {
+            for table in resume.tables.values_mut().filter(|table| !stands_at(table, &start)) {
+                // Its changes in the gap were not found: the source copies it anew.
+                table.copy = None;
+            }
+            Ok(resume)
+        }
+        Some(_) => Err(Error::new(Kind::SourceGone, format!("the repair of {source} is not finished"))
+            .fix("Run: lockgate repair. It goes on where it was.")),
+        None => Ok(resume),
+    }
+}
+
+/// Whether a table was repaired since the stream began anew, or copied.
+pub(crate) fn stands_at(table: &TableCheckpoint, start: &FreshStart) -> bool {
+    let streamed = table.stream.as_ref().is_some_and(|stream| stream.through >= start.stream.through);
+    streamed || table.copy.as_ref().is_some_and(|copy| copy.low >= start.stream.through)
+}
+
 /// What the lake has made durable of a source.
 ///
 /// # Errors
 /// Those of the lake.
-pub async fn resume(lake: &Lake, source: &str) -> Result<Resume> {
+pub(crate) async fn recorded(lake: &Lake, source: &str) -> Result<Resume> {
     let mut layers: BTreeMap<TableName, Vec<(Layer, TableCheckpoint)>> = BTreeMap::new();
     for table in lake.tables().await?.into_iter().filter(|table| table.name.source == source) {
         if let Some(checkpoint) = lake.checkpoint(&table.name, table.layer).await? {

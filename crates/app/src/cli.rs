@@ -56,6 +56,16 @@ pub(crate) enum Command {
     Status(Status),
     /// Ask the lake in SQL
     Query(Query),
+    /// Compare the lake with its sources, row by row
+    ///
+    /// The sources' rows pass the same gate and are compared as what they become. Exit code 0 when everything is equal, 1 when something
+    /// differs or could not be compared. May be used beside a run: what changes meanwhile is looked at again.
+    Verify(Verify),
+    /// After a lost slot: make a new one, and write what differs between the lake and its source
+    ///
+    /// No row that is equal is written. The change log records what was found as inserts, updates and deletes. Stop the run before; a
+    /// repair that was interrupted goes on when it is started again, and no run starts before it is finished.
+    Repair(Repair),
     /// Say in words what the policy does, what a change of it means, and show it on made-up values
     Policy {
         #[command(subcommand)]
@@ -125,6 +135,40 @@ pub(crate) struct Run {
     /// Progress as one JSON object a line on standard output
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Options of `lockgate verify`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Verify {
+    /// Only this table (schema.table); may be repeated
+    #[arg(long = "table", value_name = "TABLE")]
+    pub(crate) tables: Vec<String>,
+    /// Read at most so many rows a second from a source
+    #[arg(long, value_name = "ROWS_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rate: Option<u64>,
+    /// Memory for rows that are compared one by one, in MiB; a larger table is first summed up, which reads it once more
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) memory: u64,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Options of `lockgate repair`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Repair {
+    /// Only this table (schema.table); may be repeated. The others have to be repaired before a run goes on
+    #[arg(long = "table", value_name = "TABLE")]
+    pub(crate) tables: Vec<String>,
+    /// Read at most so many rows a second from a source
+    #[arg(long, value_name = "ROWS_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rate: Option<u64>,
+    /// Memory for rows that are compared one by one, in MiB; a larger table is first summed up, which reads it once more
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) memory: u64,
+    /// Also when the log goes on without a gap (after somebody else wrote the lake's tables), or the same data lies on another server
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// Options of `lockgate status`.

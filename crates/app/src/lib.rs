@@ -14,6 +14,7 @@ mod outcome;
 mod pipeline;
 mod project;
 mod project_reader;
+mod repair;
 mod secrets;
 mod vault;
 mod view;
@@ -59,6 +60,8 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Run(options) => commands::run::run(&dir, &options).await,
         Command::Status(options) => commands::status::run(&dir, &options).await,
         Command::Query(options) => commands::query::run(&dir, &options).await,
+        Command::Verify(options) => commands::verify::run(&dir, &options).await,
+        Command::Repair(options) => commands::repair::run(&dir, &options).await,
         Command::Policy { command } => commands::policy::run(&dir, &command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lockgate", &mut std::io::stdout());

@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Position, Result, TableCheckpoint, TableName, Timestamp};
+use change::{
+    Checkpoint, Clock, CopyProgress, Error, Kind, Position, Result, RowMeta, TableCheckpoint, TableName, Timestamp,
+};
 use gate::{ClearedBatch, ClearedSchema, TableStamp};
-use lake::{Commit, Layer, Outcome, TableWriter};
+use lake::{Commit, Layer, Outcome, StoredRows, TableWriter};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// What a worker is told, in the order of the stream.
 pub(crate) enum Command {
     /// Rows to stage. The permit is the memory that they hold; it is given back when the last layer has staged them.
     Write(Arc<ClearedBatch>, Arc<OwnedSemaphorePermit>),
+    /// Rows to remove, as the changes beside them.
+    Remove(Arc<(StoredRows, RowMeta)>, Arc<OwnedSemaphorePermit>),
+    /// Changes that the table's own change log has, for the current rows.
+    Replay(StoredRows, Arc<OwnedSemaphorePermit>),
     /// Another structure from here on, and the rules of its columns.
     Evolve(Arc<ClearedSchema>, BTreeMap<String, String>),
     /// Every row is gone from here on.
@@ -22,6 +28,8 @@ pub(crate) enum Command {
     CommitCopy(Option<u32>, CopyProgress),
     /// Make the staged changes durable, through this boundary.
     CommitStream(Checkpoint),
+    /// Make the staged changes durable with this checkpoint, whatever the table has now.
+    CommitAs(TableCheckpoint),
 }
 
 /// A truncate of the source.
@@ -99,6 +107,17 @@ impl Worker {
                 drop(permit);
                 Ok(None)
             }
+            Command::Remove(removed, permit) => {
+                let (stored, meta) = &*removed;
+                self.writer.remove(stored, meta).await?;
+                drop(permit);
+                Ok(None)
+            }
+            Command::Replay(logged, permit) => {
+                self.writer.replay(&logged).await?;
+                drop(permit);
+                Ok(None)
+            }
             Command::Evolve(schema, rules) => {
                 self.writer.evolve(&schema).await?;
                 // The rule of a column that is stored stays, whatever an older structure of the table is cleared by.
@@ -117,6 +136,10 @@ impl Worker {
             Command::CopyStarted(progress) => self.start_copy(progress).await.map(|()| None),
             Command::CommitCopy(chunk, progress) => self.commit_copy(chunk, progress).await.map(Some),
             Command::CommitStream(checkpoint) => self.commit_stream(checkpoint).await.map(Some),
+            Command::CommitAs(checkpoint) => {
+                let (version, rows, newest) = self.commit(checkpoint, true, false).await?;
+                Ok(Some(News::Stream { version, rows, newest }))
+            }
         }
     }
 

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Result, TableName};
+use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Result, RowMeta, TableCheckpoint, TableName};
 use gate::{ClearedBatch, PolicyStamp, TableGate, TableStamp};
-use lake::{Lake, Layer, TableWriter, WriterOptions};
-use tokio::sync::{Semaphore, mpsc};
+use lake::{Lake, Layer, StoredRows, TableWriter, WriterOptions};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use crate::worker::{Command, Report, Truncation, Worker};
+use crate::worker::{Command, News, Report, Truncation, Worker};
 
 /// Cleared rows that wait for the workers, in all tables together.
 const WAITING_KIB: u32 = 64 * 1024;
@@ -25,18 +25,32 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+/// The stamp of what `gate` clears, when its rows may stand beside those of a table with the stamp `stored`; and that stamp.
+///
+/// # Errors
+/// `Privacy` when they may not: rows of two keys, two vaults or two rules do not mean the same.
+pub(crate) fn joined(
+    policy: &PolicyStamp,
+    gate: &TableGate,
+    stored: &serde_json::Value,
+) -> Result<(TableStamp, Option<TableStamp>)> {
+    let stamp = TableStamp { policy: policy.clone(), rules: gate.rules().clone() };
+    if stored.is_null() {
+        return Ok((stamp, None));
+    }
+    let stored: TableStamp = serde_json::from_value(stored.clone()).map_err(|_| {
+        Error::new(Kind::Conflict, "the policy stamp in the table cannot be read")
+            .fix("Restore the table to a version that Lockgate wrote.")
+    })?;
+    Ok((stamp.after(&stored)?, Some(stored)))
+}
+
 impl Shared {
     /// The stamp of the commits that follow. Refuses to mix rows of two keys, two vaults or two rules in one table.
     fn stamp(&self, gate: &TableGate, writer: &TableWriter) -> Result<TableStamp> {
-        let stamp = TableStamp { policy: self.stamp.clone(), rules: gate.rules().clone() };
-        if writer.stamp().is_null() {
-            return Ok(stamp);
-        }
-        let stored: TableStamp = serde_json::from_value(writer.stamp().clone()).map_err(|_| {
-            Error::new(Kind::Conflict, "the policy stamp in the table cannot be read")
-                .fix("Restore the table to a version that Lockgate wrote.")
-        })?;
-        let stamp = stamp.after(&stored)?;
+        let (stamp, Some(stored)) = joined(&self.stamp, gate, writer.stamp())? else {
+            return Ok(TableStamp { policy: self.stamp.clone(), rules: gate.rules().clone() });
+        };
         for column in
             stamp.rules.iter().filter(|(name, rule)| *rule != "drop" && is_new(name, &stored)).map(|rule| rule.0)
         {
@@ -55,6 +69,7 @@ fn is_new(column: &str, stored: &TableStamp) -> bool {
 /// The workers of a run.
 pub(crate) struct Workers {
     shared: Shared,
+    /// For each table its change log, then its current rows.
     queues: BTreeMap<TableName, Vec<mpsc::Sender<Command>>>,
     /// Tables with changes that are staged and not yet told to be committed.
     dirty: BTreeSet<TableName>,
@@ -116,14 +131,47 @@ impl Workers {
 
     /// Stages rows in both layers; waits while too much memory waits already.
     pub(crate) async fn write(&mut self, batch: ClearedBatch) -> Result<()> {
-        let kib = u32::try_from(batch.rows().get_array_memory_size() / 1024).unwrap_or(u32::MAX).clamp(1, WAITING_KIB);
-        let permit = self.waiting.clone().acquire_many_owned(kib).await.map_err(|_| closed())?;
-        let (permit, batch) = (Arc::new(permit), Arc::new(batch));
+        let permit = self.memory(batch.rows().get_array_memory_size()).await?;
+        let batch = Arc::new(batch);
         let table = batch.schema().table.clone();
         if matches!(batch.origin(), change::Origin::Stream) {
             self.dirty.insert(table.clone());
         }
         self.tell(&table, || Command::Write(batch.clone(), permit.clone())).await
+    }
+
+    /// Removes rows that the current table has, as the changes of `meta`.
+    pub(crate) async fn remove(&mut self, table: &TableName, stored: StoredRows, meta: RowMeta) -> Result<()> {
+        let permit = self.memory(stored.rows().get_array_memory_size()).await?;
+        let removed = Arc::new((stored, meta));
+        self.tell(table, || Command::Remove(removed.clone(), permit.clone())).await
+    }
+
+    /// Stages changes that the table's log has and its current rows lack.
+    pub(crate) async fn replay(&mut self, table: &TableName, logged: StoredRows) -> Result<()> {
+        let permit = self.memory(logged.rows().get_array_memory_size()).await?;
+        if let Some(queue) = self.queues.get(table).and_then(|queues| queues.last()) {
+            // A worker that has ended has reported why.
+            drop(queue.send(Command::Replay(logged, permit)).await);
+        }
+        Ok(())
+    }
+
+    /// Commits a table with this checkpoint and waits until it has: the change log first, so that it is never behind the current rows.
+    ///
+    /// # Errors
+    /// Those of the lake.
+    pub(crate) async fn commit_as(&mut self, table: &TableName, checkpoint: &TableCheckpoint) -> Result<()> {
+        for layer in 0..Self::LAYERS {
+            let queue = self.queues.get(table).and_then(|queues| queues.get(layer)).cloned();
+            let Some(queue) = queue else { return Err(Error::new(Kind::Bug, format!("{table}: it is not open"))) };
+            // A worker that has ended has reported why.
+            drop(queue.send(Command::CommitAs(checkpoint.clone())).await);
+            if let News::Failed(error) = self.report().await?.news {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Removes every row in both layers.
@@ -187,6 +235,11 @@ impl Workers {
                 tracing::error!("the worker of a table broke down; what it printed says where");
             }
         }
+    }
+
+    async fn memory(&self, bytes: usize) -> Result<Arc<OwnedSemaphorePermit>> {
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).clamp(1, WAITING_KIB);
+        self.waiting.clone().acquire_many_owned(kib).await.map(Arc::new).map_err(|_| closed())
     }
 
     async fn tell(&self, table: &TableName, command: impl Fn() -> Command) -> Result<()> {

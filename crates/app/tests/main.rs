@@ -12,6 +12,7 @@ mod e2e {
     mod policy;
     mod policy_changes;
     mod project;
+    mod repair;
     mod servers;
     mod shapes;
 }

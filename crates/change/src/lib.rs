@@ -10,6 +10,7 @@ mod error;
 mod position;
 mod problem;
 mod raw;
+mod repair;
 mod schema;
 mod source;
 
@@ -20,5 +21,6 @@ pub use error::{Error, Kind, Result};
 pub use position::Position;
 pub use problem::{Problem, Severity};
 pub use raw::Raw;
+pub use repair::{FreshStart, RepairMark};
 pub use schema::{Column, Identity, TableName, TableSchema};
 pub use source::{Event, Source, SourceStatus, StreamLag, Suspect, SuspectExtent, TableNotice};

@@ -4,5 +4,7 @@ pub(crate) mod check;
 pub(crate) mod init;
 pub(crate) mod policy;
 pub(crate) mod query;
+pub(crate) mod repair;
 pub(crate) mod run;
 pub(crate) mod status;
+pub(crate) mod verify;

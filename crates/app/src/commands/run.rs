@@ -40,26 +40,10 @@ pub(crate) async fn run(dir: &Path, options: &Run) -> Result<Outcome> {
 }
 
 async fn run_project(project: Project, options: &Run) -> Result<Outcome> {
-    let offline = assemble::offline_problems(&project);
-    if print_problems(&offline) {
-        return Ok(Outcome::ToFix);
-    }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let policy = match Policy::parse(&project.policy_text, POLICY_FILE) {
-        Ok(policy) => policy,
-        Err(problems) => return refused(&problems),
+    let (parts, company) = match gather(project, &options.tables).await? {
+        Ok(gathered) => gathered,
+        Err(outcome) => return Ok(outcome),
     };
-    let company = cast(&project, &policy, &options.tables).await?;
-    if company.sources.values().all(|cast| cast.followed.is_empty()) {
-        return nothing_to_do(&company);
-    }
-    let gate = match assemble::compile(&project, &company.left_out, &company.schemas, &clock) {
-        Ok(gate) => gate,
-        Err(problems) => return refused(&problems),
-    };
-    print_problems(gate.notes());
-    let lake = assemble::lake(&project).await?;
-    let parts = Arc::new(Parts { lake, gate: Arc::new(gate), clock, watch: Arc::default(), project });
     company.show(&parts.watch);
     let style = Style::fitting(options.json);
     let (stop, seen_all) = (stop_on_signals()?, CancellationToken::new());
@@ -84,16 +68,44 @@ async fn run_project(project: Project, options: &Run) -> Result<Outcome> {
     })
 }
 
+/// Reads and checks the project, looks at its sources, and opens its lake; what is wrong was printed when it is an outcome.
+pub(crate) async fn gather(
+    project: Project,
+    only: &[String],
+) -> Result<std::result::Result<(Arc<Parts>, Company), Outcome>> {
+    let offline = assemble::offline_problems(&project);
+    if print_problems(&offline) {
+        return Ok(Err(Outcome::ToFix));
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let policy = match Policy::parse(&project.policy_text, POLICY_FILE) {
+        Ok(policy) => policy,
+        Err(problems) => return refused(&problems).map(Err),
+    };
+    let company = cast(&project, &policy, only).await?;
+    if company.sources.values().all(|cast| cast.followed.is_empty()) {
+        return nothing_to_do(&company).map(Err);
+    }
+    let gate = match assemble::compile(&project, &company.left_out, &company.schemas, &clock) {
+        Ok(gate) => gate,
+        Err(problems) => return refused(&problems).map(Err),
+    };
+    print_problems(gate.notes());
+    let lake = assemble::lake(&project).await?;
+    let parts = Parts { lake, gate: Arc::new(gate), clock, watch: Arc::default(), project };
+    Ok(Ok((Arc::new(parts), company)))
+}
+
 /// Who takes part in a run.
 #[derive(Default)]
-struct Company {
-    sources: BTreeMap<String, Cast>,
+pub(crate) struct Company {
+    pub(crate) sources: BTreeMap<String, Cast>,
     /// The tables that take part, as they are now.
     schemas: Vec<Arc<TableSchema>>,
     /// Tables with rules that do not take part.
     left_out: BTreeSet<TableName>,
     /// Tables with rules that the sources do not have.
-    missing: BTreeMap<TableName, String>,
+    pub(crate) missing: BTreeMap<TableName, String>,
 }
 
 impl Company {

@@ -1,9 +1,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::{filter, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use change::{Identity, Origin, RowMeta, TableName, Unsent};
+use change::{Error, Identity, Kind, Origin, Result, RowMeta, TableName, Unsent};
 
 /// A column of the lake, as the gate lets it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +123,25 @@ impl ClearedBatch {
     /// Which cells the source did not send, by cleared column.
     pub fn unsent(&self) -> &Unsent {
         &self.unsent
+    }
+
+    /// The rows that `keep` has a true value for, as other changes of the same table: `meta` has one entry for each of them.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] when the lengths disagree.
+    pub fn chosen(&self, keep: &BooleanArray, origin: Origin, meta: RowMeta) -> Result<Self> {
+        let bug = || Error::new(Kind::Bug, format!("{}: rows were chosen wrongly", self.schema.table));
+        if keep.len() != self.len() || keep.true_count() != meta.len() {
+            return Err(bug());
+        }
+        let rows = filter_record_batch(&self.rows, keep).map_err(|_| bug())?;
+        let mask = |bits: &Option<arrow::buffer::BooleanBuffer>| {
+            let Some(bits) = bits else { return Ok(None) };
+            let bits = filter(&BooleanArray::new(bits.clone(), None), keep).map_err(|_| bug())?;
+            Ok(Some(arrow::array::AsArray::as_boolean(&bits).values().clone()))
+        };
+        let unsent = Unsent(self.unsent.0.iter().map(mask).collect::<Result<_>>()?);
+        Ok(Self { schema: self.schema.clone(), origin, rows, meta, unsent })
     }
 
     /// The number of rows.

@@ -20,6 +20,7 @@ pub struct TableGate {
     dropped: Vec<DroppedColumn>,
     absent: Vec<String>,
     rules: BTreeMap<String, String>,
+    dated: Vec<String>,
     clock: Arc<dyn Clock>,
 }
 
@@ -92,9 +93,12 @@ impl TableGate {
         let spelled = raw.columns.iter().map(|column| (column.name.clone(), rule_of(&column.name))).collect();
         let named = rules.columns.iter().filter(|rule| !matches!(rule.transform, Transform::Drop));
         let absent = named.map(|rule| rule.column.clone()).filter(|name| raw.index_of(name).is_none()).collect();
+        let dated = rules.columns.iter().filter(|rule| rule.transform.depends_on_today());
+        let dated = dated.map(|rule| rule.column.clone()).collect();
         let identity = cleared_identity(raw, &passages);
         let cleared = Arc::new(ClearedSchema { table: raw.table.clone(), columns, identity });
-        Ok(Self { raw: raw.clone(), cleared, passages, dropped, absent, rules: spelled, clock: means.clock.clone() })
+        let (raw, clock) = (raw.clone(), means.clock.clone());
+        Ok(Self { raw, cleared, passages, dropped, absent, rules: spelled, dated, clock })
     }
 
     /// Whether raw rows of this structure may come to this gate.
@@ -120,6 +124,11 @@ impl TableGate {
     /// The rule of every column of the source: transform and canonical form, `drop` for those that are not stored.
     pub fn rules(&self) -> &BTreeMap<String, String> {
         &self.rules
+    }
+
+    /// Columns whose cleared value hangs on the day of processing: the same row, cleared on two days, may differ in them.
+    pub fn dated(&self) -> &[String] {
+        &self.dated
     }
 
     /// Clears a batch: every row passes, in order, and each column by its rule. The result shares no memory with the raw rows.

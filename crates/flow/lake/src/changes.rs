@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Date32Type, Schema, SchemaRef};
-use change::{Error, Kind, Origin, Position, Result, Timestamp};
+use change::{Error, Kind, Origin, Position, Result, RowMeta, Timestamp};
 use chrono::{NaiveDate, TimeDelta};
 use deltalake::kernel::{Action, Add};
 use gate::ClearedBatch;
@@ -15,11 +15,12 @@ use crate::area;
 use crate::copied::CopyArea;
 use crate::encode::{Statistics, fit};
 use crate::failure::Explain;
-use crate::incoming::{dates, take, truncate_row};
+use crate::incoming::{Incoming, dates, removals, take, truncate_row};
 use crate::log::{Committed, TableLog, remove};
 use crate::naming::Layer;
 use crate::record::Record;
 use crate::schema::DATE;
+use crate::stored::StoredRows;
 use crate::widen;
 
 /// Bytes of streamed rows that one area holds in memory before it writes files.
@@ -60,6 +61,17 @@ impl Changes {
         }
         let after = record.stream.as_ref().map(|stream| &stream.through);
         let Some(incoming) = take(batch, after, &self.log.schema, Layer::Changes)? else { return Ok(()) };
+        self.take_in(incoming, now_ms).await
+    }
+
+    /// Logs removals of rows that the current table has.
+    pub(crate) async fn remove(&mut self, stored: &StoredRows, meta: &RowMeta, now_ms: i64) -> Result<()> {
+        let incoming = removals(stored, meta, &self.log.schema, Layer::Changes)?;
+        self.take_in(incoming, now_ms).await
+    }
+
+    /// Changes that are new to the table.
+    async fn take_in(&mut self, incoming: Incoming, now_ms: i64) -> Result<()> {
         self.stream.hold(incoming.rows, incoming.newest);
         if self.stream.bytes >= HELD_BYTES_MAX {
             self.stream.flush(&self.log, &self.statistics, now_ms).await?;

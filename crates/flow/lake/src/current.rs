@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use change::{Error, Kind, Op, Origin, Position, Result};
+use change::{Error, Kind, Op, Origin, Position, Result, RowMeta};
 use gate::ClearedBatch;
 use roaring::RoaringTreemap;
 
@@ -13,12 +13,13 @@ use crate::copied::CopyArea;
 use crate::encode::Statistics;
 use crate::fill::{From, Wanted};
 use crate::identity::Identifier;
-use crate::incoming::{Incoming, take};
+use crate::incoming::{Incoming, logged, removals, take};
 use crate::index::{Change, Entry, KeyHash, KeyIndex, ScratchMap, Shape};
 use crate::log::{Committed, TableLog};
 use crate::naming::Layer;
 use crate::plan::{FileChanges, additions, file_ids, path_of, push_unique};
 use crate::record::Record;
+use crate::stored::StoredRows;
 
 /// Keys of one commit that are kept in memory: about 16 MiB; more go to a scratch file.
 const KEYS_IN_MEMORY: usize = 1 << 19;
@@ -77,13 +78,32 @@ impl Current {
         let after = self.log.record.checkpoint.stream.as_ref().map(|stream| stream.through.clone());
         let after = after.filter(|_| !copied);
         let Some(incoming) = take(batch, after.as_ref(), &self.log.schema, Layer::Current)? else { return Ok(()) };
-        let keys = match &self.index {
-            Some((_, identifier)) => identifier.hashes(&incoming.rows)?,
-            None => Vec::new(),
-        };
         if copied {
+            let keys = self.keys(&incoming)?;
             return self.copy.hold(batch, keys, &self.log, &self.statistics, now_ms).await;
         }
+        self.take_in(incoming, now_ms).await
+    }
+
+    /// Takes in removals of rows that the table has.
+    pub(crate) async fn remove(&mut self, stored: &StoredRows, meta: &RowMeta, now_ms: i64) -> Result<()> {
+        let incoming = removals(stored, meta, &self.log.schema, Layer::Current)?;
+        self.take_in(incoming, now_ms).await
+    }
+
+    /// Takes in changes that the change log has already.
+    pub(crate) async fn replay(&mut self, stored: &StoredRows, now_ms: i64) -> Result<()> {
+        let incoming = logged(stored, &self.log.schema)?;
+        self.take_in(incoming, now_ms).await
+    }
+
+    fn keys(&self, incoming: &Incoming) -> Result<Vec<KeyHash>> {
+        self.index.as_ref().map_or(Ok(Vec::new()), |(_, identifier)| identifier.hashes(&incoming.rows))
+    }
+
+    /// Changes that are new to the table.
+    async fn take_in(&mut self, incoming: Incoming, now_ms: i64) -> Result<()> {
+        let keys = self.keys(&incoming)?;
         self.stream.changes += incoming.ops.len() as u64;
         self.stream.newest = self.stream.newest.max(incoming.newest);
         if self.index.is_none() {

@@ -7,13 +7,14 @@ use arrow::array::{
 };
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use change::{Error, Kind, Op, Position, Result};
+use change::{Error, Kind, Op, Position, Result, RowMeta};
 use gate::ClearedBatch;
 
 use crate::encode::fit;
 use crate::failure::Explain;
 use crate::naming::Layer;
 use crate::schema::{COMMITTED_AT, DATE, OP, ORDINAL, POSITION, TXID, own_fields};
+use crate::stored::StoredRows;
 
 /// Rows of the table's structure, and what the commit needs of each beside them.
 pub(crate) struct Incoming {
@@ -45,7 +46,7 @@ pub(crate) fn take(
     if !keep.contains(&true) {
         return Ok(None);
     }
-    let all = fit(schema, &with_own(batch, layer)?)?;
+    let all = fit(schema, &with_own(batch.rows(), meta, layer)?)?;
     let mask = BooleanArray::from(keep.clone());
     let whole = !keep.contains(&false);
     let doing = || "cannot select rows".to_owned();
@@ -71,7 +72,7 @@ pub(crate) fn take(
 /// Copied rows as they stand in data files with these columns.
 pub(crate) fn copied_rows(batch: &ClearedBatch, columns: &SchemaRef) -> Result<RecordBatch> {
     check_columns(batch, columns)?;
-    fit(columns, &with_own(batch, Layer::Changes)?)
+    fit(columns, &with_own(batch.rows(), batch.meta(), Layer::Changes)?)
 }
 
 fn check_columns(batch: &ClearedBatch, schema: &SchemaRef) -> Result<()> {
@@ -83,10 +84,22 @@ fn check_columns(batch: &ClearedBatch, schema: &SchemaRef) -> Result<()> {
     })
 }
 
-fn with_own(batch: &ClearedBatch, layer: Layer) -> Result<RecordBatch> {
-    let meta = batch.meta();
-    let mut fields: Vec<Arc<Field>> = batch.rows().schema().fields().to_vec();
-    let mut columns: Vec<ArrayRef> = batch.rows().columns().to_vec();
+/// Removals of rows that the table has: their key, and what `meta` says; everything else is null.
+pub(crate) fn removals(stored: &StoredRows, meta: &RowMeta, schema: &SchemaRef, layer: Layer) -> Result<Incoming> {
+    let rows = fit(schema, &with_own(&stored.keys()?, meta, layer)?)?;
+    let newest = arrow::compute::max(&meta.committed_at);
+    Ok(Incoming { rows, ops: meta.ops.clone(), unsent: Vec::new(), newest })
+}
+
+/// Changes of the table's own change log, as they stand there.
+pub(crate) fn logged(stored: &StoredRows, schema: &SchemaRef) -> Result<Incoming> {
+    Ok(Incoming { rows: fit(schema, stored.rows())?, ops: stored.ops()?, unsent: Vec::new(), newest: None })
+}
+
+/// Rows with the columns that Lockgate adds.
+fn with_own(rows: &RecordBatch, meta: &RowMeta, layer: Layer) -> Result<RecordBatch> {
+    let mut fields: Vec<Arc<Field>> = rows.schema().fields().to_vec();
+    let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
     for field in own_fields(layer) {
         let column: ArrayRef = match field.name().as_str() {
             POSITION => Arc::new(meta.positions.clone()),

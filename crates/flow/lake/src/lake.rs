@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use change::{Checkpoint, Error, Kind, Result, TableCheckpoint, TableName, Timestamp};
+use change::{Checkpoint, Error, Kind, RepairMark, Result, TableCheckpoint, TableName, Timestamp};
 use datafusion::catalog::TableProvider;
 use deltalake::DeltaTable;
 use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_for, logstore_with};
@@ -11,14 +11,17 @@ use futures::TryStreamExt;
 use gate::ClearedSchema;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use url::Url;
 
 use crate::copied::CopiedFiles;
 use crate::failure::Explain;
 use crate::location;
-use crate::log::TableLog;
+use crate::log::{DataFile, TableLog};
 use crate::naming::{LakeTable, Layer};
+use crate::stored::StoredTable;
 use crate::writer::{TableWriter, WriterOptions};
 
 /// How a lake is reached.
@@ -117,6 +120,12 @@ impl Lake {
         Ok(TableLog::load(&table, &self.store(&table)?).await?.map(|log| log.record.checkpoint))
     }
 
+    /// The rows of a table as they stand now, to be compared with their source; `None` when it is not there.
+    pub async fn stored(&self, name: &TableName, layer: Layer) -> Result<Option<StoredTable>> {
+        let table = LakeTable::new(name.clone(), layer)?;
+        Ok(TableLog::load(&table, &self.store(&table)?).await?.map(StoredTable::new))
+    }
+
     /// Every table of the lake.
     pub async fn tables(&self) -> Result<Vec<LakeTable>> {
         let store = self.root.object_store(None);
@@ -143,15 +152,11 @@ impl Lake {
         let log = TableLog::load(&table, &store).await?.ok_or_else(|| {
             Error::new(Kind::Config, format!("{table} is not in the lake")).fix("List the tables: lockgate status")
         })?;
-        let live = |file: &crate::log::DataFile| {
-            let gone = file.add.deletion_vector.as_ref().map_or(0, |vector| vector.cardinality);
-            file.rows.saturating_sub(u64::try_from(gone).unwrap_or_default())
-        };
         let path = Path::from(format!("_delta_log/{:020}.json", log.version));
         let written = store.object_store(None).head(&path).await.ok();
         Ok(TableStatus {
             version: log.version,
-            rows: log.files.values().map(live).sum(),
+            rows: log.files.values().map(DataFile::live).sum(),
             files: log.files.len() as u64,
             bytes: log.files.values().map(|file| u64::try_from(file.add.size).unwrap_or_default()).sum(),
             committed_at: written.map(|meta| meta.last_modified.timestamp_micros()),
@@ -216,21 +221,33 @@ impl Lake {
 
     /// Records how far a stream is that brought nothing: written before the source is told that it may forget.
     pub async fn put_stream_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let text = serde_json::to_vec(checkpoint).explain(|| "the stream's checkpoint is not JSON".into())?;
-        let path = stream_path(&checkpoint.stream);
-        self.root
-            .object_store(None)
-            .put(&path, text.into())
-            .await
-            .map(|_| ())
-            .explain(|| format!("cannot write {path}"))
+        self.put_document(&stream_path(&checkpoint.stream), checkpoint).await
     }
 
     /// Reads what [`Lake::put_stream_checkpoint`] wrote last.
     pub async fn stream_checkpoint(&self, stream: &str) -> Result<Option<Checkpoint>> {
-        let path = stream_path(stream);
+        self.document(&stream_path(stream)).await
+    }
+
+    /// Records how far the repair of a source is.
+    pub async fn put_repair_mark(&self, source: &str, mark: &RepairMark) -> Result<()> {
+        self.put_document(&repair_path(source), mark).await
+    }
+
+    /// Reads what [`Lake::put_repair_mark`] wrote last; `None` when the source was never repaired.
+    pub async fn repair_mark(&self, source: &str) -> Result<Option<RepairMark>> {
+        self.document(&repair_path(source)).await
+    }
+
+    async fn put_document(&self, path: &Path, document: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_vec(document).explain(|| format!("{path} is not JSON"))?;
+        let put = self.root.object_store(None).put(path, text.into()).await;
+        put.map(|_| ()).explain(|| format!("cannot write {path}"))
+    }
+
+    async fn document<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
         let doing = || format!("cannot read {path}");
-        match self.root.object_store(None).get(&path).await {
+        match self.root.object_store(None).get(path).await {
             Ok(found) => {
                 let bytes = found.bytes().await.explain(doing)?;
                 serde_json::from_slice(&bytes).map(Some).explain(doing)
@@ -243,6 +260,10 @@ impl Lake {
 
 fn stream_path(stream: &str) -> Path {
     Path::from_iter([stream, "_lockgate", "stream.json"])
+}
+
+fn repair_path(source: &str) -> Path {
+    Path::from_iter([source, "_lockgate", "repair.json"])
 }
 
 fn logstore_at(url: &Url, options: &HashMap<String, String>) -> Result<LogStoreRef> {

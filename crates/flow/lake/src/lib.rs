@@ -31,6 +31,7 @@ mod log;
 mod offload;
 mod record;
 mod rows;
+mod stored;
 
 mod join;
 mod sweep;
@@ -39,4 +40,5 @@ mod widen;
 
 pub use lake::{Lake, LakeOptions, TableStatus, TableVersion};
 pub use naming::{LakeTable, Layer};
+pub use stored::{StoredRows, StoredTable};
 pub use writer::{Commit, Committed, Outcome, TableWriter, WriterOptions};

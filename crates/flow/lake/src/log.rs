@@ -24,6 +24,14 @@ pub(crate) struct DataFile {
     pub(crate) rows: u64,
 }
 
+impl DataFile {
+    /// Rows that are not deleted.
+    pub(crate) fn live(&self) -> u64 {
+        let gone = self.add.deletion_vector.as_ref().map_or(0, |vector| vector.cardinality);
+        self.rows.saturating_sub(u64::try_from(gone).unwrap_or_default())
+    }
+}
+
 /// One version of one table.
 pub(crate) struct TableLog {
     pub(crate) table: LakeTable,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use change::{Clock, Error, Identity, Position, Result, TableCheckpoint, Timestamp};
+use change::{Clock, Error, Identity, Position, Result, RowMeta, TableCheckpoint, Timestamp};
 use deltalake::logstore::LogStoreRef;
 use gate::{ClearedBatch, ClearedSchema};
 use tokio::sync::Mutex;
@@ -21,6 +21,7 @@ use crate::log::{Committed as Written, TableLog};
 use crate::naming::{LakeTable, Layer};
 use crate::record::Record;
 use crate::schema::{self, COMMITTED_AT, Evolution, OP, ORDINAL, TXID};
+use crate::stored::StoredRows;
 use crate::{foreign, rebuild, upkeep, widen};
 
 /// How tables are written.
@@ -247,6 +248,37 @@ impl TableWriter {
             Layers::Changes(changes) => changes.write(batch, now_ms).await,
         };
         written.map_err(|error| self.part_with_damage(error))
+    }
+
+    /// Stages the removal of rows that this table's current rows have, as the changes of `meta` (one for each row, all of them
+    /// [`change::Op::Delete`], above the checkpoint). What has no raw row any more is removed this way: the lake alone knows its key.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn remove(&mut self, stored: &StoredRows, meta: &RowMeta) -> Result<()> {
+        self.check_usable()?;
+        let now_ms = self.now_ms();
+        let removed = match &mut self.layers {
+            Layers::Current(current) => current.remove(stored, meta, now_ms).await,
+            Layers::Changes(changes) => changes.remove(stored, meta, now_ms).await,
+        };
+        removed.map_err(|error| self.part_with_damage(error))
+    }
+
+    /// Stages whole rows of the table's change log, above the checkpoint, that its current rows lack. A change log has them by itself.
+    ///
+    /// # Errors
+    /// Those of the store; `Conflict` when the rows are not those of a change log.
+    pub async fn replay(&mut self, logged: &StoredRows) -> Result<()> {
+        self.check_usable()?;
+        let now_ms = self.now_ms();
+        match &mut self.layers {
+            Layers::Current(current) => {
+                let replayed = current.replay(logged, now_ms).await;
+                replayed.map_err(|error| self.part_with_damage(error))
+            }
+            Layers::Changes(_) => Ok(()),
+        }
     }
 
     fn check_usable(&mut self) -> Result<()> {

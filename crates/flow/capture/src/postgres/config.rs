@@ -120,7 +120,7 @@ pub enum WalPolicy {
     Pause,
     /// Keep draining the log into an encrypted local spool. Not built.
     Spool,
-    /// Drop the slot and repair the tables afterwards. Not built.
+    /// Drop the slot, so that the server's disk is safe, and stop: the tables are compared with the source afterwards.
     DropAndRepair,
 }
 
@@ -259,11 +259,12 @@ impl PostgresConfig {
         if budget.warn > budget.critical {
             found.push(problem("`wal_budget.warn` lies above `wal_budget.critical`", "Make `warn` the smaller one."));
         }
-        if budget.policy != WalPolicy::Pause {
+        if budget.policy == WalPolicy::Spool {
             found.push(problem(
-                "this `wal_budget.policy` is not available yet",
-                "Use `policy: pause`: nothing is given up, and an alert is raised at the critical level. Set max_slot_wal_keep_size on \
-                 the server as the last guard of its disk.",
+                "`wal_budget.policy: spool` is not built yet",
+                "Use `policy: pause`: nothing is given up, and an alert is raised at the critical level (set max_slot_wal_keep_size on \
+                 the server as the last guard of its disk). Or `policy: drop_and_repair`: the slot is dropped, and `lockgate repair` writes \
+                 what was missed.",
             ));
         }
         if self.copy.parallel == 0 || self.copy.chunk_rows == 0 {

@@ -3,13 +3,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use change::{Error, Event, Result, SourceStatus, StreamLag, TableName, TableNotice};
+use change::{Error, Event, Kind, Result, SourceStatus, StreamLag, TableName, TableNotice};
 use pgwire_replication::Lsn;
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 
 use super::apply::TableFlags;
 use super::client::{Address, Session};
-use super::config::{BudgetLevel, WalBudget};
+use super::config::{BudgetLevel, WalBudget, WalPolicy};
 use super::failure;
 use super::publication;
 use super::slot::{self, SlotState};
@@ -92,6 +93,8 @@ pub(crate) struct Watched {
     pub(crate) budget: WalBudget,
     pub(crate) health: Arc<Health>,
     pub(crate) tables: WatchedTables,
+    /// The task that reads the stream: it holds the slot.
+    pub(crate) follower: AbortHandle,
     pub(crate) out: mpsc::Sender<Result<Event>>,
 }
 
@@ -155,6 +158,11 @@ pub(crate) async fn watch(mut watched: Watched) {
                 if let Some(lag) = lag {
                     health.set_lag(lag);
                     let now = budget.level(lag.retained_bytes);
+                    if now == BudgetLevel::Critical && budget.policy == WalPolicy::DropAndRepair {
+                        let error = give_up(&watched, &mut session, lag.retained_bytes).await;
+                        drop(watched.out.send(Err(error)).await);
+                        return;
+                    }
                     if now != last {
                         report(slot, now, &lag, budget);
                         last = now;
@@ -166,6 +174,47 @@ pub(crate) async fn watch(mut watched: Watched) {
         }
         tokio::time::sleep(MEASURE_EVERY).await;
     }
+}
+
+/// How often it is tried again to drop the slot, whose walsender needs a moment to notice that nobody listens.
+const DROP_EVERY: Duration = Duration::from_millis(200);
+
+/// Drops the slot, however long that takes: the server's disk goes before the stream. What the run ends with.
+async fn give_up(watched: &Watched, session: &mut Option<Session>, retained: u64) -> Error {
+    let Watched { address, slot, budget, follower, .. } = watched;
+    // A lake that is away makes the reader wait with the slot in its hands.
+    follower.abort();
+    loop {
+        match dropped(address, slot, session).await {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(error) => tracing::error!(slot, %error, "the slot is over its budget and cannot be dropped yet"),
+        }
+        tokio::time::sleep(DROP_EVERY).await;
+    }
+    let critical = budget.critical.0;
+    let what = format!(
+        "the source kept {retained} bytes of log for the replication slot {slot}, and its budget is {critical}: the slot was dropped, as \
+         `wal_budget.policy: drop_and_repair` says. The source's disk is safe; changes are missing from the lake from here on"
+    );
+    Error::new(Kind::SourceGone, what)
+        .fix("Mend what kept the lake from following, then run: lockgate repair. It makes a new slot and writes only what differs.")
+}
+
+/// Whether the slot is gone now. A walsender of ours that still holds it is ended.
+async fn dropped(address: &Address, slot: &str, session: &mut Option<Session>) -> Result<bool> {
+    let open = match session.take().filter(|session| !session.client.is_closed()) {
+        Some(open) => open,
+        None => address.connect("monitor").await?,
+    };
+    let holder = slot::read(address, &open, slot).await?.and_then(|state| state.active_pid);
+    if let Some(pid) = holder {
+        let ended = open.client.execute("select pg_terminate_backend($1)", &[&pid]).await;
+        ended.map_err(|e| failure::asking(address, "ending the walsender", e))?;
+    }
+    let done = slot::drop_unused(address, &open, slot).await?;
+    *session = Some(open);
+    Ok(done)
 }
 
 fn report(slot: &str, level: BudgetLevel, lag: &StreamLag, budget: &WalBudget) {

@@ -26,6 +26,7 @@ mod shape;
 mod apply;
 mod copy;
 mod measure;
+mod reread;
 mod source;
 mod start;
 mod stream;
@@ -42,6 +43,7 @@ pub use config::{BudgetLevel, ByteSize, CopyConfig, PostgresConfig, Secret, WalB
 pub use describe::{Described, Tables, describe, lag, tables};
 pub use identity::Resume;
 pub use probe::{ProbeReport, probe};
+pub use reread::{Reread, SlotView, number_of, numbered, reread};
 pub use shape::ValueShape;
 pub use source::{PostgresSource, open};
 pub use types::OnUnfit;

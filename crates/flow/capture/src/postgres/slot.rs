@@ -8,8 +8,8 @@ use super::copy::snapshot::waiting;
 use super::failure;
 
 /// What to do when the log between a checkpoint and now cannot be read any more.
-pub(crate) const COPY_AGAIN: &str = "Changes may be missing from here on, so nothing goes on by itself. Take the first copy again: move this \
-                                     source's folder out of the lake (or name the source anew), drop its slot if there is one \
+pub(crate) const COPY_AGAIN: &str = "Changes may be missing from here on, so nothing goes on by itself. Run `lockgate repair`: it makes a new slot and \
+                                     writes only what differs. Or take the first copy again: move this source's folder out of the lake (or name the source anew), drop its slot if there is one \
                                      (select pg_drop_replication_slot('...')), and start.";
 
 /// A replication slot as `pg_replication_slots` shows it; fields that a version lacks are `None`.
@@ -135,6 +135,19 @@ pub(crate) async fn create(address: &Address, session: &Session, name: &str, ver
     let row = waiting(session.client.query_one(sql, &[&name])).await.map_err(fail)?;
     session.client.batch_execute("reset lock_timeout").await.map_err(fail)?;
     Lsn::parse(row.get(0)).map_err(|e| Error::new(Kind::Bug, "the new slot's position cannot be read").source(e))
+}
+
+/// SQLSTATE `object_in_use`: somebody reads the slot.
+const IN_USE: &str = "55006";
+
+/// Drops the slot; does nothing when there is none. `false` when somebody reads it.
+pub(crate) async fn drop_unused(address: &Address, session: &Session, name: &str) -> Result<bool> {
+    let sql = "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1";
+    match session.client.execute(sql, &[&name]).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.code().is_some_and(|code| code.code() == IN_USE) => Ok(false),
+        Err(error) => Err(failure::asking(address, "dropping the replication slot", error)),
+    }
 }
 
 #[cfg(test)]

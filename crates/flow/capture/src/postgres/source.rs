@@ -4,7 +4,7 @@ use std::sync::Arc;
 use change::{Checkpoint, Clock, Error, Event, Kind, Position, Result, Source, SourceStatus};
 use pgwire_replication::Lsn;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::client::Address;
 use super::config::PostgresConfig;
@@ -40,6 +40,8 @@ pub(crate) struct Opened {
     pub(crate) confirmed: watch::Sender<Lsn>,
     pub(crate) boundary: watch::Receiver<Lsn>,
     pub(crate) health: Arc<Health>,
+    /// The task that reads the stream.
+    pub(crate) follower: AbortHandle,
     pub(crate) tasks: JoinSet<()>,
 }
 
@@ -58,6 +60,7 @@ pub async fn open(config: PostgresConfig, resume: Resume, clock: Arc<dyn Clock>)
         budget: config.wal_budget,
         health: Arc::clone(&opened.health),
         tables: opened.watched,
+        follower: opened.follower,
         out: opened.out,
     };
     opened.tasks.spawn(measure::watch(watched));

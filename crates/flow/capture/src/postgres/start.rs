@@ -318,7 +318,7 @@ impl Opening<'_> {
             health: Arc::clone(&health),
             progress: Progress::from(confirmed),
         };
-        tasks.spawn(follower.run(link));
+        let follower = tasks.spawn(follower.run(link));
         let copies = Copies {
             address: self.address.clone(),
             clock,
@@ -343,6 +343,7 @@ impl Opening<'_> {
             confirmed: confirmed_in,
             boundary,
             health,
+            follower,
             tasks,
         }
     }
@@ -350,7 +351,7 @@ impl Opening<'_> {
 
 impl CatalogTable {
     /// Keeps the columns that a publication's column list names.
-    fn limit_to(&mut self, numbers: &BTreeSet<i16>) {
+    pub(crate) fn limit_to(&mut self, numbers: &BTreeSet<i16>) {
         let kept: Vec<usize> =
             (0..self.table.columns.len()).filter(|i| numbers.contains(&self.table.columns[*i].attnum)).collect();
         if let Identity::Key(key) = &mut self.table.identity {

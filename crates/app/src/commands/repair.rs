@@ -1,0 +1,175 @@
+//! `lockgate repair`: behind a gap in the source's log, write what differs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use capture::postgres::{self, Reread, Resume};
+use change::{Error, FreshStart, Kind, RepairMark, Result, TableCheckpoint, TableName};
+use lake::Layer;
+
+use super::run::gather;
+use crate::assemble::{self, Cast, Means, Parts};
+use crate::cli::Repair;
+use crate::outcome::{Outcome, refused};
+use crate::project::Project;
+use crate::repair::{self, Limits, Mended, Sides};
+use crate::watch::Seen;
+
+/// A run that goes on writes its status more often.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(4);
+
+pub(crate) async fn run(dir: &Path, options: &Repair) -> Result<Outcome> {
+    let project = match Project::read(dir) {
+        Ok(project) => project,
+        Err(problems) => return refused(&problems),
+    };
+    let (parts, company) = match gather(project, &options.tables).await? {
+        Ok(gathered) => gathered,
+        Err(outcome) => return Ok(outcome),
+    };
+    refuse_beside_a_run(&parts).await?;
+    let mut done = Outcome::Done;
+    let sources: Vec<(&String, &Cast)> = company.sources.iter().filter(|(_, cast)| !cast.followed.is_empty()).collect();
+    for (name, cast) in sources {
+        if !source(&parts, name, cast, options).await.map_err(|error| error.context(name))? {
+            done = Outcome::ToFix;
+        }
+    }
+    Ok(done)
+}
+
+/// One writer at a time: the index on the local disk is the run's.
+async fn refuse_beside_a_run(parts: &Parts) -> Result<()> {
+    let state_dir = parts.project.state_dir();
+    let Some(before) = Seen::load(&state_dir).filter(|seen| seen.is_alive(parts.clock.now())) else { return Ok(()) };
+    tokio::time::sleep(SIGN_OF_LIFE).await;
+    match Seen::load(&state_dir) {
+        Some(seen) if !seen.ended && seen.at != before.at => {
+            Err(Error::new(Kind::Config, "a run of this project is going on")
+                .fix("Stop it, and start the repair again."))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Repairs one source; whether it is finished.
+async fn source(parts: &Parts, name: &str, cast: &Cast, options: &Repair) -> Result<bool> {
+    let mut reader = postgres::reread(assemble::source_config(parts, name, cast)?, parts.clock.clone()).await?;
+    let recorded = assemble::recorded(&parts.lake, name).await?;
+    let Some(start) = begin(parts, name, &mut reader, &recorded, options.force).await? else { return Ok(true) };
+    let mut left = Vec::new();
+    for table in &cast.followed {
+        match recorded.tables.get(table) {
+            Some(before) if assemble::stands_at(before, &start) => say(table, "was repaired before"),
+            Some(before) => match cannot_be_compared(&reader, table, before) {
+                Some(why) => say(table, &format!("{why}: the next run copies it anew")),
+                None => {
+                    let mended = one(parts, &reader, table, &start, before, options).await;
+                    say_mended(table, &mended.map_err(|error| error.context(table))?);
+                }
+            },
+            None => say(table, "is not in the lake: the next run copies it"),
+        }
+    }
+    for (table, why) in &cast.refused {
+        say(table, &format!("cannot be followed, so a later run copies it anew: {why}"));
+    }
+    if cast.holds_back {
+        let policy = parts.gate.policy();
+        let others = policy.tables().filter(|table| table.source == name && !cast.followed.contains(table));
+        let behind =
+            |table: &&TableName| recorded.tables.get(*table).is_some_and(|at| !assemble::stands_at(at, &start));
+        left.extend(others.filter(behind).map(ToString::to_string));
+    }
+    if !left.is_empty() {
+        print_line(&format!("not repaired yet, and no run goes on before: {}", left.join(", ")));
+        return Ok(false);
+    }
+    // The stream's place first: without it the new slot would look like a stranger's.
+    parts.lake.put_stream_checkpoint(&start.stream).await?;
+    parts.lake.put_repair_mark(name, &RepairMark { start: Some(start), finished: true }).await?;
+    print_line(&format!("{name}: repaired; next: lockgate run"));
+    Ok(true)
+}
+
+/// Where the new stream begins: a slot that an interrupted repair has made, or a new one. `None` when there is nothing to repair.
+async fn begin(
+    parts: &Parts,
+    name: &str,
+    reader: &mut Reread,
+    recorded: &Resume,
+    force: bool,
+) -> Result<Option<FreshStart>> {
+    let mark = parts.lake.repair_mark(name).await?;
+    match mark {
+        Some(RepairMark { start: Some(start), finished: false }) if reader.is_still(&start).await? => {
+            return Ok(Some(start));
+        }
+        Some(RepairMark { finished: false, .. }) => {}
+        _ => match reader.trouble(&assemble::resume(&parts.lake, name).await?).await? {
+            Some(trouble) => print_line(&format!("{name}: {}", trouble.what())),
+            None if !force => {
+                return Err(Error::new(Kind::Config, "nothing is wrong: a run can go on from what the lake has").fix(
+                    "Run: lockgate run. To compare, run: lockgate verify. If somebody else wrote the lake's tables, add --force.",
+                ));
+            }
+            None => {}
+        },
+    }
+    if recorded.tables.is_empty() {
+        print_line(&format!("{name}: the lake has nothing of it; next: lockgate run"));
+        return Ok(None);
+    }
+    reader.may_start_anew(recorded, force).await?;
+    // Before the slot is made: from here on no run may take the new slot for the old one.
+    parts.lake.put_repair_mark(name, &RepairMark::default()).await?;
+    let start = reader.start_anew(recorded).await?;
+    parts.lake.put_repair_mark(name, &RepairMark { start: Some(start.clone()), finished: false }).await?;
+    Ok(Some(start))
+}
+
+/// Why the next run has to copy a table.
+fn cannot_be_compared(reader: &Reread, table: &TableName, before: &TableCheckpoint) -> Option<&'static str> {
+    let Some(schema) = reader.schema(table) else { return Some("cannot be read") };
+    if !matches!(schema.identity, change::Identity::Key(_)) {
+        return Some("has no key by which a row could be found again");
+    }
+    let copied = before.copy.as_ref().is_some_and(|copy| copy.finished.is_some());
+    (!copied).then_some("was not copied whole")
+}
+
+async fn one(
+    parts: &Parts,
+    reader: &Reread,
+    table: &TableName,
+    start: &FreshStart,
+    before: &TableCheckpoint,
+    options: &Repair,
+) -> Result<Mended> {
+    let schema = reader.schema(table).ok_or_else(|| Error::new(Kind::Bug, "it was not looked up"))?;
+    let gate = parts.gate.table(schema)?;
+    let mut workers = Means::of(parts).workers();
+    workers.evolve(&gate).await?;
+    let number = repair::level(&parts.lake, &mut workers, table, start).await?;
+    let stored = parts.lake.stored(table, Layer::Current).await?;
+    let stored = stored.ok_or_else(|| Error::new(Kind::Bug, "it is not in the lake"))?;
+    let limits = Limits::new(options.rate, options.memory, parts.clock.clone());
+    let sides = Sides::new(reader, &gate, stored, &limits, &start.stream.through).await?;
+    let mended = repair::mend(&sides, reader, &mut workers, (start, before, number), &parts.clock).await;
+    workers.close().await;
+    mended
+}
+
+fn say_mended(table: &TableName, mended: &Mended) {
+    let Mended { inserted, updated, deleted, compared } = mended;
+    say(table, &format!("{compared} rows compared; {inserted} inserted, {updated} updated, {deleted} deleted"));
+}
+
+fn say(table: &TableName, what: &str) {
+    print_line(&format!("{table}: {what}"));
+}
+
+#[allow(clippy::print_stdout)]
+fn print_line(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,140 @@
+//! The two sides of a table, read as fingerprints.
+
+use capture::postgres::Reread;
+use change::{CopyProgress, Position, Result};
+use futures::TryStreamExt;
+use gate::{ClearedBatch, TableGate};
+use lake::{StoredRows, StoredTable};
+use tokio::sync::mpsc;
+
+use super::Limits;
+use super::fingerprint::{Fingerprints, Print};
+use super::tally::{Part, Tally};
+
+/// Batches of the source that wait to be cleared.
+const BATCHES_AHEAD: usize = 2;
+
+/// A table's rows in the source and in the lake.
+pub(crate) struct Sides<'a> {
+    reader: &'a Reread,
+    pub(crate) gate: &'a TableGate,
+    pub(crate) stored: StoredTable,
+    prints: Fingerprints,
+    limits: &'a Limits,
+    plan: CopyProgress,
+}
+
+/// What reading the source gives.
+pub(crate) enum Reading {
+    /// Cleared rows with their fingerprints.
+    Rows(ClearedBatch, Vec<Print>),
+    /// The transaction that read them has ended.
+    ChunkEnd,
+}
+
+/// What has to be looked at row by row.
+pub(crate) struct Survey {
+    pub(crate) parts: Vec<Part>,
+    /// Rows in the source and in the lake, when they were counted; a single part that holds everything counts them itself.
+    pub(crate) rows: Option<(u64, u64)>,
+}
+
+impl<'a> Sides<'a> {
+    /// Plans the reading; `low` is what copied rows are marked with.
+    ///
+    /// # Errors
+    /// Those of the source; `Contract` when the sides have different keys.
+    pub(crate) async fn new(
+        reader: &'a Reread,
+        gate: &'a TableGate,
+        stored: StoredTable,
+        limits: &'a Limits,
+        low: &Position,
+    ) -> Result<Self> {
+        let prints = Fingerprints::new(gate, &stored)?;
+        let plan = reader.plan(&gate.schema().table, low, limits.chunk_rows()).await?;
+        Ok(Self { reader, gate, stored, prints, limits, plan })
+    }
+
+    /// The same sides as they are now: the lake's newest version, and the source in its present size.
+    pub(crate) async fn anew(&mut self, stored: StoredTable) -> Result<()> {
+        self.stored = stored;
+        self.plan = self.reader.plan(&self.gate.schema().table, &self.plan.low, self.limits.chunk_rows()).await?;
+        Ok(())
+    }
+
+    /// How the source is read.
+    pub(crate) fn plan(&self) -> &CopyProgress {
+        &self.plan
+    }
+
+    /// What cannot be compared in full, in words.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let said =
+            |columns: &[String], what: &str| (!columns.is_empty()).then(|| format!("{}: {}", what, columns.join(", ")));
+        let presence =
+            said(&self.prints.by_presence, "compared by being there only, as they hang on the day of processing");
+        let missing = said(&self.prints.not_stored, "not compared, as the lake does not have them yet");
+        presence.into_iter().chain(missing).collect()
+    }
+
+    /// Everything in one part when it is small; else the buckets of keys that differ, found by reading both sides once.
+    pub(crate) async fn survey(&self) -> Result<Survey> {
+        let about = u64::from(self.plan.chunks).saturating_mul(self.limits.chunk_rows());
+        if self.stored.rows().max(about) <= self.limits.rows_max() {
+            return Ok(Survey { parts: vec![Part::All], rows: None });
+        }
+        let (mut source, mut lake) = (Tally::new(), Tally::new());
+        self.lake(async |_, prints| {
+            lake.add(&prints);
+            Ok(())
+        })
+        .await?;
+        self.source(async |reading| {
+            if let Reading::Rows(_, prints) = reading {
+                source.add(&prints);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(Survey { parts: source.parts(&lake, self.limits.rows_max()), rows: Some((source.rows(), lake.rows())) })
+    }
+
+    /// Reads every row of the source, at the given pace.
+    pub(crate) async fn source(&self, mut each: impl AsyncFnMut(Reading) -> Result<()>) -> Result<()> {
+        let table = &self.gate.schema().table;
+        for chunk in 0..self.plan.chunks {
+            let (out, mut batches) = mpsc::channel(BATCHES_AHEAD);
+            let reading = self.reader.chunk(table, &self.plan, chunk, out);
+            let taking = async {
+                while let Some(batch) = batches.recv().await {
+                    let rows = batch.len() as u64;
+                    let cleared = self.gate.clear(batch)?.batch;
+                    let prints = self.prints.of(&self.stored.fit(&cleared)?)?;
+                    each(Reading::Rows(cleared, prints)).await?;
+                    self.limits.after(rows).await;
+                }
+                Ok(())
+            };
+            tokio::try_join!(taking, reading)?;
+            each(Reading::ChunkEnd).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads every live row of the lake's table.
+    pub(crate) async fn lake(&self, mut each: impl AsyncFnMut(StoredRows, Vec<Print>) -> Result<()>) -> Result<()> {
+        let mut rows = self.stored.scan();
+        while let Some(batch) = rows.try_next().await? {
+            let prints = self.prints.of(batch.rows())?;
+            each(batch, prints).await?;
+        }
+        Ok(())
+    }
+
+    /// A fingerprint of each row's place in the stream.
+    pub(crate) fn places(&self, rows: &StoredRows) -> Result<Vec<u128>> {
+        let positions = rows.positions()?;
+        Ok(positions.iter().map(|position| self.prints.bytes(position.unwrap_or_default())).collect())
+    }
+}

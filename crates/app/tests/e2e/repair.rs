@@ -1,0 +1,341 @@
+//! Failure mode 2 and its mending: what changed behind a lost slot is found by comparing, and written; nothing else is.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::project::{Project, files};
+
+const SETUP: &str = "
+    CREATE TABLE member (id int PRIMARY KEY, ssn text, zip text, plan text, note text);
+    INSERT INTO member SELECT i, 'ssn-' || i, '60629', 'p' || i % 7, repeat('n', 30) FROM generate_series(1, 20000) i;
+    CREATE TABLE claim (member text, line int, amount numeric(10,2), born date, PRIMARY KEY (member, line));
+    INSERT INTO claim SELECT 'M' || i / 3, i % 3, i, date '1950-01-01' + i % 20000 FROM generate_series(1, 3000) i;
+    CREATE TABLE event (kind text, n int);
+    ALTER TABLE event REPLICA IDENTITY FULL;
+    INSERT INTO event SELECT 'k' || i % 5, i % 10 FROM generate_series(1, 500) i;";
+const TABLES: [&str; 3] = ["public.member", "public.claim", "public.event"];
+const POLICY: &str =
+    "  db.public.member: { id: hmac_token(member), ssn: hmac_token(ssn), zip: zip3, plan: keep, note: drop }
+  db.public.claim: { member: hmac_token(member), line: keep, amount: keep, born: dob_generalise }
+  db.public.event: { kind: keep, n: keep }\n";
+
+/// What must never be in an output, nor in a file below the project.
+const CANARIES: [&str; 3] = ["517938264", "Zebulonova", "M-4471-QX"];
+
+const GAP: &str = "
+    INSERT INTO member VALUES (30001, '517938264', '10001', 'gold', 'Zebulonova'), (30002, 'x', '10001', 'gold', 'y');
+    UPDATE member SET plan = 'silver' WHERE id BETWEEN 100 AND 104;
+    DELETE FROM member WHERE id IN (7, 8, 9);
+    UPDATE member SET note = 'Zebulonova' WHERE id = 50;
+    INSERT INTO claim VALUES ('M-4471-QX', 1, 12.5, '1931-02-17');
+    UPDATE claim SET line = 9 WHERE member = 'M5' AND line = 1;
+    DELETE FROM event WHERE kind = 'k1' AND n = 1;";
+
+/// A project whose tables were copied and followed a little, and whose slot was lost before [`GAP`].
+async fn behind_a_gap(name: &str) -> Project {
+    let project = Project::new(name, SETUP, &TABLES, POLICY).await;
+    project.lockgate_ok(&["run", "--once"]);
+    project.database.batch_execute("UPDATE member SET plan = 'q' WHERE id < 10").await.unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    project.database.batch_execute("SELECT pg_drop_replication_slot('lockgate_e2e')").await.unwrap();
+    project.database.batch_execute(GAP).await.unwrap();
+    project
+}
+
+/// The report of `verify`, and its exit code.
+fn verify(project: &Project, more: &[&str]) -> (Value, Option<i32>) {
+    let output = project.lockgate(&[&["verify", "--json"], more].concat());
+    let report = serde_json::from_slice(&output.stdout);
+    (report.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr))), output.status.code())
+}
+
+/// Missing, surplus and different rows of a table.
+fn differences(report: &Value, table: &str) -> [u64; 3] {
+    let lines = report["tables"].as_array().unwrap();
+    let line = lines.iter().find(|line| line["table"] == format!("db.public.{table}")).unwrap();
+    assert!(line["error"].is_null(), "{line}");
+    ["missing", "surplus", "different"].map(|field| line[field].as_u64().unwrap())
+}
+
+fn assert_equal(project: &Project) {
+    let (report, code) = verify(project, &[]);
+    for table in ["member", "claim", "event"] {
+        assert_eq!(differences(&report, table), [0; 3], "{table}");
+    }
+    assert_eq!(code, Some(0));
+}
+
+fn log(project: &Project, table: &str, op: &str) -> u64 {
+    let sql = format!("SELECT count(*) FROM db.public.{table}__changes WHERE _lg_op = '{op}'");
+    project.query(&sql)[0].parse().unwrap()
+}
+
+async fn assert_same(project: &Project) {
+    project.assert_same("event", &["kind", "n"]).await;
+    for (lake, source) in [
+        (
+            "SELECT plan, zip, count(*) AS n FROM db.public.member GROUP BY 1, 2 ORDER BY 1, 2",
+            "SELECT plan, left(zip, 3), count(*) FROM member GROUP BY 1, 2 ORDER BY 1, 2",
+        ),
+        (
+            "SELECT count(*) AS n, count(DISTINCT member) AS m, sum(amount) AS a, sum(line) AS l FROM db.public.claim",
+            "SELECT count(*), count(DISTINCT member), sum(amount), sum(line) FROM claim",
+        ),
+    ] {
+        assert_eq!(project.query(lake), project.source(source).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_behind_a_lost_slot_is_found_and_nothing_else_is_written() {
+    let project = behind_a_gap("repair").await;
+    let stopped = project.lockgate(&["run", "--once"]);
+    let message = String::from_utf8_lossy(&stopped.stderr).into_owned();
+    assert_eq!(stopped.status.code(), Some(1), "{message}");
+    assert!(message.contains("lockgate repair"), "{message}");
+
+    // The second time in so little memory that buckets of keys are summed up first.
+    let (report, _) = verify(&project, &[]);
+    let (in_parts, code) = verify(&project, &["--memory", "1"]);
+    assert_eq!((in_parts["tables"].clone(), code), (report["tables"].clone(), Some(1)));
+    // A dropped column's change is no difference; a changed key is one row gone and one come.
+    assert_eq!(differences(&report, "member"), [2, 3, 5]);
+    assert_eq!(differences(&report, "claim"), [2, 1, 0]);
+    let [missing, surplus, different] = differences(&report, "event");
+    assert!(missing == 0 && surplus > 0 && different == 0);
+
+    let before = ["i", "u", "d"].map(|op| log(&project, "member", op));
+    let repaired = project.lockgate(&["--log", "trace", "repair"]);
+    let said = String::from_utf8_lossy(&[repaired.stdout.clone(), repaired.stderr.clone()].concat()).into_owned();
+    assert!(repaired.status.success(), "{said}");
+    assert!(
+        said.contains("2 inserted, 5 updated, 3 deleted") && said.contains("2 inserted, 0 updated, 1 deleted"),
+        "{said}"
+    );
+    assert!(said.contains("event") && said.contains("copies it anew"), "{said}");
+    let after = ["i", "u", "d"].map(|op| log(&project, "member", op));
+    assert_eq!([after[0] - before[0], after[1] - before[1], after[2] - before[2]], [2, 5, 3]);
+    let positions = project.query(
+        "SELECT count(*) AS n, count(DISTINCT _lg_position) AS d FROM db.public.member__changes WHERE _lg_op <> 'r'",
+    );
+    assert_eq!(positions, ["19,19"]);
+
+    // The run goes on from the new slot, and copies anew what has no key.
+    let more = "UPDATE member SET plan = 'bronze' WHERE id IN (100, 30001); INSERT INTO event VALUES ('new', 1); DELETE FROM claim WHERE line = 2";
+    project.database.batch_execute(more).await.unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    assert_same(&project).await;
+    assert_equal(&project);
+    assert_eq!(log(&project, "member", "u"), after[1] + 2);
+
+    let refused = project.lockgate(&["repair"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nothing is wrong"));
+    no_canary(&project, said.as_bytes());
+    project.end().await;
+}
+
+fn no_canary(project: &Project, said: &[u8]) {
+    let mut places = vec![("an output".to_owned(), said.to_vec())];
+    places.extend(
+        files(&project.dir).into_iter().map(|file| (file.display().to_string(), std::fs::read(&file).unwrap())),
+    );
+    for (place, bytes) in &places {
+        for canary in CANARIES {
+            assert!(
+                !bytes.windows(canary.len()).any(|part| part == canary.as_bytes()),
+                "a planted value is in {place}"
+            );
+        }
+    }
+    // The test of the test: what is kept is found.
+    assert!(places.iter().any(|(_, bytes)| bytes.windows(6).any(|part| part == b"bronze")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_that_is_killed_goes_on_and_writes_nothing_twice() {
+    let project = behind_a_gap("repairkill").await;
+    project.database.batch_execute("UPDATE member SET plan = 'gap' WHERE id % 3 = 0").await.unwrap();
+    let mut begun = false;
+    for pause in [300, 900, 1300, 1700, 2100] {
+        let slow = project.command(&["repair", "--rate", "9000"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut repair = slow.unwrap();
+        // The moment of the kill is what is varied: before the slot, in the first table, between its commits, at its end.
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        repair.kill().unwrap();
+        repair.wait().unwrap();
+        begun |= project.dir.join("lake/db/_lockgate/repair.json").exists();
+        if begun {
+            let run = project.lockgate(&["run", "--once"]);
+            let message = String::from_utf8_lossy(&run.stderr).into_owned();
+            assert!(run.status.code() == Some(1) && message.contains("not finished"), "{message}");
+        }
+    }
+    assert!(begun, "no repair had begun when it was killed");
+    project.lockgate_ok(&["repair", "--memory", "1"]);
+    project.lockgate_ok(&["run", "--once"]);
+    assert_same(&project).await;
+    assert_equal(&project);
+    // The gap's two inserts and three deletes, and one update for each row that changed in it.
+    let thirds = project.source("SELECT count(*) FROM member WHERE plan = 'gap' OR id BETWEEN 100 AND 104").await;
+    assert_eq!([log(&project, "member", "i"), log(&project, "member", "d")], [2, 3]);
+    let updates = "SELECT count(DISTINCT id) AS n, count(*) AS m FROM db.public.member__changes WHERE _lg_op = 'u' AND plan IN ('gap', 'silver')";
+    let logged = project.query(updates);
+    let (keys, rows) = logged[0].split_once(',').unwrap();
+    assert_eq!(keys, rows, "changed rows and their entries in the change log");
+    assert_eq!(rows, thirds[0]);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_run_what_is_on_its_way_is_no_difference() {
+    let project = Project::new("verifyrun", SETUP, &TABLES, POLICY).await;
+    project.lockgate_ok(&["run", "--once"]);
+    let running = project.start();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn(write(project.postgres.client().await.unwrap(), stop.clone()));
+    for _ in 0..2 {
+        let (report, code) = verify(&project, &["--rate", "40000"]);
+        for table in ["member", "claim", "event"] {
+            assert_eq!(differences(&report, table), [0; 3], "{table}: {report}");
+        }
+        assert_eq!(code, Some(0));
+    }
+    let beside = project.lockgate(&["repair", "--force"]);
+    assert_eq!(beside.status.code(), Some(1), "a repair beside a run");
+    stop.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
+    assert_eq!(running.terminate(), Some(0));
+    // The run left at a boundary, perhaps before the writer's last changes.
+    project.lockgate_ok(&["run", "--once"]);
+    assert_equal(&project);
+    project.end().await;
+}
+
+/// Small changes everywhere, until told to stop.
+async fn write(database: tokio_postgres::Client, stop: Arc<AtomicBool>) {
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let sql = format!(
+            "UPDATE member SET plan = 'w{number}' WHERE id % 500 = {0}; DELETE FROM member WHERE id = 20000 - {number};
+             INSERT INTO claim VALUES ('W', {number}, 1, '2000-01-01'); DELETE FROM claim WHERE member = 'W' AND line = {number} - 3;
+             INSERT INTO event VALUES ('w', {number} % 4); UPDATE event SET n = 5 WHERE kind = 'k{0}';",
+            number % 7,
+        );
+        database.batch_execute(&sql).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_wrote_into_the_lake_is_found_and_mended() {
+    let setup =
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i;";
+    let project = Project::new("tamper", setup, &["public.t"], "  db.public.t: { id: keep, v: keep }\n").await;
+    project.lockgate_ok(&["run", "--once"]);
+    foreign_commit(&project.lake_table("t"));
+    let (report, code) = verify(&project, &[]);
+    assert_eq!((differences(&report, "t"), code), ([2, 1, 1], Some(1)));
+    let refused = project.lockgate(&["repair"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--force"));
+    project.lockgate_ok(&["repair", "--force"]);
+    let (report, code) = verify(&project, &[]);
+    assert_eq!((differences(&report, "t"), code), ([0, 0, 0], Some(0)));
+    project.database.batch_execute("UPDATE t SET v = 'w' WHERE id < 4").await.unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("t", &["id", "v"]).await;
+    project.end().await;
+}
+
+/// Replaces the table's one file by one without its first row, with another value in its second, and with a row that the source never had in
+/// place of its last.
+fn foreign_commit(table: &std::path::Path) {
+    use arrow::array::{ArrayRef, AsArray, Int32Array, StringArray};
+    use parquet::arrow::ArrowWriter;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    let parquet: Vec<_> =
+        files(table).into_iter().filter(|file| file.extension().is_some_and(|e| e == "parquet")).collect();
+    let [file] = parquet.as_slice() else { panic!("{} data files", parquet.len()) };
+    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
+    let batches: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
+    let rows = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap().slice(1, 99);
+    let ids: Int32Array = rows["id"].as_primitive::<arrow::datatypes::Int32Type>().iter().collect();
+    let mut ids: Vec<i32> = ids.values().to_vec();
+    ids[98] = 999;
+    let mut values: Vec<Option<String>> = rows["v"].as_string::<i32>().iter().map(|v| v.map(str::to_owned)).collect();
+    values[0] = Some("tampered".into());
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns()).map(|(field, column)| -> ArrayRef {
+        match field.name().as_str() {
+            "id" => Arc::new(Int32Array::from(ids.clone())),
+            "v" => Arc::new(StringArray::from(values.clone())),
+            _ => column.clone(),
+        }
+    });
+    let changed = arrow::array::RecordBatch::try_new(rows.schema(), columns.collect()).unwrap();
+    let path = table.join("foreign.parquet");
+    let mut writer = ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), rows.schema(), None).unwrap();
+    writer.write(&changed).unwrap();
+    writer.close().unwrap();
+    let logs = files(&table.join("_delta_log"));
+    let newest = logs.iter().filter_map(|log| log.file_stem()?.to_str()?.parse::<u64>().ok()).max().unwrap();
+    let old = file.file_name().unwrap().to_str().unwrap();
+    let size = std::fs::metadata(&path).unwrap().len();
+    let lines = [
+        serde_json::json!({ "commitInfo": { "timestamp": 1, "operation": "MERGE" } }),
+        serde_json::json!({ "remove": { "path": old, "dataChange": true, "deletionTimestamp": 1 } }),
+        serde_json::json!({ "add": { "path": "foreign.parquet", "partitionValues": {}, "size": size, "modificationTime": 1,
+            "dataChange": true, "stats": "{\"numRecords\":99}" } }),
+    ];
+    let text: Vec<String> = lines.iter().map(Value::to_string).collect();
+    std::fs::write(table.join(format!("_delta_log/{:020}.json", newest + 1)), text.join("\n")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_its_budget_the_slot_is_dropped_and_the_run_names_the_repair() {
+    let setup =
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 1000) i;
+        CREATE TABLE other (v text);";
+    let project = Project::new("budget", setup, &["public.t"], "  db.public.t: { id: keep, v: keep }\n").await;
+    project.lockgate_ok(&["run", "--once"]);
+    let file = project.dir.join("lockgate.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let with = |policy: &str| {
+        let budget =
+            format!("slot: lockgate_e2e\n      wal_budget: {{ warn: 1MiB, critical: 16MiB, policy: {policy} }}\n");
+        std::fs::write(&file, text.replace("slot: lockgate_e2e\n", &budget)).unwrap();
+    };
+    with("spool");
+    let refused = project.lockgate(&["check"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("not built yet"));
+
+    with("drop_and_repair");
+    // The log is kept from the begin of the oldest transaction that is open.
+    let other = project.postgres.client().await.unwrap();
+    other.batch_execute("BEGIN; INSERT INTO other VALUES ('open')").await.unwrap();
+    let run = project.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let wal = "INSERT INTO other SELECT repeat('x', 1000) FROM generate_series(1, 30000); CHECKPOINT; UPDATE t SET v = 'late' WHERE id < 5";
+    project.database.batch_execute(wal).await.unwrap();
+    let ended = tokio::task::spawn_blocking(move || run.wait_with_output().unwrap());
+    let ended =
+        tokio::time::timeout(Duration::from_secs(40), ended).await.expect("the run goes on over its budget").unwrap();
+    let message = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{message}");
+    assert!(message.contains("was dropped") && message.contains("lockgate repair"), "{message}");
+    assert_eq!(project.source("SELECT count(*) FROM pg_replication_slots").await, ["0"]);
+
+    other.batch_execute("ROLLBACK").await.unwrap();
+    project.database.batch_execute("DELETE FROM t WHERE id > 990").await.unwrap();
+    project.lockgate_ok(&["repair"]);
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("t", &["id", "v"]).await;
+    project.end().await;
+}
