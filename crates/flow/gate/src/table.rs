@@ -10,6 +10,7 @@ use crate::invalid::InvalidWatch;
 use crate::kernel::subject::{Beside, SubjectCells};
 use crate::kernel::{Kernel, Setup};
 use crate::policy::{OnInvalid, TableRules};
+use crate::suppress::{Keeper, without};
 use crate::{ClearedBatch, ClearedColumn, ClearedSchema, Profile, Transform};
 
 /// The gate of one table with one structure.
@@ -21,6 +22,7 @@ pub struct TableGate {
     absent: Vec<String>,
     rules: BTreeMap<String, String>,
     clock: Arc<dyn Clock>,
+    keeper: Keeper,
 }
 
 /// How one column passes.
@@ -92,9 +94,23 @@ impl TableGate {
         let spelled = raw.columns.iter().map(|column| (column.name.clone(), rule_of(&column.name))).collect();
         let named = rules.columns.iter().filter(|rule| !matches!(rule.transform, Transform::Drop));
         let absent = named.map(|rule| rule.column.clone()).filter(|name| raw.index_of(name).is_none()).collect();
+        let of_columns =
+            raw.columns.iter().enumerate().filter_map(|(from, column)| {
+                Some((from, rules.columns.iter().find(|rule| rule.column == column.name)?))
+            });
+        let keeper = Keeper::new(&means.suppression, raw, of_columns, means.keys.as_ref())?;
         let identity = cleared_identity(raw, &passages);
         let cleared = Arc::new(ClearedSchema { table: raw.table.clone(), columns, identity });
-        Ok(Self { raw: raw.clone(), cleared, passages, dropped, absent, rules: spelled, clock: means.clock.clone() })
+        Ok(Self {
+            raw: raw.clone(),
+            cleared,
+            passages,
+            dropped,
+            absent,
+            rules: spelled,
+            clock: means.clock.clone(),
+            keeper,
+        })
     }
 
     /// Whether raw rows of this structure may come to this gate.
@@ -122,7 +138,7 @@ impl TableGate {
         &self.rules
     }
 
-    /// Clears a batch: every row passes, in order, and each column by its rule. The result shares no memory with the raw rows.
+    /// Clears a batch: every row passes but those of suppressed persons, in order, and each column by its rule. The result shares no memory with the raw rows.
     ///
     /// # Errors
     /// [`Kind::Data`] when a column that identifies rows, or whose rule says halt, holds a value that its transform cannot read, or when
@@ -134,7 +150,12 @@ impl TableGate {
             return Err(Error::new(Kind::Bug, what));
         }
         let today = Date::from_timestamp(self.clock.now());
-        let rows = rows.into_exposed();
+        let mut rows = rows.into_exposed();
+        let (mut meta, mut unsent) = (meta, unsent);
+        let kernel = |raw| self.passages.iter().find(|passage| passage.from == raw).map(|passage| &passage.kernel);
+        if let Some(passing) = self.keeper.passing(&rows, &meta, &unsent, kernel)? {
+            (rows, meta, unsent) = without(&passing, rows, meta, unsent)?;
+        }
         let (mut columns, mut masks, mut invalid) = (Vec::new(), Vec::new(), Vec::new());
         for (passage, cleared) in self.passages.iter().zip(&self.cleared.columns) {
             let raw = rows.column(passage.from);
