@@ -8,6 +8,7 @@ mod failure;
 mod lake;
 mod location;
 mod naming;
+mod objects;
 
 mod incoming;
 mod schema;
@@ -31,11 +32,17 @@ mod offload;
 mod record;
 mod rows;
 
+mod erase;
 mod join;
+mod purge;
+mod residue;
+
 mod sweep;
 mod upkeep;
 mod widen;
 
+pub use erase::{Doomed, Erased};
 pub use lake::{Lake, LakeOptions, TableStatus, TableVersion};
 pub use naming::{LakeTable, Layer};
+pub use residue::{Residue, Traces};
 pub use writer::{Commit, Committed, Outcome, TableWriter, WriterOptions};
