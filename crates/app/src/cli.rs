@@ -71,6 +71,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Policy,
     },
+    /// Erase persons from every table, its history and the vault, and keep them out
+    Erase(Erase),
+    /// Prove the audit log, or list what is in it
+    Audit {
+        #[command(subcommand)]
+        command: Audit,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -223,6 +230,81 @@ pub(crate) enum Policy {
         /// Only this table (source.schema.table); may be repeated
         #[arg(long = "table", value_name = "TABLE")]
         tables: Vec<String>,
+    },
+}
+
+/// Options of `lockgate erase`.
+///
+/// The persons are named by identifiers as the source spells them, one a line, on standard input or in a file: never on the command
+/// line, which every user of the machine can read and which shells write down. Inside the process they become tokens, and are forgotten.
+///
+/// First nobody of them passes the gate any more: no replay, late change or new copy brings them back. Then their rows go from the newest
+/// version of every table with a column of the same domain, current rows and change log alike; then from every older version, by
+/// removing those tables' history; then every object of the lake is searched for their tokens, and a receipt says that none is left.
+///
+/// Runs alone: stop `lockgate run` in this folder first. A kill at any moment is mended by doing it again, or by --due.
+#[derive(Args, Debug, Clone)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub(crate) struct Erase {
+    /// The column that names the persons: claims_db.public.members.member_id
+    #[arg(long, value_name = "SOURCE.SCHEMA.TABLE.COLUMN", group = "what")]
+    pub(crate) subject: Option<String>,
+    /// Go on with what was interrupted or has become due
+    #[arg(long, group = "what")]
+    pub(crate) due: bool,
+    /// A file with one identifier a line; standard input when not given
+    #[arg(long, value_name = "FILE", requires = "subject")]
+    pub(crate) ids: Option<PathBuf>,
+    /// When older versions of the tables go: now, or after the seven days for which versions can be read
+    #[arg(long, value_enum, default_value_t = PurgeWhen::Now)]
+    pub(crate) purge: PurgeWhen,
+    /// Erase nobody: put the persons on legal hold, so that no request erases them
+    #[arg(long, requires = "subject", conflicts_with_all = ["lift", "due"])]
+    pub(crate) hold: bool,
+    /// Erase nobody: lift the legal hold of the persons
+    #[arg(long, requires = "subject", conflicts_with = "due")]
+    pub(crate) lift: bool,
+}
+
+/// When versions that still show erased rows go.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PurgeWhen {
+    /// At once: these tables cannot be read as they were before
+    Now,
+    /// When the time for which versions are kept is over: run `lockgate erase --due` then
+    After,
+}
+
+/// What to do with the audit log. Neither needs the project's configuration, a database or the lake.
+#[derive(Subcommand, Debug, Clone)]
+pub(crate) enum Audit {
+    /// Prove that nothing in the audit log was changed, put in, taken out or cut off
+    ///
+    /// Works offline, on a copy of the folder .lockgate/audit too. Give --key the public key that you keep yourself, and --anchor the
+    /// place to which signed heads are copied: with the log's own copy of the key, a forger who exchanged both is not seen; without an
+    /// anchor, a log that was set back to an earlier end is not. Exit code 1 when anything is found.
+    Verify {
+        /// The log's folder or file; the project's when not given
+        #[arg(long, value_name = "PATH")]
+        file: Option<PathBuf>,
+        /// Where copies of signed heads are: a folder or URL; the project's when not given
+        #[arg(long, value_name = "PLACE")]
+        anchor: Option<String>,
+        /// The public key: 64 digits, or a file that holds them
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+    },
+    /// Print the last entries
+    List {
+        /// The log's folder or file; the project's when not given
+        #[arg(long, value_name = "PATH")]
+        file: Option<PathBuf>,
+        /// How many
+        #[arg(long, default_value_t = 50, value_name = "ENTRIES")]
+        last: usize,
+        /// As they stand in the file: one JSON object a line
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -1,11 +1,13 @@
 //! The `lockgate` program: the loop, its parts, its commands. The binary only calls [`main`]; the simulation drives [`Pipeline`] itself.
 
 mod assemble;
+mod audit;
 mod batching;
 mod cli;
 mod clock;
 mod commands;
 mod demo;
+mod erase;
 mod error_policy;
 mod feed;
 mod keys;
@@ -16,6 +18,7 @@ mod project;
 mod project_reader;
 mod repair;
 mod secrets;
+mod turn;
 mod vault;
 mod view;
 mod watch;
@@ -62,6 +65,8 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Query(options) => commands::query::run(&dir, &options).await,
         Command::Verify(options) => commands::verify::run(&dir, &options).await,
         Command::Repair(options) => commands::repair::run(&dir, &options).await,
+        Command::Audit { command } => commands::audit::run(&dir, &command).await,
+        Command::Erase(options) => commands::erase::run(&dir, &options).await,
         Command::Policy { command } => commands::policy::run(&dir, &command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lockgate", &mut std::io::stdout());

@@ -205,6 +205,7 @@ impl Pipeline {
         }
         let gate = self.gate.table(schema)?;
         check_renamed(progress.gates.get(&schema.table).map(|gates| &gates.newest), &gate)?;
+        let known = progress.gates.contains_key(&schema.table);
         let dropped: Vec<String> = gate.dropped().iter().map(|dropped| dropped.name.clone()).collect();
         let absent = gate.absent().to_vec();
         if !dropped.is_empty() {
@@ -218,6 +219,7 @@ impl Pipeline {
         self.watch.table(&schema.table, |seen| {
             seen.dropped_columns = dropped;
             seen.absent_columns = absent;
+            seen.schema_changes += u64::from(known);
         });
         if self.workers.evolve(&gate).await? {
             // Its copy may begin after the stream has caught up.
@@ -301,7 +303,10 @@ impl Pipeline {
 
     fn stop_table(&mut self, table: TableName, error: &Error, progress: &mut Progress) {
         tracing::error!(%table, %error, "the table is stopped; the source keeps its changes until it is mended");
-        self.watch.table(&table, |seen| seen.stopped = Some(error.to_string()));
+        self.watch.table(&table, |seen| {
+            seen.stopped = Some(error.to_string());
+            seen.stopped_by = Some(error.kind().into());
+        });
         progress.gates.remove(&table);
         progress.copies.remove(&table);
         progress.stopped.insert(table.clone(), error.to_string());

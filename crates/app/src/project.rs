@@ -24,6 +24,19 @@ pub(crate) struct ProjectFile {
     pub(crate) sources: BTreeMap<String, SourceEntry>,
     /// When a commit is due.
     pub(crate) commit: CommitEntry,
+    /// The audit log.
+    pub(crate) audit: AuditEntry,
+}
+
+/// `audit:`, all of it optional.
+#[derive(Debug, Default)]
+pub(crate) struct AuditEntry {
+    /// A second place for signed heads, written as `lake` is.
+    pub(crate) anchor: Option<String>,
+    /// Options of the anchor's object store.
+    pub(crate) anchor_options: BTreeMap<String, String>,
+    /// Where the signing key is, when not in `keys/audit.key`.
+    pub(crate) key: Option<Reference>,
 }
 
 /// One source.
@@ -85,6 +98,8 @@ pub(crate) struct Project {
     pub(crate) dir: PathBuf,
     /// Its `lockgate.yaml`.
     pub(crate) file: ProjectFile,
+    /// The text of it.
+    pub(crate) file_text: String,
     /// The text of its `policy.yaml`.
     pub(crate) policy_text: String,
 }
@@ -96,32 +111,42 @@ impl Project {
     /// All problems at once; each names file and line.
     pub(crate) fn read(dir: &Path) -> Result<Self, Vec<Problem>> {
         let policy_text = read_file(dir, POLICY_FILE);
-        let file =
-            read_file(dir, PROJECT_FILE).map_err(|problem| vec![problem]).and_then(|text| ProjectFile::parse(&text));
+        let file = read_file(dir, PROJECT_FILE)
+            .map_err(|problem| vec![problem])
+            .and_then(|text| ProjectFile::parse(&text).map(|file| (file, text)));
         match (file, policy_text) {
-            (Ok(file), Ok(policy_text)) => Ok(Self { dir: dir.to_owned(), file, policy_text }),
+            (Ok((file, file_text)), Ok(policy_text)) => Ok(Self { dir: dir.to_owned(), file, file_text, policy_text }),
             (file, policy_text) => Err(file.err().into_iter().flatten().chain(policy_text.err()).collect()),
         }
     }
 
     /// The lake as a URL or an absolute folder.
     pub(crate) fn lake_url(&self) -> String {
-        let lake = &self.file.lake;
-        if lake.contains("://") { lake.clone() } else { self.dir.join(lake).to_string_lossy().into_owned() }
+        self.place(&self.file.lake)
+    }
+
+    /// A place as it stands in the file, as a URL or an absolute folder.
+    pub(crate) fn place(&self, place: &str) -> String {
+        if place.contains("://") { place.to_owned() } else { self.dir.join(place).to_string_lossy().into_owned() }
     }
 
     /// The object store's options with every secret reference resolved.
     pub(crate) fn lake_options(&self) -> Result<Vec<(String, String)>> {
+        self.resolved("lake_options", &self.file.lake_options)
+    }
+
+    /// Options with every secret reference resolved; `what` is their name in the file.
+    pub(crate) fn resolved(&self, what: &str, options: &BTreeMap<String, String>) -> Result<Vec<(String, String)>> {
         let resolve = |(name, value): (&String, &String)| {
             if !value.starts_with("${") {
                 return Ok((name.clone(), value.clone()));
             }
             let secret = Reference::parse(value)
                 .and_then(|reference| reference.resolve(&self.dir))
-                .map_err(|error| error.context(format!("lake_options.{name}")))?;
+                .map_err(|error| error.context(format!("{what}.{name}")))?;
             Ok((name.clone(), secret.reveal().to_owned()))
         };
-        self.file.lake_options.iter().map(resolve).collect()
+        options.iter().map(resolve).collect()
     }
 
     /// The folder for state that can be rebuilt: key indexes, status.
@@ -153,6 +178,7 @@ impl ProjectFile {
             file.commit.max_rows = commit.number("max_rows", 1.0, 1e9).map_or(file.commit.max_rows, |rows| rows as u64);
             commit.end();
         });
+        reader.section("audit", |audit| file.audit = AuditEntry::read(audit));
         if file.sources.is_empty() {
             reader.wrong(
                 None,
@@ -160,17 +186,38 @@ impl ProjectFile {
                 "Add one under `sources:`, or let `lockgate init --from URL` write it.",
             );
         }
-        for (name, value) in &file.lake_options {
+        let options = [("lake_options", &file.lake_options), ("audit.anchor_options", &file.audit.anchor_options)];
+        for (of, (name, value)) in
+            options.iter().flat_map(|(of, options)| options.iter().map(move |option| (of, option)))
+        {
             if names_a_secret(name) && Reference::parse(value).is_err() {
                 reader.wrong(
                     None,
-                    &format!("lake_options.{name} holds a secret in clear"),
+                    &format!("{of}.{name} holds a secret in clear"),
                     "Write ${env:NAME} or ${file:PATH}.",
                 );
             }
         }
         reader.end();
         if problems.is_empty() { Ok(file) } else { Err(problems) }
+    }
+}
+
+impl AuditEntry {
+    fn read(audit: &mut Reader<'_>) -> Self {
+        let mut entry = Self { anchor: audit.text("anchor"), anchor_options: audit.texts("anchor_options"), key: None };
+        if let Some((key, line)) = audit.text_with_line("key") {
+            match Reference::parse(&key) {
+                Ok(reference) => entry.key = Some(reference),
+                Err(wrong) => audit.wrong(
+                    Some(line),
+                    &format!("audit.key: {}", wrong.what()),
+                    wrong.how_to_fix().unwrap_or_default(),
+                ),
+            }
+        }
+        audit.end();
+        entry
     }
 }
 

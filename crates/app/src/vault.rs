@@ -77,6 +77,37 @@ impl Vault for VaultFile {
         transaction.commit().map_err(broken)?;
         Ok(codes)
     }
+
+    fn find(&self, domain: &str, index: &[[u8; 32]]) -> Result<Vec<Option<[u8; 16]>>> {
+        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut find = connection
+            .prepare_cached("SELECT code FROM code WHERE domain = ?1 AND value_index = ?2")
+            .map_err(broken)?;
+        let code = |index| find.query_row(params![domain, index], |row| row.get(0)).optional().map_err(broken);
+        index.iter().map(code).collect()
+    }
+}
+
+impl VaultFile {
+    /// Removes the codes of these values for good; tells how many there were. The file keeps no trace of them.
+    ///
+    /// # Errors
+    /// `Unavailable` when the vault cannot be written.
+    pub(crate) fn forget(&self, domain: &str, index: &[[u8; 32]]) -> Result<u64> {
+        let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.execute_batch("PRAGMA secure_delete = ON;").map_err(broken)?;
+        let transaction = connection.transaction().map_err(broken)?;
+        let mut gone = 0;
+        for index in index {
+            let removed =
+                transaction.execute("DELETE FROM code WHERE domain = ?1 AND value_index = ?2", params![domain, index]);
+            gone += removed.map_err(broken)? as u64;
+        }
+        transaction.commit().map_err(broken)?;
+        // The journal still has the pages as they were.
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(broken)?;
+        Ok(gone)
+    }
 }
 
 fn fresh() -> Result<[u8; 16]> {
@@ -110,6 +141,12 @@ mod tests {
         assert_eq!(first[0], first[2]);
         assert_ne!(first[0], first[1]);
         assert_ne!(vault.codes("claim", &[[1; 32]]).unwrap()[0], first[0]);
+        assert_eq!(vault.find("member", &[[1; 32], [9; 32]]).unwrap(), [Some(first[0]), None]);
+        assert_eq!(vault.forget("member", &[[1; 32], [9; 32]]).unwrap(), 1);
+        assert_eq!(vault.find("member", &[[1; 32]]).unwrap(), [None]);
+        let held =
+            |file: &str| std::fs::read(folder.join(file)).unwrap_or_default().windows(16).any(|code| code == first[0]);
+        assert!(!held("vault.sqlite") && !held("vault.sqlite-wal"));
         drop(vault);
         assert_eq!(VaultFile::open(&folder).unwrap().codes("member", &[[2; 32]]).unwrap()[0], first[1]);
         std::fs::remove_dir_all(folder).unwrap();

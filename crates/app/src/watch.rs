@@ -33,6 +33,12 @@ pub(crate) struct TableSeen {
     pub(crate) lag_seconds: Option<f64>,
     /// Why the table is stopped.
     pub(crate) stopped: Option<String>,
+    /// The kind of that.
+    #[serde(default)]
+    pub(crate) stopped_by: Option<audit::Reason>,
+    /// Changes of the table's structure since the start of the run.
+    #[serde(default)]
+    pub(crate) schema_changes: u64,
 }
 
 /// A whole run as seen from outside.

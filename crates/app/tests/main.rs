@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
 mod e2e {
+    mod audit;
     mod bad_input;
     mod clouds;
     mod copy_and_follow;
     mod crashes;
     mod failure_modes;
+    mod erase;
     mod foreign_readers;
     mod leaks;
     mod policy;

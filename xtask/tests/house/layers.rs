@@ -8,14 +8,15 @@ use serde_json::Value;
 use crate::sources::root;
 
 /// Each crate, what it may depend on, and what its tests may use besides.
-const ARROWS: [(&str, &[&str], &[&str]); 9] = [
+const ARROWS: [(&str, &[&str], &[&str]); 10] = [
     ("change", &[], &[]),
+    ("audit", &["change"], &[]),
     ("capture", &["change"], &["sandbox", "gate"]),
     ("gate", &["change"], &[]),
     ("lake", &["change", "gate"], &["sandbox"]),
     ("serve", &["change", "lake"], &["gate"]),
     ("sandbox", &[], &[]),
-    ("app", &["change", "capture", "gate", "lake", "serve", "sandbox"], &[]),
+    ("app", &["change", "audit", "capture", "gate", "lake", "serve", "sandbox"], &[]),
     ("compare", &["sandbox"], &[]),
     ("xtask", &[], &[]),
 ];

@@ -62,7 +62,9 @@ async fn describe(dir: &Path, url: &str, options: &Init) -> Result<(Vec<Describe
         .filter(|password| *password != Reference::Env(DEFAULT_PASSWORD.into()) || is_set(DEFAULT_PASSWORD));
     let postgres = PostgresEntry { url: url.to_owned(), password, copy_parallel: 1, ..PostgresEntry::default() };
     let entry = SourceEntry { line: 0, postgres, tables: options.tables.clone() };
-    let project = Project { dir: dir.to_owned(), file: ProjectFile::default(), policy_text: String::new() };
+    let nothing = String::new;
+    let project =
+        Project { dir: dir.to_owned(), file: ProjectFile::default(), file_text: nothing(), policy_text: nothing() };
     let config = assemble::postgres_config(&project, &options.name, &entry)?;
     if let Some(problem) = config.problems().into_iter().find(|problem| problem.severity == change::Severity::Error) {
         return Err(Error::new(Kind::Config, problem.what).fix(problem.fix));

@@ -1,6 +1,8 @@
 //! One file for each subcommand.
 
+pub(crate) mod audit;
 pub(crate) mod check;
+pub(crate) mod erase;
 pub(crate) mod init;
 pub(crate) mod policy;
 pub(crate) mod query;

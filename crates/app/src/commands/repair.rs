@@ -1,7 +1,6 @@
 //! `lockgate repair`: behind a gap in the source's log, write what differs.
 
 use std::path::Path;
-use std::time::Duration;
 
 use capture::postgres::{self, Reread, Resume};
 use change::{Error, FreshStart, Kind, RepairMark, Result, TableCheckpoint, TableName};
@@ -13,21 +12,19 @@ use crate::cli::Repair;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 use crate::repair::{self, Limits, Mended, Sides};
-use crate::watch::Seen;
-
-/// A run that goes on writes its status more often.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(4);
+use crate::turn::Turn;
 
 pub(crate) async fn run(dir: &Path, options: &Repair) -> Result<Outcome> {
     let project = match Project::read(dir) {
         Ok(project) => project,
         Err(problems) => return refused(&problems),
     };
+    // The tables, and the index on the local disk, are a run's while it goes on.
+    let _turn = Turn::alone(&project.state_dir())?;
     let (parts, company) = match gather(project, &options.tables).await? {
         Ok(gathered) => gathered,
         Err(outcome) => return Ok(outcome),
     };
-    refuse_beside_a_run(&parts).await?;
     let mut done = Outcome::Done;
     let sources: Vec<(&String, &Cast)> = company.sources.iter().filter(|(_, cast)| !cast.followed.is_empty()).collect();
     for (name, cast) in sources {
@@ -36,20 +33,6 @@ pub(crate) async fn run(dir: &Path, options: &Repair) -> Result<Outcome> {
         }
     }
     Ok(done)
-}
-
-/// One writer at a time: the index on the local disk is the run's.
-async fn refuse_beside_a_run(parts: &Parts) -> Result<()> {
-    let state_dir = parts.project.state_dir();
-    let Some(before) = Seen::load(&state_dir).filter(|seen| seen.is_alive(parts.clock.now())) else { return Ok(()) };
-    tokio::time::sleep(SIGN_OF_LIFE).await;
-    match Seen::load(&state_dir) {
-        Some(seen) if !seen.ended && seen.at != before.at => {
-            Err(Error::new(Kind::Config, "a run of this project is going on")
-                .fix("Stop it, and start the repair again."))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Repairs one source; whether it is finished.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit::{Event, Program, Reason, RunEnding};
 use capture::postgres::{self, Tables};
 use change::{Clock, Error, Kind, Result, TableName, TableSchema};
 use gate::Policy;
@@ -12,12 +13,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::assemble::{self, Cast, Parts};
+use crate::audit::Auditor;
 use crate::cli::Run;
 use crate::clock::SystemClock;
+use crate::erase;
 use crate::error_policy::{Action, table_action};
 use crate::outcome::{Outcome, lost_task, print_problems, refused};
 use crate::pipeline::Ended;
 use crate::project::{POLICY_FILE, Project};
+use crate::turn::Turn;
 use crate::view::{self, Style};
 use crate::watch::{Seen, Watch};
 
@@ -27,7 +31,7 @@ pub(crate) async fn run(dir: &Path, options: &Run) -> Result<Outcome> {
         Err(problems) => return refused(&problems),
     };
     let state_dir = project.state_dir();
-    let ended = run_project(project, options).await;
+    let ended = recorded(project, options).await;
     if let Err(error) = &ended {
         // So that `lockgate status` can say why nothing runs.
         let mut seen = Seen::load(&state_dir).unwrap_or_default();
@@ -39,11 +43,37 @@ pub(crate) async fn run(dir: &Path, options: &Run) -> Result<Outcome> {
     ended
 }
 
-async fn run_project(project: Project, options: &Run) -> Result<Outcome> {
+/// A run whose start and end are in the audit log: without the log there is none.
+async fn recorded(project: Project, options: &Run) -> Result<Outcome> {
+    let _turn = Turn::beside_others(&project.state_dir())?;
+    let auditor = Auditor::open(&project, Arc::new(SystemClock::new()), Program::Run).await?;
+    let ended = run_project(project, options, &auditor).await;
+    let ending = match &ended {
+        Ok(Outcome::Done) => RunEnding::Done,
+        Ok(Outcome::Unfinished) => RunEnding::Interrupted,
+        Ok(Outcome::Held) => RunEnding::Held,
+        Ok(Outcome::ToFix) => RunEnding::Failed(Reason::Config),
+        Err(error) => RunEnding::Failed(error.kind().into()),
+    };
+    let recorded = match auditor.record(Event::RunStopped { ending }) {
+        Ok(()) => auditor.close().await,
+        Err(error) => Err(error),
+    };
+    match (ended, recorded) {
+        (Err(error), Err(unrecorded)) => {
+            tracing::error!(error = %unrecorded, "the end of the run is not in the audit log");
+            Err(error)
+        }
+        (ended, recorded) => ended.and_then(|outcome| recorded.map(|()| outcome)),
+    }
+}
+
+async fn run_project(project: Project, options: &Run, auditor: &Arc<Auditor>) -> Result<Outcome> {
     let (parts, company) = match gather(project, &options.tables).await? {
         Ok(gathered) => gathered,
         Err(outcome) => return Ok(outcome),
     };
+    auditor.run_started(&parts.project, parts.gate.stamp(), company.schemas.len())?;
     company.show(&parts.watch);
     let style = Style::fitting(options.json);
     let (stop, seen_all) = (stop_on_signals()?, CancellationToken::new());
@@ -54,9 +84,12 @@ async fn run_project(project: Project, options: &Run) -> Result<Outcome> {
         parts.clock.clone(),
         seen_all.clone(),
     ));
+    let record = auditor.clone().observe(parts.watch.clone(), parts.gate.stamp().clone(), seen_all.clone());
+    let record = tokio::spawn(record);
     let outcome = run_sources(&parts, company, options.once, &stop).await;
     seen_all.cancel();
     view.await.map_err(lost_task)?;
+    record.await.map_err(lost_task)?;
     let ending = outcome?;
     if style != Style::Json {
         say_what_next(&parts, &ending, options.once);
@@ -92,6 +125,7 @@ pub(crate) async fn gather(
     };
     print_problems(gate.notes());
     let lake = assemble::lake(&project).await?;
+    let gate = gate.suppressing(erase::suppressed(&project, &policy, &lake).await?)?;
     let parts = Parts { lake, gate: Arc::new(gate), clock, watch: Arc::default(), project };
     Ok(Ok((Arc::new(parts), company)))
 }

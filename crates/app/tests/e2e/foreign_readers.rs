@@ -7,7 +7,7 @@ use std::process::Command;
 use super::project::Project;
 
 /// A row by column, every value as text; null as `None`.
-type Row = BTreeMap<String, Option<String>>;
+pub(crate) type Row = BTreeMap<String, Option<String>>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_readers_see_what_we_see() {
@@ -80,7 +80,7 @@ fn our_rows(project: &Project, table: &str, columns: &[&str]) -> Vec<Row> {
 }
 
 /// What every reader sees, by the reader's name.
-fn foreign_rows(python: &Path, table: &Path, columns: &[&str]) -> Vec<(String, Vec<Row>)> {
+pub(crate) fn foreign_rows(python: &Path, table: &Path, columns: &[&str]) -> Vec<(String, Vec<Row>)> {
     let mut command = Command::new(python);
     command.arg(root().join("tests/readers/read.py")).args(["all", "--rows", "--columns", &columns.join(",")]);
     let output = command.arg(table).output().unwrap();

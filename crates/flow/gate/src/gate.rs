@@ -11,6 +11,7 @@ use crate::kernel::place::ZIP3_VINTAGE;
 use crate::keys::hex;
 use crate::policy::{Policy, Rule, TableRules};
 use crate::report::{Report, did_you_mean};
+use crate::suppress::{Suppressed, Suppression};
 use crate::table::TableGate;
 use crate::{KeyRing, PolicyStamp, Profile, Transform, Vault};
 
@@ -19,6 +20,27 @@ pub(crate) struct Means {
     pub(crate) keys: Option<KeyRing>,
     pub(crate) vault: Option<Arc<dyn Vault>>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) suppression: Suppression,
+}
+
+impl Means {
+    /// For kernels that need keys alone.
+    pub(crate) fn for_keys(keys: KeyRing) -> Self {
+        Self { keys: Some(keys), vault: None, clock: Arc::new(NoClock), suppression: Suppression::default() }
+    }
+}
+
+/// Stands at the beginning: for what does not depend on time.
+struct NoClock;
+
+impl Clock for NoClock {
+    fn now(&self) -> change::Timestamp {
+        0
+    }
+
+    fn monotonic(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
 }
 
 /// A policy that fits its tables: makes the [`TableGate`] of each, and again at every change of a table's structure.
@@ -53,7 +75,7 @@ impl Policy {
         vault: Option<Arc<dyn Vault>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Gate, Vec<Problem>> {
-        let means = Means { keys, vault, clock };
+        let means = Means { keys, vault, clock, suppression: Suppression::default() };
         let mut report = Report::new(&self.file);
         self.check_means(&means, &mut report);
         for (name, rules) in self.tables.iter().filter(|(name, _)| !left_out.contains(*name)) {
@@ -187,6 +209,15 @@ impl Policy {
 }
 
 impl Gate {
+    /// The same gate, which these persons' rows do not pass.
+    ///
+    /// # Errors
+    /// [`Kind::Privacy`] when a record is not understood.
+    pub fn suppressing(mut self, persons: Vec<Suppressed>) -> Result<Self> {
+        self.means.suppression = Suppression::new(persons)?;
+        Ok(self)
+    }
+
     /// What the user should know and nothing stops for: columns and tables that no rule names.
     pub fn notes(&self) -> &[Problem] {
         &self.notes

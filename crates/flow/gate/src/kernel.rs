@@ -6,7 +6,7 @@ mod column;
 pub(crate) mod copy;
 pub(crate) mod dates;
 pub(crate) mod hierarchy;
-mod keyed_hash;
+pub(crate) mod keyed_hash;
 mod nested;
 pub(crate) mod place;
 pub(crate) mod round;
@@ -16,9 +16,9 @@ mod siv;
 pub(crate) mod subject;
 pub(crate) mod surrogate;
 mod text;
-mod token;
+pub(crate) mod token;
 
-use arrow::array::{Array, new_null_array};
+use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::datatypes::DataType;
 use change::{Error, Kind, Result};
 
@@ -30,6 +30,7 @@ use self::siv::SivTokenizer;
 use self::subject::Beside;
 use self::surrogate::Surrogates;
 use self::token::{Tokenizer, VaultCoder};
+use crate::calendar::Date;
 use crate::gate::Means;
 use crate::policy::Rule;
 use crate::transform::{CodeLevel, DateUnit, Edges, Quantity};
@@ -109,6 +110,12 @@ impl Kernel {
             Transform::Hierarchy { level } => Kernel::Hierarchy(*level),
             Transform::JsonPaths { paths } => Kernel::Nested(Nested::new(paths, setup)?),
         }))
+    }
+
+    /// Transforms values that stand in no row.
+    pub(crate) fn apply_alone(&self, array: &dyn Array) -> Result<ArrayRef> {
+        let today = Date::from_timestamp(0);
+        self.apply(array, Beside { today, subject: None }).map(|passed| passed.values)
     }
 
     /// Transforms a column.

@@ -35,6 +35,7 @@ pub(crate) enum Purpose {
     Surrogate,
     Fingerprint,
     Seal,
+    Suppress,
 }
 
 const HEADER: &str = "lockgate-keys 1";
@@ -111,6 +112,11 @@ impl KeyRing {
         Ok(hex(&key[..8]))
     }
 
+    /// The same keys once more, for work that owns them.
+    pub(crate) fn copy(&self) -> Self {
+        Self { tenant: self.tenant.clone(), current: self.current, epochs: self.epochs.clone() }
+    }
+
     pub(crate) fn tenant(&self) -> &str {
         &self.tenant
     }
@@ -145,6 +151,7 @@ impl KeyRing {
             Purpose::Surrogate => "surrogate",
             Purpose::Fingerprint => "fingerprint",
             Purpose::Seal => "seal",
+            Purpose::Suppress => "suppress",
         };
         let mut key = Zeroizing::new([0; LENGTH]);
         let epoch = epoch.to_string();

@@ -25,6 +25,9 @@ mod seal;
 mod siv;
 mod vault;
 
+mod subject;
+mod suppress;
+
 mod calendar;
 mod invalid;
 
@@ -53,6 +56,8 @@ pub use rehearse::Rehearsed;
 pub use reveal::Treatment;
 pub use seal::Sealer;
 pub use stamp::{PolicyStamp, TableStamp};
+pub use subject::{KnownAs, Subject, SubjectPlace};
+pub use suppress::{Scope, Suppressed};
 pub use table::{Cleared, DroppedColumn, TableGate};
 pub use transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Transform};
 pub use vault::Vault;

@@ -16,6 +16,7 @@ use crate::json_path::Branch;
 use crate::kernel::subject::{Beside, SubjectCells};
 use crate::kernel::{Kernel, Setup};
 use crate::policy::{OnInvalid, Policy, Rule};
+use crate::suppress::Suppression;
 use crate::transform::{CodeLevel, Format, Quantity};
 use crate::{KeyRing, Transform, Vault};
 
@@ -43,6 +44,10 @@ impl Vault for PretendVault {
     fn codes(&self, _: &str, index: &[[u8; 32]]) -> Result<Vec<[u8; 16]>> {
         Ok(index.iter().map(|index| std::array::from_fn(|at| index[at])).collect())
     }
+
+    fn find(&self, domain: &str, index: &[[u8; 32]]) -> Result<Vec<Option<[u8; 16]>>> {
+        Ok(self.codes(domain, index)?.into_iter().map(Some).collect())
+    }
 }
 
 impl Policy {
@@ -54,7 +59,12 @@ impl Policy {
     pub fn rehearse(&self, clock: Arc<dyn Clock>) -> Result<Vec<Rehearsed>> {
         let today = Date::from_timestamp(clock.now());
         let text = KeyRing::generate("rehearsal", Zeroizing::new(std::array::from_fn(|index| index as u8)))?;
-        let means = Means { keys: Some(KeyRing::parse(&text)?), vault: Some(Arc::new(PretendVault)), clock };
+        let means = Means {
+            keys: Some(KeyRing::parse(&text)?),
+            vault: Some(Arc::new(PretendVault)),
+            clock,
+            suppression: Suppression::default(),
+        };
         let setup = Setup { profile: self.profile, means: &means };
         let columns = self.tables.iter().flat_map(|(table, rules)| rules.columns.iter().map(move |rule| (table, rule)));
         columns

@@ -10,6 +10,7 @@ use crate::invalid::InvalidWatch;
 use crate::kernel::subject::{Beside, SubjectCells};
 use crate::kernel::{Kernel, Setup};
 use crate::policy::{OnInvalid, TableRules};
+use crate::suppress::{Keeper, without};
 use crate::{ClearedBatch, ClearedColumn, ClearedSchema, Profile, Transform};
 
 /// The gate of one table with one structure.
@@ -22,6 +23,7 @@ pub struct TableGate {
     rules: BTreeMap<String, String>,
     dated: Vec<String>,
     clock: Arc<dyn Clock>,
+    keeper: Keeper,
 }
 
 /// How one column passes.
@@ -95,10 +97,15 @@ impl TableGate {
         let absent = named.map(|rule| rule.column.clone()).filter(|name| raw.index_of(name).is_none()).collect();
         let dated = rules.columns.iter().filter(|rule| rule.transform.depends_on_today());
         let dated = dated.map(|rule| rule.column.clone()).collect();
+        let of_columns =
+            raw.columns.iter().enumerate().filter_map(|(from, column)| {
+                Some((from, rules.columns.iter().find(|rule| rule.column == column.name)?))
+            });
+        let keeper = Keeper::new(&means.suppression, raw, of_columns, means.keys.as_ref())?;
         let identity = cleared_identity(raw, &passages);
         let cleared = Arc::new(ClearedSchema { table: raw.table.clone(), columns, identity });
         let (raw, clock) = (raw.clone(), means.clock.clone());
-        Ok(Self { raw, cleared, passages, dropped, absent, rules: spelled, dated, clock })
+        Ok(Self { raw, cleared, passages, dropped, absent, rules: spelled, dated, clock, keeper })
     }
 
     /// Whether raw rows of this structure may come to this gate.
@@ -131,7 +138,7 @@ impl TableGate {
         &self.dated
     }
 
-    /// Clears a batch: every row passes, in order, and each column by its rule. The result shares no memory with the raw rows.
+    /// Clears a batch: every row passes but those of suppressed persons, in order, and each column by its rule. The result shares no memory with the raw rows.
     ///
     /// # Errors
     /// [`Kind::Data`] when a column that identifies rows, or whose rule says halt, holds a value that its transform cannot read, or when
@@ -143,7 +150,12 @@ impl TableGate {
             return Err(Error::new(Kind::Bug, what));
         }
         let today = Date::from_timestamp(self.clock.now());
-        let rows = rows.into_exposed();
+        let mut rows = rows.into_exposed();
+        let (mut meta, mut unsent) = (meta, unsent);
+        let kernel = |raw| self.passages.iter().find(|passage| passage.from == raw).map(|passage| &passage.kernel);
+        if let Some(passing) = self.keeper.passing(&rows, &meta, &unsent, kernel)? {
+            (rows, meta, unsent) = without(&passing, rows, meta, unsent)?;
+        }
         let (mut columns, mut masks, mut invalid) = (Vec::new(), Vec::new(), Vec::new());
         for (passage, cleared) in self.passages.iter().zip(&self.cleared.columns) {
             let raw = rows.column(passage.from);

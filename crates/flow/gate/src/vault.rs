@@ -17,4 +17,10 @@ pub trait Vault: Send + Sync {
     /// # Errors
     /// [`change::Kind::Unavailable`] when the vault cannot be reached or written: the batch is not cleared.
     fn codes(&self, domain: &str, index: &[[u8; 32]]) -> Result<Vec<[u8; 16]>>;
+
+    /// The codes of values that have one already, in the same order; none is made.
+    ///
+    /// # Errors
+    /// [`change::Kind::Unavailable`] when the vault cannot be reached.
+    fn find(&self, domain: &str, index: &[[u8; 32]]) -> Result<Vec<Option<[u8; 16]>>>;
 }

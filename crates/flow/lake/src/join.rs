@@ -39,6 +39,8 @@ pub(crate) struct Target<'a> {
     pub(crate) partition: HashMap<String, Option<String>>,
     pub(crate) schema: SchemaRef,
     pub(crate) statistics: Statistics,
+    /// Rows that are left out though they are live, by file.
+    pub(crate) without: HashMap<String, RoaringTreemap>,
 }
 
 /// Writes the live rows of `old`, in order, into one new file that no commit names yet.
@@ -49,16 +51,19 @@ pub(crate) async fn join(
     identifier: Option<&Identifier>,
     now_ms: i64,
 ) -> Result<Joined> {
-    let Target { folder, partition, schema, statistics } = target;
+    let Target { folder, partition, schema, statistics, without } = target;
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let mut encoder = Encoder::new(schema.clone(), statistics);
     let mut joined = Joined::default();
     let mut waiting = Vec::with_capacity(BATCHES_AT_ONCE);
     for (file, add) in (0_u32..).zip(old) {
-        let gone = match &add.deletion_vector {
+        let mut gone = match &add.deletion_vector {
             Some(descriptor) => deleted::read(store, descriptor).await?,
             None => RoaringTreemap::new(),
         };
+        if let Some(more) = without.get(&add.path) {
+            gone |= more;
+        }
         let mut stream = rows::read(store, &add.path, &names, None).await?;
         let mut first = 0_u32;
         while let Some(batch) = stream.try_next().await? {

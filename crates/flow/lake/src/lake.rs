@@ -93,7 +93,11 @@ impl Lake {
         Ok(Self { url, options: HashMap::new(), given: Some(store), root, copied, upkeep_turn: Arc::default() })
     }
 
-    fn store(&self, table: &LakeTable) -> Result<LogStoreRef> {
+    pub(crate) fn root(&self) -> &LogStoreRef {
+        &self.root
+    }
+
+    pub(crate) fn store(&self, table: &LakeTable) -> Result<LogStoreRef> {
         let url = self
             .url
             .join(&format!("{}/", table.folders().join("/")))

@@ -8,6 +8,7 @@ mod failure;
 mod lake;
 mod location;
 mod naming;
+mod objects;
 
 mod incoming;
 mod schema;
@@ -33,12 +34,18 @@ mod record;
 mod rows;
 mod stored;
 
+mod erase;
 mod join;
+mod purge;
+mod residue;
+
 mod sweep;
 mod upkeep;
 mod widen;
 
+pub use erase::{Doomed, Erased};
 pub use lake::{Lake, LakeOptions, TableStatus, TableVersion};
 pub use naming::{LakeTable, Layer};
 pub use stored::{StoredRows, StoredTable};
+pub use residue::{Residue, Traces};
 pub use writer::{Commit, Committed, Outcome, TableWriter, WriterOptions};

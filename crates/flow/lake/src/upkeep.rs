@@ -104,6 +104,7 @@ async fn compact(table: &mut Current, old: &[Add], now_ms: i64) -> Result<()> {
         partition: HashMap::new(),
         schema: table.log.schema.clone(),
         statistics: table.statistics.clone(),
+        without: HashMap::new(),
     };
     let identifier = table.index.as_ref().map(|(_, identifier)| identifier);
     let joined = join(&table.log.store, old, target, identifier, now_ms).await?;
@@ -192,6 +193,7 @@ pub(crate) async fn changes(table: &mut Changes, state: &mut State, now: Timesta
             partition: first.partition_values.clone(),
             schema: without_date(&table.log.schema),
             statistics: table.statistics.clone(),
+            without: HashMap::new(),
         };
         // A change log deletes nothing: there are rows.
         let Some(add) = join(&table.log.store, &old, target, None, now_ms).await?.add else { continue };
@@ -230,7 +232,7 @@ async fn log_checkpoint(log: &TableLog, state: &mut State) -> Result<()> {
 }
 
 /// The version of the newest log checkpoint; 0 when there is none.
-async fn last_checkpoint(log: &TableLog) -> Result<u64> {
+pub(crate) async fn last_checkpoint(log: &TableLog) -> Result<u64> {
     let path = Path::from("_delta_log/_last_checkpoint");
     let doing = || format!("{}: cannot read {path}", log.table);
     let found = match log.store.object_store(None).get(&path).await {

@@ -59,10 +59,20 @@ impl Nested {
         }
     }
 
-    fn documents<'a>(&self, array: impl StringArrayType<'a>, beside: Beside<'_>) -> Result<Passed> {
+    /// The values of every path as they are in the documents, and the row of each.
+    pub(crate) fn values(&self, array: &dyn Array) -> Result<Vec<(StringArray, Vec<u32>)>> {
+        match array.data_type() {
+            DataType::Utf8 => self.walk(array.as_string::<i32>()).0.into_values(),
+            DataType::LargeUtf8 => self.walk(array.as_string::<i64>()).0.into_values(),
+            other => Err(Error::new(Kind::Bug, format!("a document was asked of a column of type {other}"))),
+        }
+    }
+
+    /// Reads all documents, and tells which of them are JSON.
+    fn walk<'a>(&self, array: impl StringArrayType<'a>) -> (Walk, Vec<Option<bool>>) {
         let mut walk =
             Walk { values: (0..self.kernels.len()).map(|_| Values::default()).collect(), tape: Tape::default() };
-        let read: Vec<Option<bool>> = (0..)
+        let read = (0..)
             .zip(array.iter())
             .map(|(row, text)| {
                 let read = text.map(|text| walk.document(&self.tree, text, row));
@@ -70,13 +80,19 @@ impl Nested {
                 read
             })
             .collect();
+        (walk, read)
+    }
+
+    fn documents<'a>(&self, array: impl StringArrayType<'a>, beside: Beside<'_>) -> Result<Passed> {
+        let rows = array.len();
+        let (walk, read) = self.walk(array);
         let Walk { values, tape } = walk;
         let (mut passed, mut bare) = (Vec::new(), Vec::new());
         for (kernel, values) in self.kernels.iter().zip(values) {
             passed.push(values.pass(kernel, beside)?);
             bare.push(values.bare);
         }
-        let mut column = TextColumn::with_capacity(array.len(), tape.between.len() / array.len().max(1) + 64);
+        let mut column = TextColumn::with_capacity(rows, tape.between.len() / rows.max(1) + 64);
         let mut next = vec![0; self.kernels.len()];
         let (mut at, mut stop) = (0, 0);
         let mut document = Vec::new();
@@ -142,6 +158,10 @@ impl Walk {
         read
     }
 
+    fn into_values(self) -> Result<Vec<(StringArray, Vec<u32>)>> {
+        self.values.into_iter().map(|values| Ok((values.array()?, values.rows))).collect()
+    }
+
     fn branch(&mut self, branch: &Branch, reader: &mut JsonReader<'_>, row: u32) -> Option<()> {
         match (branch, reader.next()?) {
             (Branch::Object(keys), Next::Object) => {
@@ -204,11 +224,15 @@ impl Values {
         self.text.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
+    fn array(&self) -> Result<StringArray> {
+        let lengths = self.ends.iter().scan(0, |start, end| Some(end - std::mem::replace(start, *end)));
+        StringArray::try_new(OffsetBuffer::from_lengths(lengths), self.text.as_bytes().into(), None)
+            .map_err(|_| Error::new(Kind::Bug, "a value of a document is not text"))
+    }
+
     /// Transforms all of them at once.
     fn pass(&self, kernel: &Kernel, beside: Beside<'_>) -> Result<Passed> {
-        let lengths = self.ends.iter().scan(0, |start, end| Some(end - std::mem::replace(start, *end)));
-        let array = StringArray::try_new(OffsetBuffer::from_lengths(lengths), self.text.as_bytes().into(), None)
-            .map_err(|_| Error::new(Kind::Bug, "a value of a document is not text"))?;
+        let array = self.array()?;
         let Some(subject) = beside.subject else { return kernel.apply(&array, beside) };
         let rows = UInt32Array::from(self.rows.clone());
         let persons = take(subject.values, &rows, None)

@@ -56,7 +56,7 @@ pub(crate) struct VaultCoder {
 
 impl VaultCoder {
     pub(crate) fn new(keys: &KeyRing, vault: Arc<dyn Vault>, domain: &str, form: Form) -> Result<Self> {
-        let hash = KeyedHash::new(keys, Purpose::VaultIndex, domain, keys.oldest_epoch(), form)?;
+        let hash = vault_index(keys, domain, form)?;
         Ok(Self { hash, form, domain: domain.into(), prefix: format!("{domain}.").into_bytes(), vault })
     }
 
@@ -95,6 +95,18 @@ impl VaultCoder {
         }
         column.finish()
     }
+}
+
+/// Makes the vault's index of a domain.
+pub(crate) fn vault_index(keys: &KeyRing, domain: &str, form: Form) -> Result<KeyedHash> {
+    KeyedHash::new(keys, Purpose::VaultIndex, domain, keys.oldest_epoch(), form)
+}
+
+/// A vault's code as it stands in the lake.
+pub(crate) fn spelled(domain: &str, code: &[u8; 16]) -> String {
+    let mut text = format!("{domain}.").into_bytes();
+    base32::push(&mut text, code);
+    text.into_iter().map(char::from).collect()
 }
 
 enum Row {

@@ -1,0 +1,51 @@
+//! A second place, under somebody else's control, that gets a copy of every signed head: a log that is set back as a whole contradicts it.
+
+use ::audit::Head;
+use change::Result;
+use lake::{Lake, LakeOptions};
+
+use crate::project::Project;
+
+/// Where copies of heads are kept.
+pub(crate) struct Anchor(Lake);
+
+const FOLDER: &str = "lockgate-audit";
+
+impl Anchor {
+    /// The anchor that `audit.anchor` names, if any.
+    ///
+    /// # Errors
+    /// Those of the place and of secret references among its options.
+    pub(crate) async fn of(project: &Project) -> Result<Option<Self>> {
+        let Some(place) = &project.file.audit.anchor else { return Ok(None) };
+        let options = project.resolved("audit.anchor_options", &project.file.audit.anchor_options)?;
+        Self::at(&project.place(place), options).await.map(Some)
+    }
+
+    /// The anchor at a folder or URL.
+    ///
+    /// # Errors
+    /// Those of the place.
+    pub(crate) async fn at(place: &str, options: Vec<(String, String)>) -> Result<Self> {
+        let options = LakeOptions { store: options.into_iter().collect() };
+        Lake::open(place, options).await.map(Self)
+    }
+
+    /// Keeps a head. Its name is its number, so that nothing is ever written over but by itself.
+    pub(crate) async fn keep(&self, head: &Head, line: &str) -> Result<()> {
+        let log = head.log.to_string();
+        let name = format!("{:010}-{:012}.json", head.nth, head.entries);
+        self.0.put_object(&[FOLDER, &log[..16], &name], line.as_bytes().to_vec()).await
+    }
+
+    /// The lines of all heads that were kept, of whatever logs.
+    pub(crate) async fn heads(&self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for object in self.0.objects_below(&[FOLDER]).await? {
+            if let Some(bytes) = self.0.object_at(&object).await? {
+                lines.push(String::from_utf8_lossy(&bytes).into_owned());
+            }
+        }
+        Ok(lines)
+    }
+}

@@ -1,0 +1,44 @@
+//! Persons under legal hold: nobody erases them until the hold is lifted. Known, as erased ones, by keyed hashes in a sealed record.
+
+use change::{Error, Kind, Result};
+use gate::{KeyRing, Suppressed};
+use lake::Lake;
+
+use crate::audit::random;
+
+const PATH: [&str; 2] = ["_lockgate", "legal-hold"];
+const KIND: &str = "legal hold";
+
+/// The persons on hold.
+pub(crate) async fn all(lake: &Lake, keys: &KeyRing) -> Result<Vec<Suppressed>> {
+    let Some(sealed) = lake.object_at(&PATH.join("/")).await? else { return Ok(Vec::new()) };
+    let plain = keys.sealer(KIND).open(PATH[1].as_bytes(), &sealed)?;
+    serde_json::from_slice(&plain).map_err(|_| {
+        Error::new(Kind::Privacy, "the record of persons on legal hold is of another version")
+            .fix("Use the version of Lockgate that wrote it, or a newer one.")
+    })
+}
+
+async fn save(lake: &Lake, keys: &KeyRing, held: &[Suppressed]) -> Result<()> {
+    let plain =
+        serde_json::to_vec(held).map_err(|_| Error::new(Kind::Bug, "the record of persons on hold is not JSON"))?;
+    lake.put_object(&PATH, keys.sealer(KIND).seal(random()?, PATH[1].as_bytes(), &plain)?).await
+}
+
+/// Puts persons on hold.
+pub(crate) async fn place(lake: &Lake, keys: &KeyRing, persons: Suppressed) -> Result<()> {
+    let mut held = all(lake, keys).await?;
+    held.push(persons);
+    save(lake, keys, &held).await
+}
+
+/// Lifts the hold of persons.
+pub(crate) async fn lift(lake: &Lake, keys: &KeyRing, persons: &Suppressed) -> Result<()> {
+    let mut held = all(lake, keys).await?;
+    for record in &mut held {
+        let before = record.clone();
+        record.retain(|person| !persons.holds(&before, person));
+    }
+    held.retain(|record| !record.is_empty());
+    save(lake, keys, &held).await
+}

@@ -1,0 +1,106 @@
+use std::collections::BTreeMap;
+
+use audit::Purge;
+use change::{Error, Kind, Result, TableName, Timestamp};
+use gate::{KeyRing, Suppressed};
+use lake::{Erased, Lake, Layer};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::audit::random;
+
+/// How far a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// The persons' rows do not pass any more.
+    Suppressed,
+    /// Their rows are in no newest version since this time.
+    Deleted(Timestamp),
+    /// Nothing of theirs is left since this time.
+    Done(Timestamp),
+}
+
+/// A request as it is kept, sealed: after the end it holds keyed hashes and counts only.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// Random; names the request everywhere.
+    pub(crate) id: String,
+    /// The column by which the persons were named.
+    pub(crate) subject: String,
+    pub(crate) at: Timestamp,
+    pub(crate) purge: Purge,
+    pub(crate) phase: Phase,
+    pub(crate) suppressed: Suppressed,
+    pub(crate) on_hold: u64,
+    /// What the lake knows the persons by; nothing once they are gone.
+    pub(crate) tokens: Vec<String>,
+    /// Whether a token is told wherever it stands, or in its columns only.
+    pub(crate) unmistakable: bool,
+    /// Columns with tokens, and whether they hold documents, by table.
+    pub(crate) places: Vec<(TableName, Vec<(String, bool)>)>,
+    /// The vault's domain and what to forget there.
+    pub(crate) vault: Option<(String, Vec<[u8; 32]>)>,
+    pub(crate) codes_removed: u64,
+    pub(crate) tables: BTreeMap<String, TableErased>,
+}
+
+/// What was taken out of one lake table.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct TableErased {
+    pub(crate) rows: u64,
+    pub(crate) files: u64,
+    pub(crate) version: Option<u64>,
+}
+
+const FOLDER: [&str; 2] = ["_lockgate", "erased"];
+const KIND: &str = "erased persons";
+
+impl Request {
+    /// The records in a lake.
+    pub(crate) async fn paths(lake: &Lake) -> Result<Vec<String>> {
+        lake.objects_below(&FOLDER).await
+    }
+
+    /// Opens a record.
+    ///
+    /// # Errors
+    /// `Privacy` when it does not open with the key.
+    pub(crate) async fn load(lake: &Lake, keys: &KeyRing, path: &str) -> Result<Self> {
+        let missing = || {
+            Error::new(Kind::Privacy, format!("the record {path} of erased persons is gone"))
+                .fix("Restore it from the lake's backup: without it they would come back.")
+        };
+        let sealed = lake.object_at(path).await?.ok_or_else(missing)?;
+        let id = path.rsplit('/').next().unwrap_or_default();
+        let plain = keys.sealer(KIND).open(id.as_bytes(), &sealed).map_err(|error| error.context(path))?;
+        serde_json::from_slice(&plain).map_err(|_| {
+            Error::new(Kind::Privacy, format!("the record {path} of erased persons is of another version"))
+                .fix("Use the version of Lockgate that wrote it, or a newer one.")
+        })
+    }
+
+    /// Writes the record, whole or not at all.
+    pub(crate) async fn save(&self, lake: &Lake, keys: &KeyRing) -> Result<()> {
+        let plain = serde_json::to_vec(self)
+            .map(Zeroizing::new)
+            .map_err(|_| Error::new(Kind::Bug, "the record of erased persons is not JSON"))?;
+        let sealed = keys.sealer(KIND).seal(random()?, self.id.as_bytes(), &plain)?;
+        lake.put_object(&[FOLDER[0], FOLDER[1], &self.id], sealed).await
+    }
+
+    /// Adds what was taken out of the tables of one source table.
+    pub(crate) fn count(&mut self, table: &TableName, erased: BTreeMap<Layer, Erased>) {
+        for (layer, erased) in erased {
+            let name = format!("{table} ({layer})");
+            let all = self.tables.entry(name).or_default();
+            all.rows += erased.rows;
+            all.files += erased.files;
+            all.version = erased.version.or(all.version);
+        }
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.tables.values().map(|table| table.rows).sum()
+    }
+}

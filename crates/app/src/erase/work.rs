@@ -1,0 +1,235 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use audit::{Event, Hash, Hex, Name, Purge};
+use change::{Clock, Error, Kind, Raw, Result};
+use gate::{KeyRing, Policy, Subject, Suppressed, Vault};
+use lake::{Doomed, Lake, LakeTable, Residue, Traces};
+
+use super::receipt::Receipt;
+use super::request::{Phase, Request};
+use super::{keys_of, legal_hold};
+use crate::assemble;
+use crate::audit::{Auditor, random};
+use crate::project::Project;
+use crate::turn::Turn;
+use crate::vault::VaultFile;
+
+/// How long old versions stay when they may: as long as the lake keeps any.
+const RETENTION_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
+
+/// All that is needed to erase, held alone.
+pub(crate) struct Worksite {
+    pub(crate) lake: Arc<Lake>,
+    pub(crate) keys: KeyRing,
+    pub(crate) auditor: Arc<Auditor>,
+    policy: Policy,
+    vault: Arc<VaultFile>,
+    clock: Arc<dyn Clock>,
+    state_dir: PathBuf,
+    _turn: Turn,
+}
+
+/// How far a request has come.
+pub(crate) enum Progress {
+    /// Nothing is left; the receipt lies there.
+    Done(PathBuf, Receipt),
+    /// Old versions still show the rows, until this time.
+    Waiting(Request, change::Timestamp),
+}
+
+impl Worksite {
+    /// # Errors
+    /// `Unavailable` while a run goes on; those of the lake, the keys, the vault and the audit log.
+    pub(crate) async fn open(project: &Project, policy: Policy, clock: Arc<dyn Clock>) -> Result<Self> {
+        let state_dir = project.state_dir();
+        let turn = Turn::alone(&state_dir)?;
+        let keys = keys_of(project, &policy)?;
+        let vault = Arc::new(VaultFile::open(&state_dir)?);
+        let lake = assemble::lake(project).await?;
+        let auditor = Auditor::open(project, clock.clone(), audit::Program::Erase).await?;
+        Ok(Self { lake, keys, auditor, policy, vault, clock, state_dir, _turn: turn })
+    }
+
+    /// The subject behind `source.schema.table.column`.
+    pub(crate) fn subject(&self, name: &str) -> Result<Subject> {
+        let wrong = || {
+            Error::new(Kind::Config, format!("`{name}` names no column of the policy"))
+                .fix("Write it as source.schema.table.column.")
+        };
+        let (table, column) = name.rsplit_once('.').ok_or_else(wrong)?;
+        let table = self.policy.tables().find(|known| known.to_string() == table).ok_or_else(wrong)?;
+        self.policy.subject(table, column)
+    }
+
+    /// The keyed hashes of persons, for a legal hold.
+    pub(crate) fn persons(&self, subject: &Subject, ids: &Raw<Vec<String>>) -> Result<Suppressed> {
+        Ok(self.known_as(subject, ids)?.suppressed)
+    }
+
+    fn known_as(&self, subject: &Subject, ids: &Raw<Vec<String>>) -> Result<gate::KnownAs> {
+        let vault: Arc<dyn Vault> = self.vault.clone();
+        subject.known_as(ids, &self.keys, Some(&vault))
+    }
+
+    /// Records a request: from here on the persons are kept out, whatever happens. Says which identifiers (by number, from 1) are left,
+    /// because they are on legal hold. `None` when nobody is to be erased.
+    pub(crate) async fn accept(
+        &self,
+        subject: &Subject,
+        ids: &Raw<Vec<String>>,
+        purge: Purge,
+    ) -> Result<(Option<Request>, Vec<usize>)> {
+        let mut known = self.known_as(subject, ids)?;
+        let held = legal_hold::all(&self.lake, &self.keys).await?;
+        let is_held = |person: usize| held.iter().any(|held| held.holds(&known.suppressed, person));
+        let on_hold: BTreeSet<usize> = (0..known.suppressed.len()).filter(|person| is_held(*person)).collect();
+        let free = |person: usize| !on_hold.contains(&person);
+        let tokens = (0..).zip(&known.tokens).filter(|(person, _)| free(*person));
+        let tokens: BTreeSet<String> = tokens.filter_map(|(_, token)| token.clone()).collect();
+        let vault = (0..).zip(&known.vault).filter(|(person, _)| free(*person)).map(|(_, index)| *index).collect();
+        known.suppressed.retain(free);
+        let id = Hex::of(&random::<16>()?);
+        let places = subject.places().iter().map(|(table, places)| {
+            (table.clone(), places.iter().map(|place| (place.column.clone(), place.nested)).collect())
+        });
+        let request = Request {
+            id: id.as_str().to_owned(),
+            subject: subject.name().to_owned(),
+            at: self.clock.now(),
+            purge,
+            phase: Phase::Suppressed,
+            on_hold: on_hold.len() as u64,
+            tokens: tokens.into_iter().collect(),
+            unmistakable: subject.is_unmistakable(),
+            places: places.collect(),
+            vault: subject.vault_domain().map(|domain| (domain.to_owned(), vault)),
+            codes_removed: 0,
+            tables: BTreeMap::new(),
+            suppressed: known.suppressed,
+        };
+        self.auditor.record(Event::EraseRequested {
+            request: id,
+            subject: Name::new(&request.subject),
+            persons: request.suppressed.len() as u64,
+            on_hold: request.on_hold,
+            purge,
+        })?;
+        let numbers = on_hold.iter().map(|person| person + 1).collect();
+        if request.suppressed.is_empty() {
+            return Ok((None, numbers));
+        }
+        request.save(&self.lake, &self.keys).await?;
+        Ok((Some(request), numbers))
+    }
+
+    /// Requests that are not at their end, of which a kill left some.
+    pub(crate) async fn unfinished(&self) -> Result<Vec<Request>> {
+        let mut open = Vec::new();
+        for path in Request::paths(&self.lake).await? {
+            let request = Request::load(&self.lake, &self.keys, &path).await?;
+            if !matches!(request.phase, Phase::Done(_)) {
+                open.push(request);
+            }
+        }
+        Ok(open)
+    }
+
+    /// Goes on with a request as far as it may go today. Every step may be done again.
+    ///
+    /// # Errors
+    /// Those of lake and vault; `Privacy` when something of the persons is left at the end.
+    pub(crate) async fn go_on(&self, mut request: Request) -> Result<Progress> {
+        if request.phase == Phase::Suppressed {
+            self.delete(&mut request).await?;
+        }
+        let Phase::Deleted(since) = request.phase else {
+            return Err(Error::new(Kind::Bug, "a request that is done was taken up again"));
+        };
+        let due = since + RETENTION_MICROS;
+        if request.purge == Purge::After && self.clock.now() < due {
+            return Ok(Progress::Waiting(request, due));
+        }
+        self.purge(request).await
+    }
+
+    /// Takes the rows out of every table, and the codes out of the vault.
+    async fn delete(&self, request: &mut Request) -> Result<()> {
+        let index_dir = self.state_dir.join("index");
+        for (table, columns) in request.places.clone() {
+            let doomed = doomed(request, columns);
+            let erased = self.lake.erase(&table, &doomed, &index_dir, self.clock.now()).await?;
+            request.count(&table, erased);
+            request.save(&self.lake, &self.keys).await?;
+        }
+        if let Some((domain, index)) = &request.vault {
+            request.codes_removed += self.vault.forget(domain, index)?;
+        }
+        request.phase = Phase::Deleted(self.clock.now());
+        self.auditor.record(Event::Erased { request: Hex::new(&*request.id)?, rows: request.rows() })?;
+        request.save(&self.lake, &self.keys).await
+    }
+
+    /// Removes the history of every table that had something of the persons, and shows that nothing is left anywhere.
+    async fn purge(&self, mut request: Request) -> Result<Progress> {
+        let before = self.search(&request).await?;
+        let mut objects_removed = 0;
+        for table in self.tables_with_traces(&request, &before)? {
+            objects_removed += self.lake.purge_history(&table, self.clock.now()).await?;
+        }
+        let after = self.search(&request).await?;
+        if let Some(path) = after.found.keys().next() {
+            let what = format!("something of the persons is left in {} objects, {path} among them", after.found.len());
+            return Err(Error::new(Kind::Privacy, what)
+                .fix("Look whether something else writes into the lake; then run `lockgate erase --due`."));
+        }
+        let receipt = Receipt {
+            request: request.id.clone(),
+            subject: request.subject.clone(),
+            asked_at: request.at,
+            done_at: self.clock.now(),
+            persons: request.suppressed.len() as u64,
+            on_hold: request.on_hold,
+            tables: request.tables.clone(),
+            vault_codes_removed: request.codes_removed,
+            traces_removed: before.found.into_iter().map(|(path, hash)| (path, Hash(hash))).collect(),
+            objects_removed,
+            scanned_objects: after.objects,
+            scanned_bytes: after.bytes,
+            objects_with_traces: 0,
+            lockgate: env!("CARGO_PKG_VERSION"),
+        };
+        let (path, hash) = receipt.write(&self.state_dir)?;
+        let objects = after.objects;
+        self.auditor.record(Event::ErasePurged { request: Hex::new(&*request.id)?, objects, receipt: hash })?;
+        request.phase = Phase::Done(receipt.done_at);
+        request.tokens = Vec::new();
+        request.save(&self.lake, &self.keys).await?;
+        Ok(Progress::Done(path, receipt))
+    }
+
+    async fn search(&self, request: &Request) -> Result<Residue> {
+        let in_columns = request.places.iter().filter(|_| !request.unmistakable);
+        let in_columns = in_columns.map(|(table, columns)| (table.clone(), doomed(request, columns.clone())));
+        let anywhere: &[String] = if request.unmistakable { &request.tokens } else { &[] };
+        self.lake.search(Traces::new(anywhere, in_columns.collect())?).await
+    }
+
+    /// The lake tables with objects of the past to remove: those that were written again, and those in which a trace was found.
+    fn tables_with_traces(&self, request: &Request, found: &Residue) -> Result<BTreeSet<LakeTable>> {
+        let mut tables: BTreeSet<LakeTable> = found.found.keys().filter_map(|path| self.lake.table_of(path)).collect();
+        for (table, _) in &request.places {
+            for layer in [lake::Layer::Current, lake::Layer::Changes] {
+                if request.tables.get(&format!("{table} ({layer})")).is_some_and(|erased| erased.files > 0) {
+                    tables.insert(LakeTable::new(table.clone(), layer)?);
+                }
+            }
+        }
+        Ok(tables)
+    }
+}
+
+fn doomed(request: &Request, columns: Vec<(String, bool)>) -> Doomed {
+    Doomed { columns, values: Arc::new(request.tokens.iter().cloned().collect()) }
+}

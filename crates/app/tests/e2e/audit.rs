@@ -1,0 +1,122 @@
+//! The audit log of real runs: what it says, that it is proven, and that it is not once somebody was at it.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::project::{Project, files};
+
+const SETUP: &str =
+    "CREATE TABLE coded (code text PRIMARY KEY, ssn text, v int); CREATE TABLE other (id int PRIMARY KEY, v int);
+    INSERT INTO coded SELECT 'K' || i, '900-11-' || (1000 + i), i FROM generate_series(1, 100) i;
+    INSERT INTO other SELECT i, i FROM generate_series(1, 10) i;";
+const POLICY: &str =
+    "  db.public.coded: { code: hmac_token(code), ssn: drop, v: keep }\n  db.public.other: { id: keep, v: keep }\n";
+
+async fn project(name: &str) -> Project {
+    let project = Project::new(name, SETUP, &["public.coded", "public.other"], POLICY).await;
+    let path = project.dir.join("lockgate.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{text}audit: {{ anchor: ./anchor }}\n")).unwrap();
+    project
+}
+
+/// The exit code of `lockgate audit verify` and what it says.
+fn verify(project: &Project, more: &[&str]) -> (Option<i32>, String) {
+    let output = project.lockgate(&[&["audit", "verify"], more].concat());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_are_recorded_proven_and_found_out_when_changed() {
+    let project = project("audit").await;
+    project.lockgate_ok(&["run", "--once"]);
+    let change = "UPDATE other SET v = v + 1; ALTER TABLE other ADD COLUMN secret_note text; UPDATE other SET secret_note = 'canary-note'";
+    project.database.batch_execute(change).await.unwrap();
+    project.write_policy(&POLICY.replace("id: keep, v: keep", "id: keep, v: null_out"));
+    let held = project.lockgate(&["run", "--once"]);
+    assert_eq!(held.status.code(), Some(3));
+    project.write_policy(POLICY);
+    project.lockgate_ok(&["run", "--once"]);
+
+    let log = project.dir.join(".lockgate/audit/audit.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    for event in [
+        "opened",
+        "run_started",
+        "table_committed",
+        "table_stopped",
+        "policy_changed",
+        "columns_dropped",
+        "run_stopped",
+        "closed",
+    ] {
+        assert!(text.contains(&format!(r#""event":"{event}""#)), "{event} is not in the log:\n{text}");
+    }
+    for value in ["canary", "900-11-", "K17", "\"K"] {
+        assert!(!text.contains(value), "a row's value is in the audit log");
+    }
+    assert!(
+        text.contains(r#""rows":100"#) && text.contains(r#""reason":"privacy""#) && text.contains("secret_note"),
+        "{text}"
+    );
+    for private in [project.dir.join("keys/audit.key"), log.clone()] {
+        assert_eq!(std::fs::metadata(&private).unwrap().permissions().mode() & 0o077, 0, "{}", private.display());
+    }
+    let listed = project.lockgate_ok(&["audit", "list", "--last", "3"]);
+    assert_eq!(listed.lines().count(), 3);
+    assert!(listed.contains("run_stopped ending=done"), "{listed}");
+
+    let public = project.dir.join(".lockgate/audit/audit.pub").to_string_lossy().into_owned();
+    let (code, said) = verify(&project, &["--key", &public]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("proven: all") && said.contains("3 heads of this log lie at the anchor"), "{said}");
+
+    // A copy is proven anywhere, without the project; with the key of somebody else it is not.
+    let copy = project.dir.join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for file in files(&project.dir.join(".lockgate/audit")) {
+        std::fs::copy(&file, copy.join(file.file_name().unwrap())).unwrap();
+    }
+    let elsewhere = |more: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_lockgate"))
+            .args(["--dir", "nowhere", "audit", "verify", "--file", copy.to_str().unwrap()])
+            .args(more)
+            .output();
+        output.unwrap().status.code()
+    };
+    assert_eq!(elsewhere(&[]), Some(0));
+    assert_eq!(elsewhere(&["--key", &"7".repeat(64)]), Some(1));
+
+    std::fs::write(&log, text.replace(r#""rows":100"#, r#""rows":101"#)).unwrap();
+    let (code, said) = verify(&project, &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("its hash does not follow") && said.contains("NOT PROVEN"), "{said}");
+
+    // The log is set back as a whole to the end of the first run: only the anchor knows.
+    let end = text.find(r#""event":"closed""#).unwrap();
+    let end = end + text[end..].find('\n').unwrap() + 1;
+    std::fs::write(&log, &text[..end]).unwrap();
+    let heads = project.dir.join(".lockgate/audit/heads.jsonl");
+    let first = std::fs::read_to_string(&heads).unwrap().lines().next().unwrap().to_owned();
+    std::fs::write(&heads, format!("{first}\n")).unwrap();
+    let (code, said) = verify(&project, &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("head 2 of the anchor covers") && said.contains("the log was set back"), "{said}");
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_recorded_is_not_done() {
+    let project = project("unrecorded").await;
+    project.lockgate_ok(&["run", "--once"]);
+    let log = project.dir.join(".lockgate/audit/audit.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, &text[..text.find('\n').unwrap() + 1]).unwrap();
+    project.database.batch_execute("UPDATE other SET v = 77").await.unwrap();
+    let refused = project.lockgate(&["run", "--once"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("audit log was changed") && said.contains("audit verify"), "{said}");
+    assert_eq!(project.query("SELECT max(v) FROM db.public.other"), ["10"]);
+    project.end().await;
+}

@@ -1,0 +1,50 @@
+//! How fast a log is proven: entries a second on one core.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use audit::{Event, Evidence, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Name, Program, SigningKey, verify};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use zeroize::Zeroizing;
+
+const ENTRIES: u64 = 20_000;
+
+fn moment(entry: u64) -> Moment {
+    Moment { at: 1_700_000_000_000_000 + entry as i64 * 10_000, monotonic: Duration::from_millis(entry * 10) }
+}
+
+fn prove(criterion: &mut Criterion) {
+    let folder = std::env::temp_dir().join(format!("lockgate-audit-bench-{}", std::process::id()));
+    let key = || SigningKey::parse(&SigningKey::generate(&Zeroizing::new([1; 32]))).unwrap();
+    let mut log = Log::open(&folder, key(), Hex::new("aa").unwrap(), moment(0), Program::Run).unwrap();
+    for entry in 1..ENTRIES {
+        let policy = Hex::new("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef").unwrap();
+        let table = Name::new("claims_db.public.members");
+        let event = Event::TableCommitted { table, from: Some(entry), version: Some(entry + 1), rows: 5000, policy };
+        log.append(moment(entry), event).unwrap();
+    }
+    log.close(moment(ENTRIES)).unwrap();
+    let (entries, heads) =
+        (std::fs::read(folder.join(LOG_FILE)).unwrap(), std::fs::read_to_string(folder.join(HEADS_FILE)).unwrap());
+    std::fs::remove_dir_all(folder).unwrap();
+    let mut group = criterion.benchmark_group("audit");
+    group.throughput(Throughput::Elements(ENTRIES + 1));
+    group.bench_function("verify", |bencher| {
+        bencher.iter(|| {
+            let evidence = Evidence {
+                log: entries.as_slice(),
+                heads: &heads,
+                anchored: Vec::new(),
+                key: key().public(),
+                now: moment(ENTRIES).at,
+            };
+            let report = verify(black_box(evidence)).unwrap();
+            assert!(report.findings.is_empty() && report.proven == ENTRIES + 1);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, prove);
+criterion_main!(benches);

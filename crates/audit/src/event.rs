@@ -1,0 +1,254 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{Hash, Hex, Name};
+
+/// What happened. Every field has a type with a known set of values, or is a number, a hash or the name of a table or column: there is no
+/// room for a row value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Event {
+    /// A process began to write the log.
+    Opened {
+        /// Which command.
+        program: Program,
+    },
+    /// A process has written all that it had to say.
+    Closed {},
+    /// A process lives and has nothing to say: once a minute.
+    Heartbeat {},
+    /// The last line was cut off, by a stop of the machine, and was taken away.
+    Recovered {
+        /// Bytes of the cut line.
+        torn_bytes: u64,
+    },
+    /// The machine's clock went another way than time does.
+    ClockJumped {
+        /// How far, forward or back.
+        micros: i64,
+    },
+    /// A run started.
+    RunStarted {
+        /// SHA-256 of `lockgate.yaml`.
+        config: Hash,
+        /// The compiled policy.
+        policy: Hex,
+        /// The epoch of new tokens.
+        key_epoch: Option<u32>,
+        /// The fingerprint of that epoch's key.
+        key_fingerprint: Option<Hex>,
+        /// Tables that take part.
+        tables: u32,
+    },
+    /// A run ended.
+    RunStopped {
+        /// How.
+        ending: RunEnding,
+    },
+    /// `lockgate.yaml` is another one than at the last start.
+    ConfigChanged {
+        /// SHA-256 of the file before.
+        from: Hash,
+        /// And now.
+        to: Hash,
+    },
+    /// The policy does something else than at the last start.
+    PolicyChanged {
+        /// The compiled policy before.
+        from: Hex,
+        /// And now.
+        to: Hex,
+    },
+    /// New tokens are made with another key than at the last start.
+    KeyChanged {
+        /// The fingerprint before.
+        from: Option<Hex>,
+        /// And now.
+        to: Option<Hex>,
+        /// The epoch now.
+        epoch: Option<u32>,
+    },
+    /// Rows became durable.
+    TableCommitted {
+        /// The source table.
+        table: Name,
+        /// The version of the table of current rows before.
+        from: Option<u64>,
+        /// And now.
+        version: Option<u64>,
+        /// Changes that became durable in the change log in between.
+        rows: u64,
+        /// The policy that cleared them.
+        policy: Hex,
+    },
+    /// A table was stopped.
+    TableStopped {
+        /// The source table.
+        table: Name,
+        /// Why.
+        reason: Reason,
+    },
+    /// The structure of a source table changed.
+    SchemaChanged {
+        /// The source table.
+        table: Name,
+    },
+    /// Columns are not stored, because no rule names them.
+    ColumnsDropped {
+        /// The source table.
+        table: Name,
+        /// The columns.
+        columns: Vec<Name>,
+    },
+    /// Somebody looked at rows that were held back, or decided on them.
+    HeldDecided {
+        /// What was done.
+        action: HeldAction,
+        /// The source table.
+        table: Name,
+        /// How many rows.
+        rows: u64,
+    },
+    /// Persons are to be erased; from here on their rows are kept out.
+    EraseRequested {
+        /// The request.
+        request: Hex,
+        /// The column by which the persons were named.
+        subject: Name,
+        /// How many persons.
+        persons: u64,
+        /// How many of those asked for are under legal hold and were left.
+        on_hold: u64,
+        /// When old versions go.
+        purge: Purge,
+    },
+    /// Persons' rows are in no table's current version any more.
+    Erased {
+        /// The request.
+        request: Hex,
+        /// Rows that were taken out, in both tables of all source tables.
+        rows: u64,
+    },
+    /// Persons' rows are in no object of the lake any more, and a scan has shown it.
+    ErasePurged {
+        /// The request.
+        request: Hex,
+        /// Objects that were scanned.
+        objects: u64,
+        /// SHA-256 of the receipt.
+        receipt: Hash,
+    },
+    /// Persons came under legal hold.
+    HoldPlaced {
+        /// The column by which the persons were named.
+        subject: Name,
+        /// How many persons.
+        persons: u64,
+    },
+    /// Persons are no longer under legal hold.
+    HoldLifted {
+        /// The column by which the persons were named.
+        subject: Name,
+        /// How many persons.
+        persons: u64,
+    },
+    /// A table's stored rows were brought under another policy.
+    Remasked {
+        /// The source table.
+        table: Name,
+        /// The policy now.
+        policy: Hex,
+        /// Columns that changed.
+        columns: Vec<Name>,
+        /// SHA-256 of the receipt.
+        receipt: Hash,
+    },
+}
+
+/// Which command wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// `lockgate run`.
+    Run,
+    /// `lockgate erase`.
+    Erase,
+    /// `lockgate remask`.
+    Remask,
+    /// `lockgate held`.
+    Held,
+    /// `lockgate repair`.
+    Repair,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunEnding {
+    /// Everything was durable, or it was told to stop.
+    Done,
+    /// It was told to stop before it had caught up.
+    Interrupted,
+    /// Some tables are stopped.
+    Held,
+    /// An error ended it.
+    Failed(Reason),
+}
+
+/// Why something was refused or stopped: the kinds of [`change::Kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the words are those of change::Kind")]
+pub enum Reason {
+    Config,
+    Auth,
+    Unavailable,
+    SourceGone,
+    Contract,
+    Privacy,
+    Conflict,
+    Data,
+    Full,
+    Bug,
+}
+
+impl From<change::Kind> for Reason {
+    fn from(kind: change::Kind) -> Self {
+        use change::Kind;
+        match kind {
+            Kind::Config => Self::Config,
+            Kind::Auth => Self::Auth,
+            Kind::Unavailable => Self::Unavailable,
+            Kind::SourceGone => Self::SourceGone,
+            Kind::Contract => Self::Contract,
+            Kind::Privacy => Self::Privacy,
+            Kind::Conflict => Self::Conflict,
+            Kind::Data => Self::Data,
+            Kind::Full => Self::Full,
+            Kind::Bug => Self::Bug,
+        }
+    }
+}
+
+/// What was done with rows that were held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldAction {
+    /// They were shown to somebody.
+    Shown,
+    /// They went through the gate again.
+    Released,
+    /// They were thrown away.
+    Dropped,
+    /// Their time was up.
+    Expired,
+}
+
+/// When the versions of a table that still show erased rows go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purge {
+    /// At once: nobody can read older versions of these tables any more.
+    Now,
+    /// When the time for which versions are kept is over.
+    After,
+}

@@ -1,0 +1,96 @@
+use std::fmt;
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use change::{Error, Kind, Result};
+use zeroize::Zeroizing;
+
+use crate::hex::{decode, encode};
+use crate::{Hash, Hex};
+
+/// What heads are signed with (Ed25519, RFC 8032). There is no way to print it.
+pub struct SigningKey(Ed25519KeyPair);
+
+/// What proves a signature. An auditor keeps it apart from the log: with the log's own copy only damage is found, and no forger.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PublicKey([u8; 32]);
+
+const HEADER: &str = "lockgate-audit-key 1";
+
+impl SigningKey {
+    /// The text of a new key file. `random` must come from the operating system's generator.
+    pub fn generate(random: &Zeroizing<[u8; 32]>) -> Zeroizing<String> {
+        let seed = Zeroizing::new(encode(&**random));
+        Zeroizing::new(format!(
+            "# Signs the audit log. Whoever has it can forge the log: keep it from those whom the log is about.\n{HEADER}\nsecret {}\n",
+            &*seed
+        ))
+    }
+
+    /// Reads the text of a key file.
+    ///
+    /// # Errors
+    /// `Privacy` when it is none; never with a digit of it.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::new(Kind::Privacy, "the key of the audit log cannot be read")
+                .fix("Restore its file from the safe copy; a new key cannot prove what the old one signed.")
+        };
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        let [HEADER, secret] = lines.as_slice() else { return Err(wrong()) };
+        let mut seed = Zeroizing::new([0; 32]);
+        let digits = secret.strip_prefix("secret ").ok_or_else(wrong)?;
+        if !decode(digits.as_bytes(), &mut *seed) {
+            return Err(wrong());
+        }
+        Ed25519KeyPair::from_seed_unchecked(&*seed).map(Self).map_err(|_| wrong())
+    }
+
+    /// The half that anybody may have.
+    pub fn public(&self) -> PublicKey {
+        let mut key = [0; 32];
+        key.copy_from_slice(self.0.public_key().as_ref());
+        PublicKey(key)
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<[u8; 64]> {
+        let failed = || Error::new(Kind::Bug, "a head of the audit log could not be signed");
+        let signature = self.0.try_sign(message).map_err(|_| failed())?;
+        signature.as_ref().try_into().map_err(|_| failed())
+    }
+}
+
+impl PublicKey {
+    /// Reads 64 hexadecimal digits, as [`PublicKey`] prints them.
+    ///
+    /// # Errors
+    /// `Config` for anything else.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut key = [0; 32];
+        decode(text.trim().as_bytes(), &mut key).then_some(Self(key)).ok_or_else(|| {
+            Error::new(Kind::Config, "a public key of the audit log is 64 hexadecimal digits")
+                .fix("Give the digits, or the file audit.pub that holds them.")
+        })
+    }
+
+    /// A short name of the key.
+    pub fn fingerprint(&self) -> Hex {
+        Hex::of(&Hash::of(&[&self.0]).0[..8])
+    }
+
+    pub(crate) fn proves(&self, message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519, &self.0).verify(message, signature).is_ok()
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&encode(&self.0))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

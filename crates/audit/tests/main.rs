@@ -1,0 +1,5 @@
+//! A log, and everything that somebody could do to it.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod tampering;
+mod writing;

@@ -1,0 +1,159 @@
+//! Who is meant by a request to erase: from identifiers as the source has them to what the lake and the gate know them by.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::datatypes::DataType;
+use change::{Error, Kind, Raw, Result, TableName};
+
+use crate::canonical::Form;
+use crate::gate::Means;
+use crate::kernel::{Kernel, Setup, token};
+use crate::policy::Rule;
+use crate::suppress::{Mark, Scope, Suppressed, marker};
+use crate::{KeyRing, Policy, Transform, Vault};
+
+/// A column by which persons are named, and every place where the policy lets their tokens through.
+pub struct Subject {
+    rule: Rule,
+    scope: Scope,
+    name: String,
+    places: BTreeMap<TableName, Vec<SubjectPlace>>,
+}
+
+/// Where tokens of a subject stand in a lake table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectPlace {
+    /// The column.
+    pub column: String,
+    /// Whether the column holds documents with the token somewhere within.
+    pub nested: bool,
+}
+
+/// What persons are known by.
+pub struct KnownAs {
+    /// By the gate: hashes, one for each person.
+    pub suppressed: Suppressed,
+    /// By the lake: what stands in the columns, one for each person; `None` for one whom no row can have.
+    pub tokens: Vec<Option<String>>,
+    /// By the vault: what to forget; empty when the rule makes no codes.
+    pub vault: Vec<[u8; 32]>,
+}
+
+impl Policy {
+    /// The subject behind a column.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when the policy has no such column or its rule leaves nothing by which a row can be found again.
+    pub fn subject(&self, table: &TableName, column: &str) -> Result<Subject> {
+        let rule = self.rules().find(|(of, rule)| *of == table && rule.within.is_none() && rule.column == column);
+        let (_, rule) = rule.ok_or_else(|| {
+            Error::new(Kind::Config, format!("the policy has no rule for {table}.{column}"))
+                .fix("Write it as in policy.yaml: source.schema.table.column.")
+        })?;
+        if !rule.transform.is_injective() {
+            let what =
+                format!("{table}.{column} is `{}` in the lake, and by that no person can be found", rule.transform);
+            return Err(Error::new(Kind::Config, what).fix("Name a column that is a token, a code or kept."));
+        }
+        let scope = Scope::of(table, rule);
+        let mut places: BTreeMap<TableName, Vec<SubjectPlace>> = BTreeMap::new();
+        for (of, place) in
+            self.rules().filter(|(of, other)| Scope::of(of, other) == scope && other.transform == rule.transform)
+        {
+            let found = match &place.within {
+                Some(within) => SubjectPlace { column: within.clone(), nested: true },
+                None => SubjectPlace { column: place.column.clone(), nested: false },
+            };
+            let known = places.entry(of.clone()).or_default();
+            if !known.contains(&found) {
+                known.push(found);
+            }
+        }
+        Ok(Subject { rule: rule.clone(), scope, name: format!("{table}.{column}"), places })
+    }
+}
+
+impl Subject {
+    /// The column's full name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether every token is long and random enough to be told wherever it stands.
+    pub fn is_unmistakable(&self) -> bool {
+        !matches!(self.rule.transform, Transform::Keep | Transform::FpeFf1 { .. })
+    }
+
+    /// The domain of the vault that has the persons' codes, if any.
+    pub fn vault_domain(&self) -> Option<&str> {
+        match &self.rule.transform {
+            Transform::VaultCode { domain } => Some(domain),
+            _ => None,
+        }
+    }
+
+    /// Where the tokens stand, by table.
+    pub fn places(&self) -> &BTreeMap<TableName, Vec<SubjectPlace>> {
+        &self.places
+    }
+
+    /// What persons are known by. Identifiers are spelled as the source's own text: `42`, `2024-02-29`.
+    ///
+    /// # Errors
+    /// [`Kind::Privacy`] when the vault is missing; [`Kind::Data`] when an identifier (said by its number, from 1) cannot be read; what the
+    /// vault says.
+    pub fn known_as(&self, ids: &Raw<Vec<String>>, keys: &KeyRing, vault: Option<&Arc<dyn Vault>>) -> Result<KnownAs> {
+        let ids: ArrayRef = Arc::new(StringArray::from_iter_values(ids.expose()));
+        let form = self.rule.form;
+        let unreadable = |number: usize| {
+            Error::new(Kind::Data, format!("identifier {} of the request cannot be read", number + 1))
+                .fix("Spell it as the source does.")
+        };
+        let marks = hashes(&marker(keys, &self.scope, form)?, form, &ids)?;
+        let marks = marks.into_iter().enumerate().map(|(number, mark)| mark.ok_or_else(|| unreadable(number)));
+        let marks = marks.collect::<Result<Vec<Mark>>>()?;
+        let mut known = KnownAs {
+            suppressed: Suppressed { scope: self.scope.clone(), form: form.versioned().into(), marks },
+            tokens: Vec::new(),
+            vault: Vec::new(),
+        };
+        let text = |array: &ArrayRef| array.as_string::<i32>().iter().map(|value| value.map(str::to_owned)).collect();
+        match &self.rule.transform {
+            Transform::Keep => known.tokens = text(&ids),
+            Transform::VaultCode { domain } => {
+                let vault =
+                    vault.ok_or_else(|| Error::new(Kind::Privacy, "the policy's vault of codes is not there"))?;
+                let index = hashes(&token::vault_index(keys, domain, form)?, form, &ids)?;
+                known.vault = index.into_iter().flatten().collect();
+                let codes = vault.find(domain, &known.vault)?;
+                known.tokens = codes.iter().map(|code| code.map(|code| token::spelled(domain, &code))).collect();
+            }
+            _ => {
+                let tokens = self.kernel(keys)?.apply_alone(ids.as_ref())?;
+                known.tokens = text(&tokens);
+            }
+        }
+        Ok(known)
+    }
+
+    /// The kernel of a rule that needs nothing but the key.
+    fn kernel(&self, keys: &KeyRing) -> Result<Kernel> {
+        let means = Means::for_keys(keys.copy());
+        let setup = Setup { profile: crate::Profile::None, means: &means };
+        Kernel::new(&self.rule, &DataType::Utf8, &setup)?
+            .ok_or_else(|| Error::new(Kind::Bug, "a rule that drops has no persons"))
+    }
+}
+
+fn hashes(hash: &crate::kernel::keyed_hash::KeyedHash, form: Form, ids: &ArrayRef) -> Result<Vec<Option<[u8; 32]>>> {
+    let mut found = Vec::with_capacity(ids.len());
+    crate::canonical::for_each(ids.as_ref(), form, |cell| {
+        found.push(match cell {
+            crate::canonical::Cell::Bytes(bytes) => Some(hash.of(bytes)),
+            _ => None,
+        });
+    })?;
+    Ok(found)
+}

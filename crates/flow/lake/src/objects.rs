@@ -1,0 +1,52 @@
+//! Objects of ours that are no tables: kept in the same store, under folders that begin with `_` or in a lake without tables.
+
+use change::Result;
+use futures::TryStreamExt;
+use object_store::ObjectStoreExt as _;
+use object_store::path::Path;
+
+use crate::failure::Explain;
+use crate::lake::Lake;
+
+impl Lake {
+    /// Writes an object, whole or not at all; one that is there is replaced.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn put_object(&self, path: &[&str], bytes: Vec<u8>) -> Result<()> {
+        let path = Path::from_iter(path.iter().copied());
+        let put = self.root().object_store(None).put(&path, bytes.into()).await;
+        put.map(|_| ()).explain(|| format!("cannot write {path}"))
+    }
+
+    /// The content of an object; `None` when it is not there.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn object_at(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        let doing = || format!("cannot read {path}");
+        match self.root().object_store(None).get(&Path::from(path)).await {
+            Ok(found) => Ok(Some(found.bytes().await.explain(doing)?.to_vec())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error).explain(doing),
+        }
+    }
+
+    /// The paths of all objects below a folder, in order.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn objects_below(&self, folder: &[&str]) -> Result<Vec<String>> {
+        let folder = Path::from_iter(folder.iter().copied());
+        let found: Vec<_> = self
+            .root()
+            .object_store(None)
+            .list(Some(&folder))
+            .try_collect()
+            .await
+            .explain(|| format!("cannot list {folder}"))?;
+        let mut paths: Vec<String> = found.into_iter().map(|object| object.location.to_string()).collect();
+        paths.sort_unstable();
+        Ok(paths)
+    }
+}

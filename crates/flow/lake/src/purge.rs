@@ -1,0 +1,83 @@
+//! The end of a table's history: nobody can read what it was before, and nothing of it is left in the store.
+
+use std::collections::HashSet;
+
+use change::{Error, Kind, Result, Timestamp};
+use deltalake::DeltaTable;
+use deltalake::protocol::checkpoints;
+use object_store::ObjectStoreExt as _;
+use object_store::path::Path;
+
+use crate::deleted;
+use crate::erase::commit;
+use crate::failure::Explain;
+use crate::lake::{Lake, objects};
+use crate::log::TableLog;
+use crate::naming::LakeTable;
+use crate::{offload, upkeep};
+
+impl Lake {
+    /// Removes all versions of a table but the newest: entries and checkpoints of its log, with the statistics in them, and every file that
+    /// the newest version does not need. No writer may have the table open. Returns the number of objects that were removed.
+    ///
+    /// # Errors
+    /// Those of the store. Doing it again goes on.
+    pub async fn purge_history(&self, table: &LakeTable, now: Timestamp) -> Result<u64> {
+        let Some(mut log) = TableLog::load(table, &self.store(table)?).await? else { return Ok(0) };
+        // A version of its own, of which the checkpoint is made: whoever wrote the table before is fenced.
+        commit(&mut log, "LOCKGATE PURGE", Vec::new(), now / 1000).await?;
+        let doing = || format!("{table}: cannot make a checkpoint of the Delta log");
+        let mut delta = DeltaTable::new(log.store.clone());
+        offload::outside(delta.load()).await.explain(doing)?;
+        offload::outside(checkpoints::create_checkpoint(&delta, None)).await.explain(doing)?;
+        if upkeep::last_checkpoint(&log).await? != log.version {
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!("{table}: the checkpoint of the Delta log was not made"),
+            )
+            .fix("Do this again."));
+        }
+        let needed = needed(&log);
+        let (mut entries, mut files) = (Vec::new(), Vec::new());
+        for object in objects(&log.store).await? {
+            let path = object.location.to_string();
+            match path.strip_prefix("_delta_log/") {
+                Some(name) if version_of(name).is_some_and(|version| version < log.version) => entries.push(path),
+                Some(_) => {}
+                None if !needed.contains(&path) => files.push(path),
+                None => {}
+            }
+        }
+        // The log first: while a file of the past is left, it shows that there is more to do.
+        for path in entries.iter().chain(&files) {
+            match log.store.object_store(None).delete(&Path::from(path.as_str())).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error).explain(|| format!("cannot remove {path}")),
+            }
+        }
+        Ok((entries.len() + files.len()) as u64)
+    }
+}
+
+/// The version that an object of the log belongs to: entries, checkpoints, checksums all begin with its 20 digits.
+fn version_of(name: &str) -> Option<u64> {
+    name.get(..20)?.parse().ok()
+}
+
+fn needed(log: &TableLog) -> HashSet<String> {
+    let vector = |add: &deltalake::kernel::Add| add.deletion_vector.as_ref().and_then(deleted::path);
+    let files = log.files.values().map(|file| &file.add);
+    files.flat_map(|add| std::iter::once(add.path.clone()).chain(vector(add))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_of_the_log_tell_their_version() {
+        assert_eq!(version_of("00000000000000000012.json"), Some(12));
+        assert_eq!(version_of("00000000000000000050.checkpoint.parquet"), Some(50));
+        assert_eq!(version_of("_last_checkpoint"), None);
+    }
+}
