@@ -7,6 +7,8 @@ mod e2e {
     mod copy_and_follow;
     mod crashes;
     mod foreign_readers;
+    mod held;
+    mod key_providers;
     mod leaks;
     mod policy;
     mod policy_changes;

@@ -16,7 +16,7 @@ use crate::{KeyRing, PolicyStamp, Profile, Transform, Vault};
 
 /// What the gate needs from outside: it does no I/O itself.
 pub(crate) struct Means {
-    pub(crate) keys: Option<KeyRing>,
+    pub(crate) keys: Option<Arc<KeyRing>>,
     pub(crate) vault: Option<Arc<dyn Vault>>,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -53,7 +53,7 @@ impl Policy {
         vault: Option<Arc<dyn Vault>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Gate, Vec<Problem>> {
-        let means = Means { keys, vault, clock };
+        let means = Means { keys: keys.map(Arc::new), vault, clock };
         let mut report = Report::new(&self.file);
         self.check_means(&means, &mut report);
         for (name, rules) in self.tables.iter().filter(|(name, _)| !left_out.contains(*name)) {
@@ -130,6 +130,10 @@ impl Policy {
         if let (Some((table, rule)), None) = (vaulted, &means.vault) {
             let what = format!("{table}.{} needs a vault, and none is configured", rule.place());
             report.error(rule.line, what, "Configure a vault in lockgate.yaml, or use hmac_token(domain) or drop.");
+        }
+        if let (Some((table, rule)), None) = (self.rules().find(|(_, rule)| rule.holds()), &means.keys) {
+            let what = format!("{table}.{} holds rows back, and there is no key to seal them with", rule.place());
+            report.error(rule.line, what, "Add `keys: file:./keys/dev.key` to the policy.");
         }
         let today = Date::from_timestamp(means.clock.now());
         if let (Profile::Expert, Some(expert)) = (self.profile, &self.expert)
@@ -259,6 +263,7 @@ fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report
             report.error(rule.line, what, "Choose a transform that fits the type, or `drop`.");
         }
         check_subject(schema, rule, report);
+        check_hold(schema, rule, report);
         if schema.identity == Identity::WholeRow && rule.transform.depends_on_today() {
             let what = format!(
                 "{} has no key: its rows are found by all their values, and `{}` of `{}` changes with the years",
@@ -304,6 +309,19 @@ fn check_subject(schema: &TableSchema, rule: &Rule, report: &mut Report) {
             report.error(rule.line, what, "Name a column of integers or text.");
         }
         Some(_) => {}
+    }
+}
+
+/// A row that is kept back must be known by its key, or what follows it could not wait behind it.
+fn check_hold(schema: &TableSchema, rule: &Rule, report: &mut Report) {
+    let known = match &schema.identity {
+        Identity::Key(key) => key.iter().all(|column| canonical::can_read(&schema.columns[*column].data_type)),
+        Identity::WholeRow | Identity::InsertOnly => false,
+    };
+    if rule.holds() && !known {
+        let what =
+            format!("{}.{} holds rows back, and the table has no key to know them by", schema.table, rule.column);
+        report.error(rule.line, what, "Give the table a primary key, or write `on_invalid: null` or `halt`.");
     }
 }
 

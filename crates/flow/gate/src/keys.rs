@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 /// epoch 1 <64 hexadecimal digits> <8 hexadecimal digits that detect a damaged key>
 /// current 1
 /// ```
+#[derive(Clone)]
 pub struct KeyRing {
     tenant: String,
     current: u32,
@@ -35,6 +36,7 @@ pub(crate) enum Purpose {
     Surrogate,
     Fingerprint,
     Seal,
+    HeldKey,
 }
 
 const HEADER: &str = "lockgate-keys 1";
@@ -145,6 +147,7 @@ impl KeyRing {
             Purpose::Surrogate => "surrogate",
             Purpose::Fingerprint => "fingerprint",
             Purpose::Seal => "seal",
+            Purpose::HeldKey => "held-key",
         };
         let mut key = Zeroizing::new([0; LENGTH]);
         let epoch = epoch.to_string();

@@ -54,7 +54,7 @@ impl Policy {
     pub fn rehearse(&self, clock: Arc<dyn Clock>) -> Result<Vec<Rehearsed>> {
         let today = Date::from_timestamp(clock.now());
         let text = KeyRing::generate("rehearsal", Zeroizing::new(std::array::from_fn(|index| index as u8)))?;
-        let means = Means { keys: Some(KeyRing::parse(&text)?), vault: Some(Arc::new(PretendVault)), clock };
+        let means = Means { keys: Some(Arc::new(KeyRing::parse(&text)?)), vault: Some(Arc::new(PretendVault)), clock };
         let setup = Setup { profile: self.profile, means: &means };
         let columns = self.tables.iter().flat_map(|(table, rules)| rules.columns.iter().map(move |rule| (table, rule)));
         columns
@@ -86,6 +86,7 @@ fn values(rule: &Rule, setup: &Setup<'_>, today: Date) -> Result<Vec<(String, Op
     let after = shown(&passed.values)?;
     let unreadable = match rule.on_invalid {
         OnInvalid::Null => "null (cannot be read)",
+        OnInvalid::Hold => "the row is held (cannot be read)",
         OnInvalid::Halt => "the table stops (cannot be read)",
     };
     let after =

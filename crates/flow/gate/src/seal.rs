@@ -1,3 +1,4 @@
+use aes_siv::KeyInit;
 use aes_siv::siv::Aes256Siv;
 use change::{Error, Kind, Result};
 use zeroize::Zeroizing;
@@ -48,8 +49,9 @@ impl Sealer<'_> {
     /// [`Kind::Privacy`] when the record is damaged, was moved, was sealed with another key, or its epoch's key is gone.
     pub fn open(&self, context: &[u8], record: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         let damaged = || {
-            Error::new(Kind::Privacy, format!("a sealed record of {} does not open", self.what))
-                .fix("It is damaged, was moved, or was sealed with another key file: restore both from the same backup.")
+            Error::new(Kind::Privacy, format!("a sealed record of {} does not open", self.what)).fix(
+                "It is damaged, was moved, or was sealed with another key file: restore both from the same backup.",
+            )
         };
         let (header, sealed) = record.split_at_checked(HEADER).ok_or_else(damaged)?;
         let (first, nonce) = header.split_at(5);

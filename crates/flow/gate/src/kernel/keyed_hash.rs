@@ -14,7 +14,7 @@ const INITIAL: [u32; 8] =
 
 /// HMAC-SHA-256 (RFC 2104) of length-prefixed fields: tenant, domain, canonical form, value. The states behind the key and the first three
 /// fields are computed once, so that a value of usual length costs two compressions: twice as fast as cloning a general HMAC.
-pub(super) struct KeyedHash {
+pub(crate) struct KeyedHash {
     inner: Zeroizing<[u32; 8]>,
     outer: Zeroizing<[u32; 8]>,
     /// Starts with the bytes of the first fields that do not fill a block.
@@ -26,7 +26,7 @@ pub(super) struct KeyedHash {
 }
 
 impl KeyedHash {
-    pub(super) fn new(keys: &KeyRing, purpose: Purpose, domain: &str, epoch: u32, form: Form) -> Result<Self> {
+    pub(crate) fn new(keys: &KeyRing, purpose: Purpose, domain: &str, epoch: u32, form: Form) -> Result<Self> {
         let key = keys.derive(purpose, domain, epoch)?;
         let mut fields = Vec::new();
         for field in [keys.tenant(), domain, form.versioned()] {
@@ -52,7 +52,7 @@ impl KeyedHash {
     }
 
     /// The hash with `value` as the last field.
-    pub(super) fn of(&self, value: &[u8]) -> [u8; 32] {
+    pub(crate) fn of(&self, value: &[u8]) -> [u8; 32] {
         let (mut state, mut block, mut filled) = (*self.inner, self.block, self.filled);
         for mut part in [&(value.len() as u32).to_be_bytes(), value] {
             while !part.is_empty() {
