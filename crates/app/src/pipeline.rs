@@ -151,19 +151,7 @@ impl Pipeline {
                 }
                 Ok(())
             }
-            Event::CopyStarted { table, progress: copy } => {
-                self.watch.table(&table, |seen| seen.copying(&copy));
-                if let (Some(keeper), Some(gates)) = (&mut self.keeper, progress.gates.get(&table))
-                    && let Err(error) = keeper.copy_begins(&gates.newest, &copy)
-                {
-                    return self.hold_table(table, Err(error), progress);
-                }
-                if progress.gates.contains_key(&table) {
-                    progress.copies.insert(table.clone(), Workers::LAYERS);
-                    self.workers.start_copy(&table, &copy).await?;
-                }
-                Ok(())
-            }
+            Event::CopyStarted { table, progress: copy } => self.begin_copy(table, copy, progress).await,
             Event::ChunkDone { table, chunk, progress: copy } => {
                 self.workers.commit_copy(&table, Some(chunk), &copy).await
             }

@@ -237,25 +237,29 @@ fn print_tables(report: &Report) {
         ]);
     }
     println!("{table}");
-    for line in &report.tables {
-        if let Some(why) = &line.stopped {
-            println!("{} is stopped: {why}", line.table);
-        }
-        if !line.absent_columns.is_empty() {
-            let columns = line.absent_columns.join(", ");
-            println!("{}: null from now on, because the source does not have them any more: {columns}", line.table);
-        }
-        for (column, count) in &line.invalid {
-            println!("{}.{column}: {count} values that its transform could not read became null", line.table);
-        }
-        if line.held > 0 {
-            println!("{}: {} rows are held back; lockgate held list", line.table, line.held);
-        }
-        if !line.dropped_columns.is_empty() {
-            println!("{}: not stored, because no rule names them: {}", line.table, line.dropped_columns.join(", "));
-        }
-    }
+    report.tables.iter().for_each(print_notes);
     if let Some(error) = &report.last_error {
         println!("last error of the run: {error}");
+    }
+}
+
+/// What has to be said of a table beside its line.
+#[allow(clippy::print_stdout)]
+fn print_notes(line: &Line) {
+    if let Some(why) = &line.stopped {
+        println!("{} is stopped: {why}", line.table);
+    }
+    if !line.absent_columns.is_empty() {
+        let columns = line.absent_columns.join(", ");
+        println!("{}: null from now on, because the source does not have them any more: {columns}", line.table);
+    }
+    for (column, count) in &line.invalid {
+        println!("{}.{column}: {count} values that its transform could not read became null", line.table);
+    }
+    if line.held > 0 {
+        println!("{}: {} rows are held back; lockgate held list", line.table, line.held);
+    }
+    if !line.dropped_columns.is_empty() {
+        println!("{}: not stored, because no rule names them: {}", line.table, line.dropped_columns.join(", "));
     }
 }

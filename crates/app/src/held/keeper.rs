@@ -23,12 +23,16 @@ pub(crate) struct Keeper {
     looked_at: Option<Duration>,
     /// What the store's file was when it was looked at: it changes when a command writes there.
     version: i64,
-    /// Marked rows wait for a later boundary.
-    waiting: bool,
+    /// Marked rows wait for a boundary there.
+    waiting: Option<Position>,
+    days: u32,
+    expired_at: Duration,
 }
 
 /// How often marks of `lockgate held release` are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often rows that have been held for too long are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 impl Keeper {
@@ -47,13 +51,15 @@ impl Keeper {
         expire(&store, gate.policy().held_days(), clock.now())?;
         Ok(Some(Self {
             store: Arc::new(store),
-            clock,
             policy: gate.stamp().policy_hash.clone(),
             tables: BTreeMap::new(),
             resumed: BTreeMap::new(),
             looked_at: None,
             version: 0,
-            waiting: false,
+            waiting: None,
+            days: gate.policy().held_days(),
+            expired_at: clock.monotonic(),
+            clock,
         }))
     }
 
@@ -139,15 +145,21 @@ impl Keeper {
         }
     }
 
-    /// Tables with rows that are marked for release, looked for now and then.
-    pub(crate) fn marked(&mut self) -> Result<Vec<TableName>> {
+    /// Tables with rows that are marked for release, looked for now and then; and then erases what has been held for too long.
+    pub(crate) fn marked(&mut self, boundary: &Checkpoint) -> Result<Vec<TableName>> {
         let now = self.clock.monotonic();
-        if !self.waiting && self.looked_at.is_some_and(|at| now.saturating_sub(at) < LOOK_EVERY) {
+        let early = self.looked_at.is_some_and(|at| now.saturating_sub(at) < LOOK_EVERY);
+        if early && self.waiting.as_ref().is_none_or(|position| *position > boundary.through) {
             return Ok(Vec::new());
         }
-        (self.looked_at, self.waiting) = (Some(now), false);
+        (self.looked_at, self.waiting) = (Some(now), None);
+        let mut changed = false;
+        if now.saturating_sub(self.expired_at) >= EXPIRE_EVERY {
+            self.expired_at = now;
+            changed = expire(&self.store, self.days, self.clock.now())? > 0;
+        }
         let version = self.store.version()?;
-        if std::mem::replace(&mut self.version, version) != version {
+        if std::mem::replace(&mut self.version, version) != version || changed {
             for table in self.tables.keys().cloned().collect::<Vec<_>>() {
                 self.reload(&table)?;
             }
@@ -171,10 +183,9 @@ impl Keeper {
         boundary: &Checkpoint,
     ) -> Result<Option<(Release, ClearedBatch)>> {
         let table = &gate.schema().table;
-        let Some(mut release) = self.store.take(table, boundary, self.clock.now())? else {
-            self.waiting = true;
-            return Ok(None);
-        };
+        let taken = self.store.take(table, boundary, self.clock.now())?;
+        self.waiting = [self.waiting.take(), taken.later].into_iter().flatten().min();
+        let Some(mut release) = taken.release else { return Ok(None) };
         let readmitted = gate.readmit(&release.sealed())?;
         let refused: Vec<(i64, String)> =
             readmitted.refused.iter().map(|(place, why)| (release.rows[*place].id, why.what().to_owned())).collect();

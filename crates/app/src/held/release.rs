@@ -21,6 +21,13 @@ pub(crate) struct Release {
     pub(crate) rows: Vec<TakenRow>,
 }
 
+/// What [`HeldStore::take`] gives.
+pub(crate) struct Taken {
+    pub(crate) release: Option<Release>,
+    /// Where the next marked row is that may come in at a later boundary.
+    pub(crate) later: Option<Position>,
+}
+
 /// A row of a [`Release`].
 #[derive(Clone, Debug)]
 pub(crate) struct TakenRow {
@@ -68,31 +75,32 @@ impl HeldStore {
         Ok(found.map_err(broken)?.is_some())
     }
 
-    /// Begins a release of marked rows at or below a boundary, in their order and none before an earlier one of its key. `None` when none
-    /// may come in here.
-    pub(crate) fn take(&self, table: &TableName, boundary: &Checkpoint, now: Timestamp) -> Result<Option<Release>> {
+    /// Begins a release of marked rows at or below a boundary, in their order and none before an earlier one of its key.
+    pub(crate) fn take(&self, table: &TableName, boundary: &Checkpoint, now: Timestamp) -> Result<Taken> {
         let tbl = name(table)?;
         let mut connection = self.connection();
         let transaction = connection.transaction().map_err(broken)?;
-        let (mut taken, mut waiting) = (Vec::new(), BTreeSet::new());
+        let (mut taken, mut waiting, mut later) = (Vec::new(), BTreeSet::new(), None);
         {
             let sql = "SELECT id, last, keys, state FROM held WHERE tbl = ?1 AND state IN ('held', 'released') ORDER BY position, id";
             let mut statement = transaction.prepare(sql).map_err(broken)?;
             let mut rows = statement.query(params![tbl]).map_err(broken)?;
             while let Some(row) = rows.next().map_err(broken)? {
                 let (keys, state) = (keys(row, 2)?, row.get::<_, String>(3).map_err(broken)?);
-                let free = state == "released"
-                    && taken.len() < ROWS_AT_ONCE
-                    && position(row, 1)? <= boundary.through
-                    && !keys.iter().any(|key| waiting.contains(key));
-                match free {
-                    true => taken.push(row.get::<_, i64>(0).map_err(broken)?),
-                    false => waiting.extend(keys),
+                let free = state == "released" && !keys.iter().any(|key| waiting.contains(key));
+                let last = position(row, 1)?;
+                if free && last <= boundary.through && taken.len() < ROWS_AT_ONCE {
+                    taken.push(row.get::<_, i64>(0).map_err(broken)?);
+                    continue;
+                }
+                waiting.extend(keys);
+                if free {
+                    later.get_or_insert(last);
                 }
             }
         }
         if taken.is_empty() {
-            return Ok(None);
+            return Ok(Taken { release: None, later });
         }
         let last: Option<i64> = transaction
             .query_row("SELECT number FROM release_begun WHERE tbl = ?1", params![tbl], |row| row.get(0))
@@ -111,7 +119,7 @@ impl HeldStore {
         }
         transaction.commit().map_err(broken)?;
         drop(connection);
-        self.begun(table)
+        Ok(Taken { release: self.begun(table)?, later })
     }
 
     /// The release that has begun and has not ended.

@@ -1,11 +1,29 @@
 //! Held rows come in after all: see [`crate::held`].
 
-use change::{ChangeBatch, Position, Result, TableName};
+use change::{ChangeBatch, CopyProgress, Position, Result, TableName};
 
 use super::{Pipeline, Progress};
 use crate::workers::Workers;
 
 impl Pipeline {
+    /// A first copy begins or goes on.
+    pub(super) async fn begin_copy(
+        &mut self,
+        table: TableName,
+        copy: CopyProgress,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        self.watch.table(&table, |seen| seen.copying(&copy));
+        let Some(gates) = progress.gates.get(&table) else { return Ok(()) };
+        if let Some(keeper) = &mut self.keeper
+            && let Err(error) = keeper.copy_begins(&gates.newest, &copy)
+        {
+            return self.hold_table(table, Err(error), progress);
+        }
+        progress.copies.insert(table.clone(), Workers::LAYERS);
+        self.workers.start_copy(&table, &copy).await
+    }
+
     /// At a boundary with no commit in flight: releases that were begun and whose boundary has come, and new ones.
     pub(super) async fn release_held(&mut self, progress: &mut Progress) -> Result<()> {
         let Some(boundary) = progress.boundary.clone() else { return Ok(()) };
@@ -18,7 +36,7 @@ impl Pipeline {
         }
         let Some(keeper) = &mut self.keeper else { return Ok(()) };
         let mut begun = Vec::new();
-        for table in keeper.marked()? {
+        for table in keeper.marked(&boundary)? {
             let Some(gates) = progress.gates.get(&table).filter(|_| !progress.releases.contains_key(&table)) else {
                 continue;
             };

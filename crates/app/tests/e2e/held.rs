@@ -219,10 +219,6 @@ async fn kill_9_around_holds_and_releases_loses_and_doubles_nothing() {
             }
         }
         running.kill_9();
-        if round + 1 == KILLS {
-            // Some are held under the new rule too, by what is still behind them.
-            project.write_policy(&with_v(HOLD));
-        }
     }
     stop.store(true, Ordering::Relaxed);
     writer.await.unwrap();
