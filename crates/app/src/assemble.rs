@@ -10,12 +10,13 @@ use change::{
     Checkpoint, Clock, CopyProgress, Error, FreshStart, Kind, Position, Problem, RepairMark, Result, Severity, Source,
     TableCheckpoint, TableName, TableSchema,
 };
-use gate::{Gate, Policy};
+use gate::{Gate, KeyRing, Policy};
 use lake::{Lake, LakeOptions, Layer, WriterOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::batching::Batching;
 use crate::feed::Feed;
+use crate::held::Keeper;
 use crate::keys;
 use crate::pipeline::Pipeline;
 use crate::project::{POLICY_FILE, PROJECT_FILE, Project, SourceEntry};
@@ -105,7 +106,7 @@ pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
                     fix: format!("Write one of: {}.", known.join(", ")),
                 });
             }
-            if let Err(error) = keys::load(policy.keys(), &project.dir) {
+            if let Err(error) = keys::check(policy.keys(), &project.dir) {
                 problems.push(as_problem(POLICY_FILE, None, &error));
             }
         }
@@ -145,9 +146,24 @@ pub(crate) fn compile(
     clock: &Arc<dyn Clock>,
 ) -> std::result::Result<Gate, Vec<Problem>> {
     let policy = Policy::parse(&project.policy_text, POLICY_FILE)?;
+    let keys = keys::load(policy.keys(), &project.dir).map_err(|error| vec![as_problem(POLICY_FILE, None, &error)])?;
+    compile_with(&policy, keys, project, left_out, tables, clock)
+}
+
+/// As [`compile`], with keys that were fetched before.
+///
+/// # Errors
+/// All problems of the policy at once.
+pub(crate) fn compile_with(
+    policy: &Policy,
+    keys: Option<KeyRing>,
+    project: &Project,
+    left_out: &BTreeSet<TableName>,
+    tables: &[Arc<TableSchema>],
+    clock: &Arc<dyn Clock>,
+) -> std::result::Result<Gate, Vec<Problem>> {
     let one = |error: Error| vec![as_problem(POLICY_FILE, None, &error)];
-    let keys = keys::load(policy.keys(), &project.dir).map_err(one)?;
-    let vault = VaultFile::open(&project.state_dir()).map_err(one)?;
+    let vault = VaultFile::open(&project.state_dir(), keys.clone()).map_err(one)?;
     policy.compile_without(left_out, tables, keys, Some(Arc::new(vault)), clock.clone())
 }
 
@@ -177,8 +193,9 @@ pub(crate) async fn pipeline(
     let resume = resume(&parts.lake, name).await?;
     let source = postgres::open(config, resume, parts.clock.clone()).await?;
     let until = if once { Some(source.end_of_log().await?) } else { None };
+    let keeper = Keeper::open(&parts.project.state_dir(), &parts.gate, parts.clock.clone())?;
     let pipeline = Means::of(parts).pipeline(source, until, stop);
-    Ok(Pipeline { refused: cast.refused.clone(), holds_back: cast.holds_back, ..pipeline })
+    Ok(Pipeline { refused: cast.refused.clone(), holds_back: cast.holds_back, keeper, ..pipeline })
 }
 
 /// A source's configuration with the tables that are followed.
@@ -252,6 +269,7 @@ impl Means {
             stop,
             refused: BTreeMap::new(),
             holds_back: false,
+            keeper: None,
         }
     }
 }
@@ -314,7 +332,7 @@ fn common(layers: &[(Layer, TableCheckpoint)]) -> Option<TableCheckpoint> {
         }
         (None, None) => None,
     };
-    Some(TableCheckpoint { stream, copy })
+    Some(TableCheckpoint { stream, copy, released: 0 })
 }
 
 fn lower(first: Option<&Checkpoint>, second: Option<&Checkpoint>) -> Option<Checkpoint> {
@@ -355,6 +373,7 @@ mod tests {
         TableCheckpoint {
             stream: Some(Checkpoint { stream: "s".into(), through: position, identity: "i".into() }),
             copy: Some(copy),
+            released: 0,
         }
     }
 

@@ -78,6 +78,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Audit,
     },
+    /// Look at rows that the gate held back, and decide about them
+    ///
+    /// Under `on_invalid: hold` a row with a value that its transform cannot read stays out of the lake, and so does everything that
+    /// follows on the same key. It is kept sealed in the project's state folder until it is released, dropped, or too old.
+    Held {
+        #[command(subcommand)]
+        command: Held,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -306,6 +314,41 @@ pub(crate) enum Audit {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What to do with held rows. No raw value is ever printed.
+#[derive(Subcommand, Debug, Clone)]
+pub(crate) enum Held {
+    /// Print which rows are held, where they were and why; no values
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a held row as the policy would let it into the lake, and what it cannot read
+    Show {
+        /// The row's number in the list
+        #[arg(value_name = "ID")]
+        id: i64,
+    },
+    /// Let rows in, under the policy of now, in the order in which they were held
+    ///
+    /// The rows are marked; the running `lockgate run`, or else the next one, takes them in at a boundary. A row waits for earlier
+    /// ones of its key. One that still cannot be read is held again.
+    Release(Chosen),
+    /// Erase rows for good: the lake will never have them
+    Drop(Chosen),
+}
+
+/// Which held rows.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Chosen {
+    /// The rows' numbers in the list
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) ids: Vec<i64>,
+    /// Every held row
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// The form of a query's answer.

@@ -10,6 +10,7 @@ mod demo;
 mod erase;
 mod error_policy;
 mod feed;
+mod held;
 mod keys;
 mod logs;
 mod outcome;
@@ -41,6 +42,7 @@ pub use crate::watch::Watch;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     outcome::quiet_panics();
+    no_core_dumps();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -52,6 +54,14 @@ pub fn main() -> ExitCode {
     // Blocking reads that nobody waits for any more must not hold up the end.
     runtime.shutdown_background();
     outcome::finish(done)
+}
+
+/// A core image would hold keys and raw rows.
+fn no_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).is_err() {
+        tracing::warn!("core dumps cannot be turned off: set LimitCORE=0");
+    }
 }
 
 async fn dispatch(cli: Cli) -> change::Result<Outcome> {
@@ -68,6 +78,7 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Audit { command } => commands::audit::run(&dir, &command).await,
         Command::Erase(options) => commands::erase::run(&dir, &options).await,
         Command::Policy { command } => commands::policy::run(&dir, &command),
+        Command::Held { command } => commands::held::run(&dir, &command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lockgate", &mut std::io::stdout());
             Ok(Outcome::Done)

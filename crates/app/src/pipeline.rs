@@ -14,9 +14,12 @@ use tokio_util::sync::CancellationToken;
 use crate::batching::{Batching, Pending};
 use crate::error_policy::{Action, table_action};
 use crate::feed::Feed;
+use crate::held::Keeper;
 use crate::watch::Watch;
 use crate::worker::{News, Report, Truncation};
 use crate::workers::Workers;
+
+mod releasing;
 
 /// Everything that one run of one source is made of.
 pub struct Pipeline {
@@ -34,6 +37,8 @@ pub struct Pipeline {
     pub(crate) refused: BTreeMap<TableName, String>,
     /// Nothing may be confirmed: tables that are left for another run need the source's log.
     pub(crate) holds_back: bool,
+    /// Keeps rows that the gate holds; without it their unreadable values become null.
+    pub(crate) keeper: Option<Keeper>,
 }
 
 /// How far the run is.
@@ -51,6 +56,10 @@ struct Progress {
     boundary: Option<Checkpoint>,
     /// The commit in flight: its boundary and the lake tables whose reports are still missing.
     round: Option<(Checkpoint, BTreeSet<(TableName, Layer)>)>,
+    /// The tables of the commit in flight.
+    committing: BTreeSet<TableName>,
+    /// Releases of held rows that are on their way, with the reports still missing.
+    releases: BTreeMap<TableName, usize>,
     durable: Option<Checkpoint>,
     recorded_at: Option<Duration>,
     /// When the run was told to stop.
@@ -102,6 +111,7 @@ impl Pipeline {
 
     async fn turn(&mut self, progress: &mut Progress) -> Result<()> {
         loop {
+            self.release_held(progress).await?;
             if progress.ready(&self.batching, self.clock.monotonic(), self.until.as_ref()) {
                 self.commit(progress).await?;
             }
@@ -132,20 +142,16 @@ impl Pipeline {
             }
             Event::Truncated { table, position, txid, ordinal, committed_at } => {
                 progress.boundary = None;
+                if let Some(keeper) = &mut self.keeper {
+                    keeper.truncated(&table, &position)?;
+                }
                 if progress.gates.contains_key(&table) {
                     progress.pending.add(1, self.clock.monotonic());
                     self.workers.truncate(&table, Truncation { position, txid, ordinal, committed_at }).await?;
                 }
                 Ok(())
             }
-            Event::CopyStarted { table, progress: copy } => {
-                self.watch.table(&table, |seen| seen.copying(&copy));
-                if progress.gates.contains_key(&table) {
-                    progress.copies.insert(table.clone(), Workers::LAYERS);
-                    self.workers.start_copy(&table, &copy).await?;
-                }
-                Ok(())
-            }
+            Event::CopyStarted { table, progress: copy } => self.begin_copy(table, copy, progress).await,
             Event::ChunkDone { table, chunk, progress: copy } => {
                 self.workers.commit_copy(&table, Some(chunk), &copy).await
             }
@@ -180,14 +186,22 @@ impl Pipeline {
 
     /// Raw rows in, cleared rows out to the lake.
     async fn clear(&mut self, batch: ChangeBatch, progress: &mut Progress) -> Result<()> {
-        let table = batch.schema().table.clone();
-        let streamed = matches!(batch.origin(), change::Origin::Stream);
-        if streamed {
+        if matches!(batch.origin(), change::Origin::Stream) {
             progress.boundary = None;
         }
+        if let Some(batch) = self.cut_at_release(batch, progress).await? {
+            self.clear_whole(batch, progress).await?;
+        }
+        Ok(())
+    }
+
+    async fn clear_whole(&mut self, batch: ChangeBatch, progress: &mut Progress) -> Result<()> {
+        let table = batch.schema().table.clone();
+        let streamed = matches!(batch.origin(), change::Origin::Stream);
         let Some(gates) = progress.gates.get_mut(&table) else { return Ok(()) };
         let rows = batch.len() as u64;
-        match gates.clear(batch, &self.gate) {
+        match gates.clear(batch, &self.gate, self.keeper.as_mut()) {
+            Ok(cleared) if cleared.batch.is_empty() && !streamed => Ok(()),
             Ok(cleared) => {
                 self.watch.table(&table, |seen| seen.cleared(rows, &cleared.invalid));
                 if streamed {
@@ -221,11 +235,16 @@ impl Pipeline {
             seen.absent_columns = absent;
             seen.schema_changes += u64::from(known);
         });
-        if self.workers.evolve(&gate).await? {
-            // Its copy may begin after the stream has caught up.
-            progress.copies.insert(schema.table.clone(), Workers::LAYERS);
-        } else if !progress.gates.contains_key(&schema.table) {
-            self.watch.table(&schema.table, |seen| seen.copied = true);
+        if let Some(opened) = self.workers.evolve(&gate).await? {
+            if opened.uncopied {
+                // Its copy may begin after the stream has caught up.
+                progress.copies.insert(schema.table.clone(), Workers::LAYERS);
+            } else {
+                self.watch.table(&schema.table, |seen| seen.copied = true);
+            }
+            if let Some(keeper) = &mut self.keeper {
+                keeper.open_table(&gate, opened.uncopied, opened.released)?;
+            }
         }
         progress.gates.insert(schema.table.clone(), Gates { newest: gate, copy: None });
         Ok(())
@@ -236,6 +255,7 @@ impl Pipeline {
         let Some(boundary) = progress.boundary.clone() else { return Ok(()) };
         let missing = self.workers.commit_stream(&boundary).await?;
         progress.pending = Pending::default();
+        progress.committing = missing.iter().map(|(table, _)| table.clone()).collect();
         progress.round = (!missing.is_empty()).then_some((boundary, missing));
         Ok(())
     }
@@ -246,7 +266,8 @@ impl Pipeline {
         let now = self.clock.now();
         match news {
             // The layer that did not fail may still answer what it was told before.
-            News::Stream { .. } | News::Copy { .. } if progress.stopped.contains_key(&table) => {}
+            News::Stream { .. } | News::Copy { .. } | News::Released { .. }
+                if progress.stopped.contains_key(&table) => {}
             News::Stream { version, rows, newest } => {
                 self.watch.all(|seen| seen.commits += u64::from(version.is_some()));
                 self.watch.table(&table, |seen| seen.committed(layer == Layer::Current, version, rows, newest, now));
@@ -261,10 +282,19 @@ impl Pipeline {
                     }
                 });
                 progress.copied(&table, &copy);
+                if let (Some(keeper), false) = (&mut self.keeper, progress.copies.contains_key(&table)) {
+                    keeper.copy_ends(&table)?;
+                }
+            }
+            News::Released { version, rows } => {
+                self.watch.all(|seen| seen.commits += u64::from(version.is_some()));
+                self.watch.table(&table, |seen| seen.committed(layer == Layer::Current, version, rows, None, now));
+                self.settle_release(&table, progress)?;
             }
             News::Failed(error) => self.hold_table(table, Err(error), progress)?,
         }
         if let Some((durable, _)) = progress.round.take_if(|(_, missing)| missing.is_empty()) {
+            self.forget_held(&durable.through, progress)?;
             progress.durable = Some(durable.clone());
             if self.may_confirm(progress) {
                 self.feed.confirm(durable).await;
@@ -309,6 +339,7 @@ impl Pipeline {
         });
         progress.gates.remove(&table);
         progress.copies.remove(&table);
+        progress.releases.remove(&table);
         progress.stopped.insert(table.clone(), error.to_string());
         self.workers.stop(&table);
         for layer in [Layer::Changes, Layer::Current] {
@@ -321,7 +352,7 @@ impl Pipeline {
     }
 
     fn finished(&self, progress: &Progress) -> bool {
-        let settled = progress.pending.is_empty() && progress.round.is_none();
+        let settled = progress.pending.is_empty() && progress.round.is_none() && progress.releases.is_empty();
         // In the middle of a transaction nothing can be committed: its end is awaited for a while, then its rows are left to the next run.
         let stopping = progress.leaving_since.is_some_and(|since| {
             settled && progress.boundary.is_some() || self.clock.monotonic().saturating_sub(since) >= LEAVE_WITHIN
@@ -358,16 +389,20 @@ fn check_renamed(before: Option<&TableGate>, now: &TableGate) -> Result<()> {
 
 impl Gates {
     /// Clears a batch by the gate of its structure.
-    fn clear(&mut self, batch: ChangeBatch, gate: &Gate) -> Result<Cleared> {
+    fn clear(&mut self, batch: ChangeBatch, gate: &Gate, keeper: Option<&mut Keeper>) -> Result<Cleared> {
+        let clear = |gate: &TableGate, batch| match keeper {
+            Some(keeper) => keeper.clear(gate, batch),
+            None => gate.clear(batch),
+        };
         let copied = matches!(batch.origin(), change::Origin::Copy { .. });
         if !copied || self.newest.reads(batch.schema()) {
-            return self.newest.clear(batch);
+            return clear(&self.newest, batch);
         }
         let own = match self.copy.take().filter(|own| own.reads(batch.schema())) {
             Some(own) => own,
             None => gate.table(batch.schema())?,
         };
-        self.copy.insert(own).clear(batch)
+        clear(self.copy.insert(own), batch)
     }
 }
 
@@ -377,12 +412,13 @@ impl Progress {
         let Some(boundary) = &self.boundary else { return false };
         let last = self.leaving_since.is_some() || until.is_some_and(|until| boundary.through >= *until);
         let due = self.pending.is_due(batching, now) || (last && !self.pending.is_empty());
-        self.round.is_none() && due
+        self.round.is_none() && self.releases.is_empty() && due
     }
 
     /// How long the loop may wait for an event or a report before it looks at the time again.
     fn patience(&self, batching: &Batching, now: Duration) -> Duration {
-        let commit_at = self.pending.due_at(batching).filter(|_| self.boundary.is_some() && self.round.is_none());
+        let idle = self.boundary.is_some() && self.round.is_none() && self.releases.is_empty();
+        let commit_at = self.pending.due_at(batching).filter(|_| idle);
         let leave_at = self.leaving_since.map(|since| since + LEAVE_WITHIN);
         let next = [commit_at, leave_at].into_iter().flatten().min();
         next.map_or(RECORD_EVERY, |at| at.saturating_sub(now))

@@ -1,27 +1,36 @@
 //! Where vault codes are kept: a SQLite file in the project's state folder, written before the rows that carry the codes.
 //!
-//! The file maps a keyed index of a value to a random code; without the key file neither says anything about a value. Losing it means
-//! that known values get new codes, so it belongs in the backup, like the key file.
+//! The file maps a keyed index of a value to a random code. The codes are sealed: who has the file and the lake, and not the key, cannot
+//! tell which of the lake's codes two projects or two columns have in common. Losing it means that known values get new codes, so it
+//! belongs in the backup, like the key file. A file of an older release, with codes in clear, is sealed when it is opened.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use change::{Error, Kind, Result};
-use gate::Vault;
+use gate::{KeyRing, Vault};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// The vault file.
-pub(crate) struct VaultFile(Mutex<Connection>);
+pub(crate) struct VaultFile {
+    connection: Mutex<Connection>,
+    /// `None` when the policy names no keys: then it has no codes either.
+    keys: Option<KeyRing>,
+}
+
+const WHAT: &str = "vault codes";
+/// Bytes of a code in clear, as older releases have stored it.
+const CODE: usize = 16;
 
 impl VaultFile {
     /// Opens or makes `vault.sqlite` in the folder, mode 0600.
     ///
     /// # Errors
     /// `Unavailable` when the file cannot be opened or is not a vault.
-    pub(crate) fn open(folder: &Path) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, keys: Option<KeyRing>) -> Result<Self> {
         let path = folder.join("vault.sqlite");
         let failed = |error: std::io::Error| unavailable(&path).source(error);
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -30,7 +39,7 @@ impl VaultFile {
         // FULL: a code is durable before the row that carries it.
         connection
             .execute_batch(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;
                  CREATE TABLE IF NOT EXISTS code (
                      domain TEXT NOT NULL, value_index BLOB NOT NULL, code BLOB NOT NULL UNIQUE,
                      PRIMARY KEY (domain, value_index)) WITHOUT ROWID;
@@ -38,18 +47,67 @@ impl VaultFile {
                  INSERT INTO vault SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT * FROM vault);",
             )
             .map_err(|error| unavailable(&path).source(error))?;
-        Ok(Self(Mutex::new(connection)))
+        let vault = Self { connection: Mutex::new(connection), keys };
+        vault.seal_clear_codes()?;
+        Ok(vault)
     }
+
+    fn seal(&self, domain: &str, index: &[u8], code: [u8; CODE]) -> Result<Vec<u8>> {
+        let nonce = fresh()?;
+        self.keys()?.sealer(WHAT).seal(nonce, &context(domain, index), &code)
+    }
+
+    fn open_code(&self, domain: &str, index: &[u8], record: &[u8]) -> Result<[u8; CODE]> {
+        let code = self.keys()?.sealer(WHAT).open(&context(domain, index), record)?;
+        code.as_slice().try_into().map_err(|_| Error::new(Kind::Privacy, "a code of the vault has another length"))
+    }
+
+    fn keys(&self) -> Result<&KeyRing> {
+        self.keys.as_ref().ok_or_else(|| Error::new(Kind::Privacy, "the vault's codes cannot be opened without keys"))
+    }
+
+    /// Seals what an older release has left in clear, in one transaction, and lets nothing of it stay in the file.
+    fn seal_clear_codes(&self) -> Result<()> {
+        if self.keys.is_none() {
+            return Ok(());
+        }
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let clear: Vec<(String, Vec<u8>, [u8; CODE])> = {
+            let mut find = connection
+                .prepare("SELECT domain, value_index, code FROM code WHERE length(code) = ?1")
+                .map_err(broken)?;
+            let rows = find.query_map(params![CODE as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+            rows.map_err(broken)?.collect::<rusqlite::Result<_>>().map_err(broken)?
+        };
+        if clear.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(codes = clear.len(), "the vault's codes are sealed");
+        let transaction = connection.transaction().map_err(broken)?;
+        for (domain, index, code) in clear {
+            let record = self.seal(&domain, &index, code)?;
+            let sql = "UPDATE code SET code = ?3 WHERE domain = ?1 AND value_index = ?2";
+            transaction.execute(sql, params![domain, index, record]).map_err(broken)?;
+        }
+        transaction.commit().map_err(broken)?;
+        connection.execute_batch("VACUUM").map_err(broken)?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(broken)
+    }
+}
+
+/// A code opens in its own place only.
+fn context(domain: &str, index: &[u8]) -> Vec<u8> {
+    [domain.as_bytes(), &[0], index].concat()
 }
 
 impl Vault for VaultFile {
     fn id(&self) -> Result<String> {
-        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         connection.query_row("SELECT id FROM vault", [], |row| row.get(0)).map_err(broken)
     }
 
     fn codes(&self, domain: &str, index: &[[u8; 32]]) -> Result<Vec<[u8; 16]>> {
-        let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = connection.transaction().map_err(broken)?;
         let mut codes = Vec::with_capacity(index.len());
         {
@@ -61,14 +119,15 @@ impl Vault for VaultFile {
                 .map_err(broken)?;
             for index in index {
                 let known = find
-                    .query_row(params![domain, index], |row| row.get::<_, [u8; 16]>(0))
+                    .query_row(params![domain, index], |row| row.get::<_, Vec<u8>>(0))
                     .optional()
                     .map_err(broken)?;
                 codes.push(match known {
-                    Some(code) => code,
+                    Some(record) => self.open_code(domain, index, &record)?,
                     None => {
                         let code = fresh()?;
-                        add.execute(params![domain, index, code]).map_err(broken)?;
+                        let record = self.seal(domain, index, code)?;
+                        add.execute(params![domain, index, record]).map_err(broken)?;
                         code
                     }
                 });
@@ -79,12 +138,16 @@ impl Vault for VaultFile {
     }
 
     fn find(&self, domain: &str, index: &[[u8; 32]]) -> Result<Vec<Option<[u8; 16]>>> {
-        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let mut find = connection
             .prepare_cached("SELECT code FROM code WHERE domain = ?1 AND value_index = ?2")
             .map_err(broken)?;
-        let code = |index| find.query_row(params![domain, index], |row| row.get(0)).optional().map_err(broken);
-        index.iter().map(code).collect()
+        let mut code = |index: &[u8; 32]| {
+            let record: Option<Vec<u8>> =
+                find.query_row(params![domain, index], |row| row.get(0)).optional().map_err(broken)?;
+            record.map(|record| self.open_code(domain, index, &record)).transpose()
+        };
+        index.iter().map(&mut code).collect()
     }
 }
 
@@ -94,8 +157,7 @@ impl VaultFile {
     /// # Errors
     /// `Unavailable` when the vault cannot be written.
     pub(crate) fn forget(&self, domain: &str, index: &[[u8; 32]]) -> Result<u64> {
-        let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        connection.execute_batch("PRAGMA secure_delete = ON;").map_err(broken)?;
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = connection.transaction().map_err(broken)?;
         let mut gone = 0;
         for index in index {
@@ -131,12 +193,28 @@ fn unavailable(path: &Path) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use zeroize::Zeroizing;
+
     use super::*;
 
+    fn keys(seed: u8) -> Option<KeyRing> {
+        let bytes = Zeroizing::new(std::array::from_fn(|at| (at as u8).wrapping_mul(7).wrapping_add(seed)));
+        Some(KeyRing::parse(&KeyRing::generate("test", bytes).unwrap()).unwrap())
+    }
+
+    fn folder(name: &str) -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("lockgate-vault-{name}-{}", std::process::id()))
+    }
+
+    fn is_in_a_file(folder: &Path, code: &[u8]) -> bool {
+        let holds = |path: &Path| std::fs::read(path).unwrap().windows(CODE).any(|window| window == code);
+        std::fs::read_dir(folder).unwrap().any(|entry| holds(&entry.unwrap().path()))
+    }
+
     #[test]
-    fn a_code_never_changes_and_differs_by_value_and_domain() {
-        let folder = std::env::temp_dir().join(format!("lockgate-vault-{}", std::process::id()));
-        let vault = VaultFile::open(&folder).unwrap();
+    fn a_code_never_changes_differs_by_value_and_domain_and_is_not_in_the_file() {
+        let folder = folder("codes");
+        let vault = VaultFile::open(&folder, keys(1)).unwrap();
         let first = vault.codes("member", &[[1; 32], [2; 32], [1; 32]]).unwrap();
         assert_eq!(first[0], first[2]);
         assert_ne!(first[0], first[1]);
@@ -144,11 +222,25 @@ mod tests {
         assert_eq!(vault.find("member", &[[1; 32], [9; 32]]).unwrap(), [Some(first[0]), None]);
         assert_eq!(vault.forget("member", &[[1; 32], [9; 32]]).unwrap(), 1);
         assert_eq!(vault.find("member", &[[1; 32]]).unwrap(), [None]);
-        let held =
-            |file: &str| std::fs::read(folder.join(file)).unwrap_or_default().windows(16).any(|code| code == first[0]);
-        assert!(!held("vault.sqlite") && !held("vault.sqlite-wal"));
+        assert!(!is_in_a_file(&folder, &first[0]));
         drop(vault);
-        assert_eq!(VaultFile::open(&folder).unwrap().codes("member", &[[2; 32]]).unwrap()[0], first[1]);
+        assert_eq!(VaultFile::open(&folder, keys(1)).unwrap().codes("member", &[[2; 32]]).unwrap()[0], first[1]);
+        let other = VaultFile::open(&folder, keys(2)).unwrap().codes("member", &[[2; 32]]).unwrap_err();
+        assert_eq!(other.kind(), Kind::Privacy);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn codes_that_an_older_release_left_in_clear_are_sealed_and_stay_the_same() {
+        let folder = folder("clear");
+        drop(VaultFile::open(&folder, None).unwrap());
+        let connection = Connection::open(folder.join("vault.sqlite")).unwrap();
+        connection.execute("INSERT INTO code VALUES ('member', ?1, ?2)", params![[1_u8; 32], [0xab_u8; 16]]).unwrap();
+        drop(connection);
+        assert!(is_in_a_file(&folder, &[0xab; 16]));
+        let vault = VaultFile::open(&folder, keys(1)).unwrap();
+        assert_eq!(vault.codes("member", &[[1; 32]]).unwrap(), [[0xab; 16]]);
+        assert!(!is_in_a_file(&folder, &[0xab; 16]));
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -30,6 +30,8 @@ pub(crate) enum Command {
     CommitStream(Checkpoint),
     /// Make the staged changes durable with this checkpoint, whatever the table has now.
     CommitAs(TableCheckpoint),
+    /// Held rows that come in after all, and the number of their release. Nothing is staged when this comes.
+    Release(Arc<ClearedBatch>, u64),
 }
 
 /// A truncate of the source.
@@ -54,6 +56,8 @@ pub(crate) enum News {
     Stream { version: Option<u64>, rows: u64, newest: Option<Timestamp> },
     /// A copied chunk, or the end of a copy, is durable.
     Copy { version: Option<u64>, rows: u64, progress: CopyProgress },
+    /// A release of held rows is durable.
+    Released { version: Option<u64>, rows: u64 },
     /// The worker has ended.
     Failed(Error),
 }
@@ -140,6 +144,7 @@ impl Worker {
                 let (version, rows, newest) = self.commit(checkpoint, true, false).await?;
                 Ok(Some(News::Stream { version, rows, newest }))
             }
+            Command::Release(batch, number) => self.release(&batch, number).await.map(Some),
         }
     }
 
@@ -148,7 +153,7 @@ impl Worker {
     /// So does one of which nothing was stored, when the table has rows of the stream from before LOW: they came beside a copy that
     /// ended before its first chunk, and what followed them below LOW is not sent any more.
     async fn start_copy(&mut self, progress: CopyProgress) -> Result<()> {
-        let TableCheckpoint { stream, copy } = self.writer.checkpoint();
+        let TableCheckpoint { stream, copy, .. } = self.writer.checkpoint();
         let void = match copy {
             Some(stored) => stored.plan != progress.plan || stored.low != progress.low,
             None => stream.as_ref().is_some_and(|stream| stream.through < progress.low),
@@ -184,6 +189,17 @@ impl Worker {
         let checkpoint = TableCheckpoint { stream: Some(beyond.unwrap_or(stream)), ..stored.clone() };
         let (version, rows, newest) = self.commit(checkpoint, true, false).await?;
         Ok(News::Stream { version, rows, newest })
+    }
+
+    /// Rows and number in one commit of their own, so that a release that is sent again is passed over.
+    async fn release(&mut self, batch: &Arc<ClearedBatch>, number: u64) -> Result<News> {
+        if self.writer.checkpoint().released >= number {
+            return Ok(News::Released { version: None, rows: 0 });
+        }
+        self.writer.write(batch).await?;
+        let checkpoint = TableCheckpoint { released: number, ..self.writer.checkpoint().clone() };
+        let (version, rows, _) = self.commit(checkpoint, true, false).await?;
+        Ok(News::Released { version, rows })
     }
 
     async fn commit(

@@ -66,6 +66,14 @@ fn is_new(column: &str, stored: &TableStamp) -> bool {
     !stored.rules.is_empty() && stored.rules.get(column).is_none_or(|rule| rule == "drop")
 }
 
+/// What was found in the lake tables of a table that was opened.
+pub(crate) struct Opened {
+    /// It still has to be copied.
+    pub(crate) uncopied: bool,
+    /// The number of the last release of held rows in each lake table.
+    pub(crate) released: [u64; Workers::LAYERS],
+}
+
 /// The workers of a run.
 pub(crate) struct Workers {
     shared: Shared,
@@ -99,20 +107,21 @@ impl Workers {
     /// The number of lake tables behind one source table.
     pub(crate) const LAYERS: usize = 2;
 
-    /// Gives a table its structure: makes or opens its lake tables the first time, evolves them later. Tells whether a table that was
-    /// opened still has to be copied.
-    pub(crate) async fn evolve(&mut self, gate: &TableGate) -> Result<bool> {
+    /// Gives a table its structure: makes or opens its lake tables the first time, and then tells what is in them; evolves them later.
+    pub(crate) async fn evolve(&mut self, gate: &TableGate) -> Result<Option<Opened>> {
         let schema = gate.schema().clone();
         if self.queues.contains_key(&schema.table) {
             self.tell(&schema.table, || Command::Evolve(schema.clone(), gate.rules().clone())).await?;
-            return Ok(false);
+            return Ok(None);
         }
-        let mut uncopied = false;
+        let mut opened = Opened { uncopied: false, released: [0; Self::LAYERS] };
         let mut queues = Vec::with_capacity(Self::LAYERS);
-        for layer in [Layer::Changes, Layer::Current] {
+        for (number, layer) in [Layer::Changes, Layer::Current].into_iter().enumerate() {
             let writer = self.shared.lake.writer(&schema, layer, self.shared.options.clone()).await?;
             let stamp = self.shared.stamp(gate, &writer)?;
-            uncopied |= writer.checkpoint().copy.as_ref().is_none_or(|copy| copy.finished.is_none());
+            let checkpoint = writer.checkpoint();
+            opened.uncopied |= checkpoint.copy.as_ref().is_none_or(|copy| copy.finished.is_none());
+            opened.released[number] = checkpoint.released;
             let (queue, commands) = mpsc::channel(COMMANDS_AHEAD);
             let worker = Worker {
                 table: schema.table.clone(),
@@ -126,7 +135,7 @@ impl Workers {
             queues.push(queue);
         }
         self.queues.insert(schema.table.clone(), queues);
-        Ok(uncopied)
+        Ok(Some(opened))
     }
 
     /// Stages rows in both layers; waits while too much memory waits already.
@@ -172,6 +181,24 @@ impl Workers {
             }
         }
         Ok(())
+    }
+
+    /// Makes both layers of a table commit at the next boundary, also when nothing is staged.
+    pub(crate) fn touch(&mut self, table: &TableName) {
+        self.dirty.insert(table.clone());
+    }
+
+    /// Lets held rows in, in both layers; answered by [`Self::LAYERS`] reports. A commit of the stream must have been told just before.
+    pub(crate) async fn release(&mut self, batch: ClearedBatch, number: u64) -> Result<()> {
+        let table = batch.schema().table.clone();
+        let batch = Arc::new(batch);
+        self.tell(&table, || Command::Release(batch.clone(), number)).await
+    }
+
+    /// Commits one table that has staged changes, or none.
+    pub(crate) async fn commit_table(&mut self, table: &TableName, through: &Checkpoint) -> Result<()> {
+        self.dirty.remove(table);
+        self.tell(table, || Command::CommitStream(through.clone())).await
     }
 
     /// Removes every row in both layers.

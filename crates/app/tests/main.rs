@@ -7,9 +7,11 @@ mod e2e {
     mod clouds;
     mod copy_and_follow;
     mod crashes;
-    mod failure_modes;
     mod erase;
+    mod failure_modes;
     mod foreign_readers;
+    mod held;
+    mod key_providers;
     mod leaks;
     mod policy;
     mod policy_changes;

@@ -50,6 +50,8 @@ pub enum Origin {
         /// The chunk's number in the plan of [`crate::CopyProgress`].
         chunk: u32,
     },
+    /// Streamed or copied earlier and held back by the gate since then; the positions are those of then.
+    Held,
 }
 
 /// What is known of every row beside its values; all vectors have one entry per row.
@@ -221,6 +223,30 @@ impl ChangeBatch {
     /// Bytes of memory that the rows hold, for batching and back-pressure.
     pub fn memory_bytes(&self) -> usize {
         self.rows.expose().get_array_memory_size() + self.meta.positions.get_array_memory_size() + self.meta.len() * 25
+    }
+
+    /// The rows up to and at a position, and those above it. The rows of a streamed batch rise by position.
+    pub fn split(self, through: &crate::Position) -> (Self, Self) {
+        let at = self.meta.positions.iter().take_while(|row| row.is_some_and(|row| row <= through.as_bytes())).count();
+        let above = self.slice(at, self.len() - at);
+        (self.slice(0, at), above)
+    }
+
+    fn slice(&self, from: usize, rows: usize) -> Self {
+        let mask = |mask: &Option<BooleanBuffer>| mask.as_ref().map(|mask| mask.slice(from, rows));
+        Self {
+            schema: self.schema.clone(),
+            origin: self.origin,
+            rows: Raw::new(self.rows.expose().slice(from, rows)),
+            meta: RowMeta {
+                ops: self.meta.ops[from..from + rows].to_vec(),
+                positions: self.meta.positions.slice(from, rows),
+                committed_at: self.meta.committed_at.slice(from, rows),
+                txids: self.meta.txids.slice(from, rows),
+                ordinals: self.meta.ordinals.slice(from, rows),
+            },
+            unsent: Unsent(self.unsent.0.iter().map(mask).collect()),
+        }
     }
 
     /// Takes the parts apart, for the gate.

@@ -73,6 +73,13 @@ pub struct TableCheckpoint {
     pub stream: Option<Checkpoint>,
     /// The first copy; `None` when it has not begun.
     pub copy: Option<CopyProgress>,
+    /// The number of the last release of held rows that is in the table; releases are numbered upwards. 0 before the first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub released: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[cfg(test)]

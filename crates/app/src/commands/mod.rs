@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod erase;
+pub(crate) mod held;
 pub(crate) mod init;
 pub(crate) mod policy;
 pub(crate) mod query;

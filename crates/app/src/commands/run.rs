@@ -18,6 +18,8 @@ use crate::cli::Run;
 use crate::clock::SystemClock;
 use crate::erase;
 use crate::error_policy::{Action, table_action};
+use crate::held::HeldStore;
+use crate::keys;
 use crate::outcome::{Outcome, lost_task, print_problems, refused};
 use crate::pipeline::Ended;
 use crate::project::{POLICY_FILE, Project};
@@ -94,9 +96,14 @@ async fn run_project(project: Project, options: &Run, auditor: &Arc<Auditor>) ->
     if style != Style::Json {
         say_what_next(&parts, &ending, options.once);
     }
+    let held_rows = HeldStore::existing(&parts.project.state_dir())?.map_or(Ok(0), |store| store.count())?;
+    if held_rows > 0 {
+        say_held(held_rows);
+    }
     Ok(match ending {
         Ending { held, .. } if !held.is_empty() => Outcome::Held,
         Ending { interrupted: true, .. } => Outcome::Unfinished,
+        _ if held_rows > 0 && options.once => Outcome::Held,
         _ => Outcome::Done,
     })
 }
@@ -119,7 +126,13 @@ pub(crate) async fn gather(
     if company.sources.values().all(|cast| cast.followed.is_empty()) {
         return nothing_to_do(&company).map(Err);
     }
-    let gate = match assemble::compile(&project, &company.left_out, &company.schemas, &clock) {
+    let keys = match keys::load(policy.keys(), &project.dir) {
+        // Starting again may help, and a service does that.
+        Err(error) if error.kind() == Kind::Unavailable => return Err(error),
+        Err(error) => return refused(&[assemble::as_problem(POLICY_FILE, None, &error)]).map(Err),
+        Ok(keys) => keys,
+    };
+    let gate = match assemble::compile_with(&policy, keys, &project, &company.left_out, &company.schemas, &clock) {
         Ok(gate) => gate,
         Err(problems) => return refused(&problems).map(Err),
     };
@@ -321,6 +334,11 @@ fn stop_on_signals() -> Result<CancellationToken> {
         told.cancel();
     });
     Ok(stop)
+}
+
+#[allow(clippy::print_stderr)]
+fn say_held(rows: u64) {
+    eprintln!("{rows} rows are held back, with values that their transforms cannot read\n  fix: lockgate held list");
 }
 
 #[allow(clippy::print_stderr)]

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::assemble;
 use crate::cli::Status;
 use crate::clock::SystemClock;
+use crate::held::HeldStore;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 use crate::watch::Seen;
@@ -36,6 +37,8 @@ struct Line {
     absent_columns: Vec<String>,
     /// Values that a transform could not read and replaced by null since the start of the run, by column.
     invalid: BTreeMap<String, u64>,
+    /// Rows that are held back.
+    held: u64,
     stopped: Option<String>,
 }
 
@@ -122,7 +125,13 @@ async fn report(project: &Project) -> Result<Report> {
     let lake = assemble::lake(project).await?;
     let seen = Seen::load(&project.state_dir());
     let now = SystemClock::new().now();
-    let (tables, unread) = lines(&lake, seen.as_ref(), now).await?;
+    let (mut tables, mut unread) = lines(&lake, seen.as_ref(), now).await?;
+    let held =
+        HeldStore::existing(&project.state_dir())?.map_or_else(|| Ok(BTreeMap::new()), |store| store.counts())?;
+    let held: BTreeMap<String, u64> = held.into_iter().map(|(table, rows)| (table.to_string(), rows)).collect();
+    for line in tables.iter_mut().chain(&mut unread) {
+        line.held = held.get(&line.table).copied().unwrap_or_default();
+    }
     let mut sources = Vec::new();
     for (name, entry) in &project.file.sources {
         let config = assemble::postgres_config(project, name, entry);
@@ -194,6 +203,7 @@ async fn lines(lake: &Arc<Lake>, seen: Option<&Seen>, now: change::Timestamp) ->
             dropped_columns: last.map(|last| last.dropped_columns.clone()).unwrap_or_default(),
             absent_columns: last.map(|last| last.absent_columns.clone()).unwrap_or_default(),
             invalid: last.map(|last| last.invalid.clone()).unwrap_or_default(),
+            held: 0,
             stopped: last.and_then(|last| last.stopped.clone()),
             table,
         })
@@ -270,22 +280,29 @@ fn print_tables(report: &Report) {
         ]);
     }
     println!("{table}");
-    for line in &report.tables {
-        if let Some(why) = &line.stopped {
-            println!("{} is stopped: {why}", line.table);
-        }
-        if !line.absent_columns.is_empty() {
-            let columns = line.absent_columns.join(", ");
-            println!("{}: null from now on, because the source does not have them any more: {columns}", line.table);
-        }
-        for (column, count) in &line.invalid {
-            println!("{}.{column}: {count} values that its transform could not read became null", line.table);
-        }
-        if !line.dropped_columns.is_empty() {
-            println!("{}: not stored, because no rule names them: {}", line.table, line.dropped_columns.join(", "));
-        }
-    }
+    report.tables.iter().for_each(print_notes);
     if let Some(error) = &report.last_error {
         println!("last error of the run: {error}");
+    }
+}
+
+/// What has to be said of a table beside its line.
+#[allow(clippy::print_stdout)]
+fn print_notes(line: &Line) {
+    if let Some(why) = &line.stopped {
+        println!("{} is stopped: {why}", line.table);
+    }
+    if !line.absent_columns.is_empty() {
+        let columns = line.absent_columns.join(", ");
+        println!("{}: null from now on, because the source does not have them any more: {columns}", line.table);
+    }
+    for (column, count) in &line.invalid {
+        println!("{}.{column}: {count} values that its transform could not read became null", line.table);
+    }
+    if line.held > 0 {
+        println!("{}: {} rows are held back; lockgate held list", line.table, line.held);
+    }
+    if !line.dropped_columns.is_empty() {
+        println!("{}: not stored, because no rule names them: {}", line.table, line.dropped_columns.join(", "));
     }
 }

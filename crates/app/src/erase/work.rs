@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use audit::{Event, Hash, Hex, Name, Purge};
@@ -12,6 +12,7 @@ use super::request::{Phase, Request};
 use super::{keys_of, legal_hold};
 use crate::assemble;
 use crate::audit::{Auditor, random};
+use crate::held::HeldStore;
 use crate::project::Project;
 use crate::turn::Turn;
 use crate::vault::VaultFile;
@@ -39,6 +40,16 @@ pub(crate) enum Progress {
     Waiting(Request, change::Timestamp),
 }
 
+/// Held rows are sealed, and only a decision about them opens them: one may be of a person who is to be erased.
+fn refuse_beside_held_rows(state_dir: &Path) -> Result<()> {
+    let held = HeldStore::existing(state_dir)?.map_or(Ok(0), |store| store.count())?;
+    if held == 0 {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Config, format!("{held} rows are held, and some may be of the persons"))
+        .fix("Decide about them first: lockgate held list, then release or drop them."))
+}
+
 impl Worksite {
     /// # Errors
     /// `Unavailable` while a run goes on; those of the lake, the keys, the vault and the audit log.
@@ -46,7 +57,8 @@ impl Worksite {
         let state_dir = project.state_dir();
         let turn = Turn::alone(&state_dir)?;
         let keys = keys_of(project, &policy)?;
-        let vault = Arc::new(VaultFile::open(&state_dir)?);
+        refuse_beside_held_rows(&state_dir)?;
+        let vault = Arc::new(VaultFile::open(&state_dir, Some(keys.clone()))?);
         let lake = assemble::lake(project).await?;
         let auditor = Auditor::open(project, clock.clone(), audit::Program::Erase).await?;
         Ok(Self { lake, keys, auditor, policy, vault, clock, state_dir, _turn: turn })

@@ -73,7 +73,7 @@ pub(crate) async fn mend(
     let mut copy = sides.plan().clone();
     (0..copy.chunks).for_each(|chunk| copy.done.insert(chunk));
     copy.finished = Some(reader.end_of_log(&start.stream.through).await?);
-    let done = TableCheckpoint { stream: Some(start.stream.clone()), copy: Some(copy) };
+    let done = TableCheckpoint { stream: Some(start.stream.clone()), copy: Some(copy), ..before.clone() };
     mender.workers.commit_as(table, &done).await?;
     Ok(mender.mended)
 }
@@ -190,7 +190,7 @@ impl Mender<'_> {
     async fn commit(&mut self) -> Result<()> {
         let through = postgres::numbered(&self.start.found_at, self.number)?;
         let stream = Some(Checkpoint { through, ..self.start.stream.clone() });
-        self.workers.commit_as(self.table, &TableCheckpoint { stream, copy: self.before.copy.clone() }).await?;
+        self.workers.commit_as(self.table, &TableCheckpoint { stream, ..self.before.clone() }).await?;
         self.waiting = 0;
         Ok(())
     }

@@ -160,7 +160,11 @@ impl Replay {
     pub(crate) fn resume(&self, source: &str) -> Resume {
         let tables = self.tables.iter().filter(|(_, table)| table.copy.is_some()).map(|(name, table)| {
             let (schema, name) = name.split_once('.').unwrap();
-            let checkpoint = TableCheckpoint { stream: table.stream.clone(), copy: table.copy.clone() };
+            let checkpoint = TableCheckpoint {
+                stream: table.stream.clone(),
+                copy: table.copy.clone(),
+                ..TableCheckpoint::default()
+            };
             (TableName::new(source, schema, name), checkpoint)
         });
         Resume { tables: tables.collect(), stream: self.boundary.clone() }

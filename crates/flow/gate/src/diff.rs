@@ -117,14 +117,16 @@ fn compare((table, place): &(TableName, String), before: Option<&Rule>, after: O
     if (before_rule.form, &before_rule.subject) != (after_rule.form, &after_rule.subject) {
         return difference(Effect::Alters, "rows of before and after no longer join".into());
     }
-    match (before_rule.on_invalid, after_rule.on_invalid) {
-        (OnInvalid::Null, OnInvalid::Halt) => {
-            return difference(Effect::Tightens, "an unreadable value stops the table".into());
-        }
-        (OnInvalid::Halt, OnInvalid::Null) => {
-            return difference(Effect::Loosens, "an unreadable value becomes null and is counted".into());
-        }
-        _ => {}
+    if before_rule.on_invalid != after_rule.on_invalid {
+        let (effect, what) = match after_rule.on_invalid {
+            OnInvalid::Null => (Effect::Loosens, "an unreadable value becomes null and is counted"),
+            OnInvalid::Hold if before_rule.on_invalid == OnInvalid::Halt => {
+                (Effect::Loosens, "a row with an unreadable value is held back, and the table goes on")
+            }
+            OnInvalid::Hold => (Effect::Tightens, "a row with an unreadable value is held back"),
+            OnInvalid::Halt => (Effect::Tightens, "an unreadable value stops the table"),
+        };
+        return difference(effect, what.into());
     }
     let vouches = (&before_rule.reviewer, before_rule.class) != (&after_rule.reviewer, after_rule.class);
     vouches.then(|| difference(Effect::Alters, "somebody else vouches for it, or for another class".into()))?
@@ -143,7 +145,7 @@ fn options(rule: &Rule) -> String {
     };
     add("canonical", (rule.form != crate::canonical::Form::Exact).then(|| rule.form.to_string()));
     add("subject", rule.subject.clone());
-    add("on_invalid", (rule.on_invalid == OnInvalid::Halt).then(|| "halt".to_owned()));
+    add("on_invalid", (rule.on_invalid != OnInvalid::Null).then(|| rule.on_invalid.name().to_owned()));
     add("reviewer", rule.reviewer.clone());
     text
 }

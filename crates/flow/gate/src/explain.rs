@@ -123,6 +123,7 @@ fn explained(table: &TableName, rule: &Rule) -> ExplainedColumn {
         unreadable: match (&rule.transform, rule.on_invalid) {
             (Transform::Keep | Transform::Drop | Transform::NullOut | Transform::Redact { .. }, _) => "-",
             (_, OnInvalid::Null) => "null, and counted",
+            (_, OnInvalid::Hold) => "the row is held",
             (_, OnInvalid::Halt) => "the table stops",
         },
     }

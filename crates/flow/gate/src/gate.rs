@@ -17,7 +17,7 @@ use crate::{KeyRing, PolicyStamp, Profile, Transform, Vault};
 
 /// What the gate needs from outside: it does no I/O itself.
 pub(crate) struct Means {
-    pub(crate) keys: Option<KeyRing>,
+    pub(crate) keys: Option<Arc<KeyRing>>,
     pub(crate) vault: Option<Arc<dyn Vault>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) suppression: Suppression,
@@ -26,7 +26,7 @@ pub(crate) struct Means {
 impl Means {
     /// For kernels that need keys alone.
     pub(crate) fn for_keys(keys: KeyRing) -> Self {
-        Self { keys: Some(keys), vault: None, clock: Arc::new(NoClock), suppression: Suppression::default() }
+        Self { keys: Some(Arc::new(keys)), vault: None, clock: Arc::new(NoClock), suppression: Suppression::default() }
     }
 }
 
@@ -75,7 +75,7 @@ impl Policy {
         vault: Option<Arc<dyn Vault>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Gate, Vec<Problem>> {
-        let means = Means { keys, vault, clock, suppression: Suppression::default() };
+        let means = Means { keys: keys.map(Arc::new), vault, clock, suppression: Suppression::default() };
         let mut report = Report::new(&self.file);
         self.check_means(&means, &mut report);
         for (name, rules) in self.tables.iter().filter(|(name, _)| !left_out.contains(*name)) {
@@ -152,6 +152,10 @@ impl Policy {
         if let (Some((table, rule)), None) = (vaulted, &means.vault) {
             let what = format!("{table}.{} needs a vault, and none is configured", rule.place());
             report.error(rule.line, what, "Configure a vault in lockgate.yaml, or use hmac_token(domain) or drop.");
+        }
+        if let (Some((table, rule)), None) = (self.rules().find(|(_, rule)| rule.holds()), &means.keys) {
+            let what = format!("{table}.{} holds rows back, and there is no key to seal them with", rule.place());
+            report.error(rule.line, what, "Add `keys: file:./keys/dev.key` to the policy.");
         }
         let today = Date::from_timestamp(means.clock.now());
         if let (Profile::Expert, Some(expert)) = (self.profile, &self.expert)
@@ -290,6 +294,7 @@ fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report
             report.error(rule.line, what, "Choose a transform that fits the type, or `drop`.");
         }
         check_subject(schema, rule, report);
+        check_hold(schema, rule, report);
         if schema.identity == Identity::WholeRow && rule.transform.depends_on_today() {
             let what = format!(
                 "{} has no key: its rows are found by all their values, and `{}` of `{}` changes with the years",
@@ -335,6 +340,19 @@ fn check_subject(schema: &TableSchema, rule: &Rule, report: &mut Report) {
             report.error(rule.line, what, "Name a column of integers or text.");
         }
         Some(_) => {}
+    }
+}
+
+/// A row that is kept back must be known by its key, or what follows it could not wait behind it.
+fn check_hold(schema: &TableSchema, rule: &Rule, report: &mut Report) {
+    let known = match &schema.identity {
+        Identity::Key(key) => key.iter().all(|column| canonical::can_read(&schema.columns[*column].data_type)),
+        Identity::WholeRow | Identity::InsertOnly => false,
+    };
+    if rule.holds() && !known {
+        let what =
+            format!("{}.{} holds rows back, and the table has no key to know them by", schema.table, rule.column);
+        report.error(rule.line, what, "Give the table a primary key, or write `on_invalid: null` or `halt`.");
     }
 }
 

@@ -75,7 +75,7 @@ impl Kernel {
     pub(crate) fn new(rule: &Rule, input: &DataType, setup: &Setup<'_>) -> Result<Option<Self>> {
         let (transform, form, means) = (&rule.transform, rule.form, setup.means);
         let missing = |what: &str| Error::new(Kind::Privacy, format!("`{transform}` needs {what}, and there is none"));
-        let keys = || means.keys.as_ref().ok_or_else(|| missing("a key file"));
+        let keys = || means.keys.as_deref().ok_or_else(|| missing("a key file"));
         Ok(Some(match transform {
             Transform::Drop => return Ok(None),
             Transform::Keep => Kernel::Keep,

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 /// epoch 1 <64 hexadecimal digits> <8 hexadecimal digits that detect a damaged key>
 /// current 1
 /// ```
+#[derive(Clone)]
 pub struct KeyRing {
     tenant: String,
     current: u32,
@@ -36,6 +37,7 @@ pub(crate) enum Purpose {
     Fingerprint,
     Seal,
     Suppress,
+    HeldKey,
 }
 
 const HEADER: &str = "lockgate-keys 1";
@@ -152,6 +154,7 @@ impl KeyRing {
             Purpose::Fingerprint => "fingerprint",
             Purpose::Seal => "seal",
             Purpose::Suppress => "suppress",
+            Purpose::HeldKey => "held-key",
         };
         let mut key = Zeroizing::new([0; LENGTH]);
         let epoch = epoch.to_string();

@@ -12,6 +12,7 @@ mod gate;
 mod table;
 
 mod cleared;
+mod held;
 mod stamp;
 
 mod kernel;
@@ -48,6 +49,7 @@ pub use cleared::{ClearedBatch, ClearedColumn, ClearedSchema};
 pub use diff::{Difference, Effect};
 pub use explain::{ClassCoverage, ExplainedColumn, Explanation};
 pub use gate::Gate;
+pub use held::{HeldIndex, HeldRow, Nonces, RowKey, Sealed, Why};
 pub use keys::KeyRing;
 pub use policy::Policy;
 pub use profile::Profile;
@@ -58,6 +60,6 @@ pub use seal::Sealer;
 pub use stamp::{PolicyStamp, TableStamp};
 pub use subject::{KnownAs, Subject, SubjectPlace};
 pub use suppress::{Scope, Suppressed};
-pub use table::{Cleared, DroppedColumn, TableGate};
+pub use table::{Cleared, DroppedColumn, Readmitted, TableGate};
 pub use transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Transform};
 pub use vault::Vault;

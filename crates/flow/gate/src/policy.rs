@@ -19,6 +19,7 @@ pub struct Policy {
     pub(crate) expert: Option<Expert>,
     pub(crate) keys: Option<String>,
     pub(crate) invalid_percent_max: f64,
+    pub(crate) held_days: u32,
     pub(crate) tables: BTreeMap<TableName, TableRules>,
 }
 
@@ -72,8 +73,22 @@ impl Rule {
 pub(crate) enum OnInvalid {
     /// It becomes null and is counted.
     Null,
+    /// Its row is kept back, sealed, until somebody decides.
+    Hold,
     /// The table stops.
     Halt,
+}
+
+impl OnInvalid {
+    pub(crate) const ALL: [OnInvalid; 3] = [OnInvalid::Null, OnInvalid::Hold, OnInvalid::Halt];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            OnInvalid::Null => "null",
+            OnInvalid::Hold => "hold",
+            OnInvalid::Halt => "halt",
+        }
+    }
 }
 
 impl Rule {
@@ -94,6 +109,11 @@ impl Rule {
         }
     }
 
+    /// Whether a row is kept back for an unreadable value of it.
+    pub(crate) fn holds(&self) -> bool {
+        self.on_invalid == OnInvalid::Hold
+    }
+
     /// Whether a person says of the column that it does not identify anybody.
     pub(crate) fn is_vouched(&self) -> bool {
         self.reason.is_some() && self.reviewer.is_some()
@@ -102,6 +122,8 @@ impl Rule {
 
 /// A column of which more values cannot be read than this has probably changed its meaning.
 const INVALID_PERCENT_MAX: f64 = 0.1;
+/// How long a raw row may be held: no longer than somebody needs to look at it.
+const HELD_DAYS: u32 = 7;
 
 impl Policy {
     /// Reads `policy.yaml`. `file` is its name as the user knows it, for messages. Reports everything that can be said without the
@@ -126,6 +148,16 @@ impl Policy {
     /// Where the keys are, as written: `file:./keys/dev.key`. The gate does not read it.
     pub fn keys(&self) -> Option<&str> {
         self.keys.as_deref()
+    }
+
+    /// Whether a rule keeps rows back.
+    pub fn holds(&self) -> bool {
+        self.rules().any(|(_, rule)| rule.holds())
+    }
+
+    /// After how many days a held row is forgotten.
+    pub fn held_days(&self) -> u32 {
+        self.held_days
     }
 
     /// The tables that have rules.

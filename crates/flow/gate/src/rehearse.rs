@@ -60,7 +60,7 @@ impl Policy {
         let today = Date::from_timestamp(clock.now());
         let text = KeyRing::generate("rehearsal", Zeroizing::new(std::array::from_fn(|index| index as u8)))?;
         let means = Means {
-            keys: Some(KeyRing::parse(&text)?),
+            keys: Some(Arc::new(KeyRing::parse(&text)?)),
             vault: Some(Arc::new(PretendVault)),
             clock,
             suppression: Suppression::default(),
@@ -96,6 +96,7 @@ fn values(rule: &Rule, setup: &Setup<'_>, today: Date) -> Result<Vec<(String, Op
     let after = shown(&passed.values)?;
     let unreadable = match rule.on_invalid {
         OnInvalid::Null => "null (cannot be read)",
+        OnInvalid::Hold => "the row is held (cannot be read)",
         OnInvalid::Halt => "the table stops (cannot be read)",
     };
     let after =

@@ -1,17 +1,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, RecordBatchOptions};
-use change::{ChangeBatch, Clock, Error, Identity, Kind, Result, TableSchema, Unsent};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::buffer::BooleanBuffer;
+use change::{ChangeBatch, Clock, Error, Identity, Kind, Origin, Result, RowMeta, TableSchema, Unsent};
 
 use crate::calendar::Date;
 use crate::gate::Means;
+use crate::held::{HeldRow, RowKey};
 use crate::invalid::InvalidWatch;
 use crate::kernel::subject::{Beside, SubjectCells};
 use crate::kernel::{Kernel, Setup};
 use crate::policy::{OnInvalid, TableRules};
 use crate::suppress::{Keeper, without};
 use crate::{ClearedBatch, ClearedColumn, ClearedSchema, Profile, Transform};
+
+mod holding;
+
+use self::holding::Holder;
+pub use self::holding::Readmitted;
 
 /// The gate of one table with one structure.
 pub struct TableGate {
@@ -22,6 +29,8 @@ pub struct TableGate {
     absent: Vec<String>,
     rules: BTreeMap<String, String>,
     dated: Vec<String>,
+    /// `None` without keys, or when rows have no key to be known by.
+    holder: Option<Holder>,
     clock: Arc<dyn Clock>,
     keeper: Keeper,
 }
@@ -35,6 +44,8 @@ struct Passage {
     subject: Option<usize>,
     /// Not one value may be lost: the column identifies the row, or the rule says halt.
     halts: bool,
+    /// A row with an unreadable value here is kept back.
+    holds: bool,
     watch: InvalidWatch,
 }
 
@@ -54,6 +65,26 @@ pub struct Cleared {
     pub batch: ClearedBatch,
     /// How many values a column's transform could not read (they are null now); only columns with some.
     pub invalid: Vec<(String, u64)>,
+    /// Rows that were kept back, to be made durable before anything at or above their position is.
+    pub held: Vec<HeldRow>,
+    /// Keys of streamed rows that passed beside a first copy, when that was asked for: a copied row of theirs is out of date.
+    pub passed: Vec<RowKey>,
+}
+
+/// Raw rows and what is known beside their values.
+struct Coming {
+    origin: Origin,
+    rows: RecordBatch,
+    meta: RowMeta,
+    unsent: Unsent,
+}
+
+/// The columns of a batch after their transforms.
+struct Passing {
+    columns: Vec<ArrayRef>,
+    masks: Vec<Option<BooleanBuffer>>,
+    /// How many values could not be read, by passage; only passages with some.
+    invalid: Vec<(usize, u64)>,
 }
 
 impl TableGate {
@@ -85,8 +116,10 @@ impl TableGate {
                 transform: rule.transform.to_string(),
             });
             let halts = identifies || rule.on_invalid == OnInvalid::Halt;
+            let holds = !halts && rule.on_invalid == OnInvalid::Hold;
             let subject = rule.subject.as_ref().and_then(|subject| raw.index_of(subject));
-            passages.push(Passage { from, kernel, subject, halts, watch: InvalidWatch::new(invalid_percent_max) });
+            let watch = InvalidWatch::new(invalid_percent_max);
+            passages.push(Passage { from, kernel, subject, halts, holds, watch });
         }
         let rule_of = |name: &String| match rules.columns.iter().find(|rule| rule.column == *name) {
             Some(rule) => rule.meaning(),
@@ -101,11 +134,12 @@ impl TableGate {
             raw.columns.iter().enumerate().filter_map(|(from, column)| {
                 Some((from, rules.columns.iter().find(|rule| rule.column == column.name)?))
             });
-        let keeper = Keeper::new(&means.suppression, raw, of_columns, means.keys.as_ref())?;
+        let keeper = Keeper::new(&means.suppression, raw, of_columns, means.keys.as_deref())?;
         let identity = cleared_identity(raw, &passages);
         let cleared = Arc::new(ClearedSchema { table: raw.table.clone(), columns, identity });
+        let holder = Holder::new(means, raw)?;
         let (raw, clock) = (raw.clone(), means.clock.clone());
-        Ok(Self { raw, cleared, passages, dropped, absent, rules: spelled, dated, clock, keeper })
+        Ok(Self { raw, cleared, passages, dropped, absent, rules: spelled, dated, holder, clock, keeper })
     }
 
     /// Whether raw rows of this structure may come to this gate.
@@ -144,44 +178,75 @@ impl TableGate {
     /// [`Kind::Data`] when a column that identifies rows, or whose rule says halt, holds a value that its transform cannot read, or when
     /// too many values of another column cannot be read; [`Kind::Bug`] when the batch has another structure; and what the vault says.
     pub fn clear(&self, batch: ChangeBatch) -> Result<Cleared> {
+        let coming = self.receive(batch)?;
+        let passing = self.pass(&coming, true)?;
+        self.let_out(coming, passing)
+    }
+
+    fn receive(&self, batch: ChangeBatch) -> Result<Coming> {
         let (schema, origin, rows, meta, unsent) = batch.into_parts();
         if !self.reads(&schema) {
             let what = format!("{}: rows of another structure came to the gate", self.raw.table);
             return Err(Error::new(Kind::Bug, what));
         }
-        let today = Date::from_timestamp(self.clock.now());
-        let mut rows = rows.into_exposed();
-        let (mut meta, mut unsent) = (meta, unsent);
+        let mut coming = Coming { origin, rows: rows.into_exposed(), meta, unsent };
+        self.suppress(&mut coming)?;
+        Ok(coming)
+    }
+
+    /// Takes out the rows of suppressed persons.
+    fn suppress(&self, coming: &mut Coming) -> Result<()> {
         let kernel = |raw| self.passages.iter().find(|passage| passage.from == raw).map(|passage| &passage.kernel);
-        if let Some(passing) = self.keeper.passing(&rows, &meta, &unsent, kernel)? {
-            (rows, meta, unsent) = without(&passing, rows, meta, unsent)?;
-        }
-        let (mut columns, mut masks, mut invalid) = (Vec::new(), Vec::new(), Vec::new());
-        for (passage, cleared) in self.passages.iter().zip(&self.cleared.columns) {
-            let raw = rows.column(passage.from);
+        let Some(passing) = self.keeper.passing(&coming.rows, &coming.meta, &coming.unsent, kernel)? else {
+            return Ok(());
+        };
+        let (rows, meta, unsent) = (coming.rows.clone(), coming.meta.clone(), coming.unsent.clone());
+        (coming.rows, coming.meta, coming.unsent) = without(&passing, rows, meta, unsent)?;
+        Ok(())
+    }
+
+    /// Every column through its transform. `watched` counts unreadable values towards the share that stops the table.
+    fn pass(&self, coming: &Coming, watched: bool) -> Result<Passing> {
+        let mut passing = Passing { columns: Vec::new(), masks: Vec::new(), invalid: Vec::new() };
+        for (number, (passage, cleared)) in self.passages.iter().zip(&self.cleared.columns).enumerate() {
+            let raw = coming.rows.column(passage.from);
             let place = || format!("{}.{}", self.raw.table, cleared.name);
-            let subject = passage
-                .subject
-                .map(|subject| SubjectCells { values: rows.column(subject), unsent: unsent.0[subject].as_ref() });
             let passed =
-                passage.kernel.apply(raw, Beside { today, subject }).map_err(|error| error.context(place()))?;
+                passage.kernel.apply(raw, self.beside(passage, coming)).map_err(|error| error.context(place()))?;
             if passed.invalid > 0 {
                 if passage.halts {
                     return Err(halted(&place(), &cleared.transform, passed.invalid));
                 }
-                invalid.push((cleared.name.clone(), passed.invalid));
+                passing.invalid.push((number, passed.invalid));
             }
-            let values = (raw.len() - raw.null_count()) as u64;
-            passage.watch.observe(values, passed.invalid).map_err(|error| error.context(place()))?;
-            columns.push(passed.values);
-            masks.push(unsent.0[passage.from].clone());
+            if watched {
+                let values = (raw.len() - raw.null_count()) as u64;
+                passage.watch.observe(values, passed.invalid).map_err(|error| error.context(place()))?;
+            }
+            passing.columns.push(passed.values);
+            passing.masks.push(coming.unsent.0[passage.from].clone());
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(meta.len()));
+        Ok(passing)
+    }
+
+    fn beside<'a>(&self, passage: &Passage, coming: &'a Coming) -> Beside<'a> {
+        let cells = |subject: usize| SubjectCells {
+            values: coming.rows.column(subject),
+            unsent: coming.unsent.0[subject].as_ref(),
+        };
+        Beside { today: Date::from_timestamp(self.clock.now()), subject: passage.subject.map(cells) }
+    }
+
+    fn let_out(&self, coming: Coming, passing: Passing) -> Result<Cleared> {
+        let Passing { columns, masks, invalid } = passing;
+        let options = RecordBatchOptions::new().with_row_count(Some(coming.meta.len()));
         let rows = RecordBatch::try_new_with_options(self.cleared.arrow(), columns, &options).map_err(|_| {
             Error::new(Kind::Bug, format!("{}: a transform gave another type or length", self.raw.table))
         })?;
-        let batch = ClearedBatch::new(self.cleared.clone(), origin, rows, meta, Unsent(masks));
-        Ok(Cleared { batch, invalid })
+        let batch = ClearedBatch::new(self.cleared.clone(), coming.origin, rows, coming.meta, Unsent(masks));
+        let named = |(passage, count): (usize, u64)| (self.cleared.columns[passage].name.clone(), count);
+        let invalid = invalid.into_iter().map(named).collect();
+        Ok(Cleared { batch, invalid, held: Vec::new(), passed: Vec::new() })
     }
 }
 

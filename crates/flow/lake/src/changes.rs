@@ -59,7 +59,7 @@ impl Changes {
             }
             return self.copy.hold(batch, Vec::new(), &self.log, &self.statistics, now_ms).await;
         }
-        let after = record.stream.as_ref().map(|stream| &stream.through);
+        let after = record.stream.as_ref().map(|stream| &stream.through).filter(|_| batch.origin() == Origin::Stream);
         let Some(incoming) = take(batch, after, &self.log.schema, Layer::Changes)? else { return Ok(()) };
         self.take_in(incoming, now_ms).await
     }

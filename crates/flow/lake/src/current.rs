@@ -73,10 +73,11 @@ impl Current {
                 }
                 true
             }
-            Origin::Stream => false,
+            Origin::Stream | Origin::Held => false,
         };
         let after = self.log.record.checkpoint.stream.as_ref().map(|stream| stream.through.clone());
-        let after = after.filter(|_| !copied);
+        // Held rows are from before the checkpoint, and were not in the table when it was made.
+        let after = after.filter(|_| batch.origin() == Origin::Stream);
         let Some(incoming) = take(batch, after.as_ref(), &self.log.schema, Layer::Current)? else { return Ok(()) };
         if copied {
             let keys = self.keys(&incoming)?;

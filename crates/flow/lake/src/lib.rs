@@ -46,6 +46,6 @@ mod widen;
 pub use erase::{Doomed, Erased};
 pub use lake::{Lake, LakeOptions, TableStatus, TableVersion};
 pub use naming::{LakeTable, Layer};
-pub use stored::{StoredRows, StoredTable};
 pub use residue::{Residue, Traces};
+pub use stored::{StoredRows, StoredTable};
 pub use writer::{Commit, Committed, Outcome, TableWriter, WriterOptions};

@@ -184,7 +184,7 @@ mod tests {
             through: at(lsn).position(),
             identity: identity(timeline).to_string(),
         };
-        let table = TableCheckpoint { stream: Some(checkpoint(5, 1)), copy: None };
+        let table = TableCheckpoint { stream: Some(checkpoint(5, 1)), ..TableCheckpoint::default() };
         let resume =
             Resume { tables: [(TableName::new("db", "p", "t"), table)].into(), stream: Some(checkpoint(9, 2)) };
         let recorded = Recorded::of(&resume).unwrap();

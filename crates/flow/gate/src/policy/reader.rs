@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::DataType;
 use change::{Problem, TableName};
 
-use super::{Expert, INVALID_PERCENT_MAX, OnInvalid, Policy, Rule, TableRules};
+use super::{Expert, HELD_DAYS, INVALID_PERCENT_MAX, OnInvalid, Policy, Rule, TableRules};
 use crate::calendar::Date;
 use crate::canonical::Form;
 use crate::class::Declared;
@@ -14,9 +14,12 @@ use crate::report::{Report, did_you_mean};
 use crate::yaml::{self, Entry, Node, Value};
 use crate::{Profile, Transform, spelling};
 
-const TOP: [&str; 5] = ["profile", "keys", "tables", "expert", "max_invalid_percent"];
+const TOP: [&str; 6] = ["profile", "keys", "tables", "expert", "max_invalid_percent", "held_days"];
 const OPTIONS: [&str; 8] = ["transform", "on_invalid", "canonical", "subject", "paths", "class", "reason", "reviewer"];
 const EXPERT: [&str; 3] = ["name", "method", "expires"];
+
+/// Stands for every column of a table.
+const EVERY: &str = "*";
 
 /// Reads as much as can be read; the report says what could not.
 pub(super) fn read(text: &str, file: &str) -> Result<(Policy, Report), Vec<Problem>> {
@@ -40,6 +43,7 @@ impl Reader {
             expert: None,
             keys: None,
             invalid_percent_max: INVALID_PERCENT_MAX,
+            held_days: HELD_DAYS,
             tables: BTreeMap::new(),
         };
         match find(entries, "profile") {
@@ -54,6 +58,9 @@ impl Reader {
         policy.expert = find(entries, "expert").and_then(|node| self.expert(node));
         if let Some(node) = find(entries, "max_invalid_percent") {
             policy.invalid_percent_max = self.percent(node);
+        }
+        if let Some(node) = find(entries, "held_days") {
+            policy.held_days = self.days(node);
         }
         match find(entries, "tables") {
             None => self.report.error(root.line, "the policy names no table", "Add `tables:` with a rule per column."),
@@ -110,6 +117,15 @@ impl Reader {
         })
     }
 
+    fn days(&mut self, node: &Node) -> u32 {
+        let text = self.text(node, "`held_days`").unwrap_or_default();
+        text.parse::<u32>().ok().filter(|days| (1..=365).contains(days)).unwrap_or_else(|| {
+            let what = format!("`held_days` cannot be `{text}`");
+            self.report.error(node.line, what, "Write how many days a row may be held, from 1 to 365.");
+            HELD_DAYS
+        })
+    }
+
     fn table(&mut self, entry: &Entry, policy: &mut Policy) {
         let mut parts = entry.key.splitn(3, '.');
         let (Some(source), Some(schema), Some(table)) = (parts.next(), parts.next(), parts.next()) else {
@@ -118,20 +134,29 @@ impl Reader {
             return;
         };
         let entries = self.map(&entry.value, &format!("`{}`", entry.key));
-        let columns = entries.iter().filter_map(|column| self.rule(column)).collect();
+        let default = entries.iter().find(|column| column.key == EVERY).and_then(|column| self.every(column));
+        let named = entries.iter().filter(|column| column.key != EVERY);
+        let columns = named.filter_map(|column| self.rule(column, default.unwrap_or(OnInvalid::Null))).collect();
         policy.tables.insert(TableName::new(source, schema, table), TableRules { line: entry.line, columns });
     }
 
-    fn rule(&mut self, entry: &Entry) -> Option<Rule> {
-        self.rule_with(entry, None)
+    /// What a table's rules do about unreadable values when they do not say it themselves.
+    fn every(&mut self, entry: &Entry) -> Option<OnInvalid> {
+        let entries = self.map(&entry.value, &format!("`{EVERY}`"));
+        self.known(entries, &["on_invalid"], &format!("`{EVERY}`"));
+        find(entries, "on_invalid").and_then(|node| self.on_invalid(node))
     }
 
-    fn rule_with(&mut self, entry: &Entry, subject: Option<String>) -> Option<Rule> {
+    fn rule(&mut self, entry: &Entry, on_invalid: OnInvalid) -> Option<Rule> {
+        self.rule_with(entry, None, on_invalid)
+    }
+
+    fn rule_with(&mut self, entry: &Entry, subject: Option<String>, on_invalid: OnInvalid) -> Option<Rule> {
         let mut rule = Rule {
             column: entry.key.clone(),
             line: entry.line,
             transform: Transform::Drop,
-            on_invalid: OnInvalid::Null,
+            on_invalid,
             form: Form::Exact,
             within: None,
             subject,
@@ -244,7 +269,7 @@ impl Reader {
         }
         // A shift's person is named once, for the whole column.
         let subject = Some(String::new());
-        let (whose, rule) = (entry.key.clone(), self.rule_with(entry, subject)?);
+        let (whose, rule) = (entry.key.clone(), self.rule_with(entry, subject, OnInvalid::Null)?);
         let mut refuse = |what: String, fix: &str| {
             self.report.error(entry.line, what, fix);
             None
@@ -304,15 +329,13 @@ impl Reader {
 
     fn on_invalid(&mut self, node: &Node) -> Option<OnInvalid> {
         let text = self.text(node, "`on_invalid`")?;
-        match text.as_str() {
-            "null" => Some(OnInvalid::Null),
-            "halt" => Some(OnInvalid::Halt),
-            _ => {
-                let what = format!("`on_invalid` cannot be `{text}`");
-                self.report.error(node.line, what, "Use null (the value becomes null and is counted) or halt.");
-                None
-            }
+        let known = OnInvalid::ALL.into_iter().find(|on_invalid| on_invalid.name() == text);
+        if known.is_none() {
+            let what = format!("`on_invalid` cannot be `{text}`");
+            let fix = "Use null (the value becomes null and is counted), hold (the row is kept back) or halt.";
+            self.report.error(node.line, what, fix);
         }
+        known
     }
 
     fn map<'a>(&mut self, node: &'a Node, whose: &str) -> &'a [Entry] {

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use change::{Error, Kind, Result};
 use gate::KeyRing;
@@ -11,15 +11,13 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use zeroize::Zeroizing;
 
-/// Reads the keys that the policy refers to (`file:./keys/dev.key`); `None` when it needs none.
+/// Reads a key file's text.
 ///
 /// # Errors
-/// `Config` for a reference that this version does not know; `Privacy` when the file is missing, readable by others, or not a key file.
-pub(crate) fn load(reference: Option<&str>, project: &Path) -> Result<Option<KeyRing>> {
-    let Some(reference) = reference else { return Ok(None) };
-    let path = path(reference, project)?;
+/// `Privacy` when the file is missing or readable by others.
+pub(super) fn read(path: &Path) -> Result<Zeroizing<String>> {
     let wrong = |what: String, fix: &str| Error::new(Kind::Privacy, what).fix(fix);
-    let mode = std::fs::metadata(&path)
+    let mode = std::fs::metadata(path)
         .map_err(|error| {
             wrong(
                 format!("cannot read the key file {}", path.display()),
@@ -35,10 +33,9 @@ pub(crate) fn load(reference: Option<&str>, project: &Path) -> Result<Option<Key
             &format!("Run: chmod 600 {}", path.display()),
         ));
     }
-    let text = std::fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| {
+    std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
         wrong(format!("cannot read the key file {}", path.display()), "Make it readable for this user.").source(error)
-    })?;
-    KeyRing::parse(&text).map(Some).map_err(|error| error.context(path.display()))
+    })
 }
 
 /// Makes a key file with a fresh key, mode 0600; an existing file is left as it is.
@@ -62,18 +59,6 @@ pub(crate) fn make(path: &Path) -> Result<bool> {
     Ok(true)
 }
 
-fn path(reference: &str, project: &Path) -> Result<PathBuf> {
-    match reference.split_once(':') {
-        Some(("file", path)) if !path.is_empty() => Ok(project.join(path)),
-        Some((manager @ ("vault" | "aws-kms" | "azure-kv" | "gcp-kms"), _)) => {
-            Err(Error::new(Kind::Config, format!("policy.yaml: keys from {manager} are not supported by this version"))
-                .fix("Let the manager write the key file, and write `keys: file:PATH`."))
-        }
-        _ => Err(Error::new(Kind::Config, "policy.yaml: `keys` is not a reference to keys")
-            .fix("Write `keys: file:./keys/dev.key`.")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,20 +69,10 @@ mod tests {
         let path = folder.join("keys/dev.key");
         assert!(make(&path).unwrap());
         assert!(!make(&path).unwrap(), "a key is never replaced");
-        assert!(load(Some("file:keys/dev.key"), &folder).unwrap().is_some());
+        assert!(KeyRing::parse(&read(&path).unwrap()).is_ok());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let Err(error) = load(Some("file:keys/dev.key"), &folder) else { panic!("an open key file was taken") };
+        let error = read(&path).unwrap_err();
         assert!(error.how_to_fix().unwrap().contains("chmod 600"));
         std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn a_policy_without_keys_needs_no_file_and_other_places_are_named() {
-        assert!(load(None, Path::new(".")).unwrap().is_none());
-        for reference in ["vault:transit/lockgate", "hunter2"] {
-            let Err(error) = load(Some(reference), Path::new(".")) else { panic!("{reference} was taken") };
-            assert_eq!(error.kind(), Kind::Config);
-            assert!(!error.to_string().contains("hunter2"));
-        }
     }
 }

@@ -1,0 +1,232 @@
+//! `lockgate held`: the rows that the gate held back.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use change::{Clock, Error, Kind, Result};
+use chrono::DateTime;
+use comfy_table::{ContentArrangement, Table, presets};
+use gate::{Policy, Sealed};
+use serde::Serialize;
+
+use crate::assemble;
+use crate::cli::{Chosen, Held};
+use crate::clock::SystemClock;
+use crate::held::{Choice, HeldLine, HeldStore, expire};
+use crate::keys;
+use crate::outcome::{Outcome, refused};
+use crate::project::{POLICY_FILE, Project};
+
+pub(crate) fn run(dir: &Path, command: &Held) -> Result<Outcome> {
+    let project = match Project::read(dir) {
+        Ok(project) => project,
+        Err(problems) => return refused(&problems),
+    };
+    let policy = match Policy::parse(&project.policy_text, POLICY_FILE) {
+        Ok(policy) => policy,
+        Err(problems) => return refused(&problems),
+    };
+    let store = HeldStore::open(&project.state_dir())?;
+    expire(&store, policy.held_days(), SystemClock::new().now())?;
+    match command {
+        Held::List { json } => list(&store, *json),
+        Held::Show { id } => show(&project, &policy, &store, *id),
+        Held::Release(chosen) => release(&store, chosen),
+        Held::Drop(chosen) => drop_rows(&store, chosen),
+    }
+}
+
+/// A held row, as `--json` prints it.
+#[derive(Serialize)]
+struct Printed {
+    id: i64,
+    table: String,
+    position: String,
+    op: String,
+    column: Option<String>,
+    transform: Option<String>,
+    committed_at: String,
+    held_at: String,
+    policy_hash: String,
+    state: String,
+    refused: Option<String>,
+}
+
+impl Printed {
+    fn of(line: &HeldLine) -> Self {
+        let (column, transform) = line.unreadable.clone().unzip();
+        Self {
+            id: line.id,
+            table: line.table.to_string(),
+            position: line.position.to_hex(),
+            op: line.op.clone(),
+            column,
+            transform,
+            committed_at: time(line.committed_at),
+            held_at: time(line.held_at),
+            policy_hash: line.policy.clone(),
+            state: line.state.clone(),
+            refused: line.refused.clone(),
+        }
+    }
+}
+
+#[allow(clippy::print_stdout)]
+fn list(store: &HeldStore, json: bool) -> Result<Outcome> {
+    let lines = store.lines()?;
+    if json {
+        let printed: Vec<Printed> = lines.iter().map(Printed::of).collect();
+        let text = serde_json::to_string_pretty(&printed)
+            .map_err(|error| Error::new(Kind::Bug, "the list is not JSON").source(error))?;
+        println!("{text}");
+        return Ok(Outcome::Done);
+    }
+    if lines.is_empty() {
+        println!("no row is held");
+        return Ok(Outcome::Done);
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["id", "table", "op", "committed", "held", "why", "state"]);
+    for line in &lines {
+        let state = match line.state.as_str() {
+            "held" => "held",
+            _ => "goes in at the next boundary",
+        };
+        table.add_row([
+            line.id.to_string(),
+            line.table.to_string(),
+            line.op.clone(),
+            time(line.committed_at),
+            time(line.held_at),
+            why(line),
+            line.refused.as_ref().map_or(state.to_owned(), |why| format!("{state} again: {why}")),
+        ]);
+    }
+    println!("{table}");
+    println!("next: lockgate held show ID; then lockgate held release ID, or drop ID");
+    Ok(Outcome::Done)
+}
+
+fn why(line: &HeldLine) -> String {
+    match &line.unreadable {
+        Some((column, transform)) => format!("{column}: `{transform}` cannot read the value"),
+        None => "an earlier change of its key is held".into(),
+    }
+}
+
+/// The row as the policy lets it in; what is not in the lake's columns is not shown.
+#[allow(clippy::print_stdout)]
+fn show(project: &Project, policy: &Policy, store: &HeldStore, id: i64) -> Result<Outcome> {
+    let lines = store.lines()?;
+    let line = find(&lines, id)?;
+    let record = store.record(id)?.ok_or_else(|| unknown(id))?;
+    let sealed = Sealed { table: &line.table, position: &line.position, keys: &line.keys, record: &record };
+    let keys = keys::load(policy.keys(), &project.dir)?.ok_or_else(|| {
+        Error::new(Kind::Privacy, "held rows cannot be opened without their key")
+            .fix("Name the key file in `keys` of policy.yaml.")
+    })?;
+    let structure = sealed.structure(&keys)?;
+    let left_out: BTreeSet<_> = policy.tables().filter(|table| **table != line.table).cloned().collect();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let gate = match assemble::compile_with(
+        policy,
+        Some(keys),
+        project,
+        &left_out,
+        std::slice::from_ref(&structure),
+        &clock,
+    ) {
+        Ok(gate) => gate,
+        Err(problems) => return refused(&problems),
+    };
+    let cleared = gate.table(&structure)?.preview(&sealed)?;
+    println!("{}, {} committed {}, held {}", line.table, line.op, time(line.committed_at), time(line.held_at));
+    println!("{}", why(line));
+    let rows = cleared.batch.rows();
+    let unfit = |_| Error::new(Kind::Bug, "a cleared value cannot be shown");
+    let options = FormatOptions::default().with_null("null");
+    for (number, column) in cleared.batch.schema().columns.iter().enumerate() {
+        let formatter = ArrayFormatter::try_new(rows.column(number), &options).map_err(unfit)?;
+        for row in 0..rows.num_rows() {
+            let value = formatter.value(row).try_to_string().map_err(unfit)?;
+            let invalid = cleared.invalid.iter().any(|(name, _)| *name == column.name) && value == "null";
+            let value = match (cleared.batch.unsent().is_unsent(number, row), invalid) {
+                (true, _) => "(as it is in the lake)".to_owned(),
+                (_, true) => "(cannot be read)".to_owned(),
+                _ => value,
+            };
+            println!("  {}: {value}", column.name);
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+#[allow(clippy::print_stdout)]
+fn release(store: &HeldStore, chosen: &Chosen) -> Result<Outcome> {
+    let lines = store.lines()?;
+    let choice = choice(&lines, chosen)?;
+    let marked = store.mark(&choice)?;
+    println!("{marked} rows are marked; `lockgate run` takes them in at its next boundary");
+    let mut held = BTreeSet::new();
+    for line in &lines {
+        let behind = line.keys.iter().any(|key| held.contains(&(&line.table, *key)));
+        if line.state == "held" && !choice.takes(line.id) || behind {
+            held.extend(line.keys.iter().map(|key| (&line.table, *key)));
+        }
+        if behind && choice.takes(line.id) {
+            println!("{} waits: an earlier change of its key is still held", line.id);
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+#[allow(clippy::print_stdout)]
+fn drop_rows(store: &HeldStore, chosen: &Chosen) -> Result<Outcome> {
+    let lines = store.lines()?;
+    let choice = choice(&lines, chosen)?;
+    let mut bare = BTreeSet::new();
+    let mut dropped = Vec::new();
+    for line in &lines {
+        let stands = line.whole || !line.keys.iter().any(|key| bare.contains(&(&line.table, *key)));
+        match (choice.takes(line.id), stands) {
+            (true, _) => {
+                bare.extend(line.keys.iter().map(|key| (&line.table, *key)));
+                dropped.push(line.id);
+            }
+            (false, true) => bare.retain(|(table, key)| *table != &line.table || !line.keys.contains(key)),
+            (false, false) => {
+                let what = format!("row {} leaves out values that are in a row to be dropped", line.id);
+                return Err(Error::new(Kind::Config, what).fix(format!("Drop {} as well, or release both.", line.id)));
+            }
+        }
+    }
+    store.erase(&dropped)?;
+    println!("{} rows are dropped", dropped.len());
+    Ok(Outcome::Done)
+}
+
+fn choice(lines: &[HeldLine], chosen: &Chosen) -> Result<Choice> {
+    if chosen.all {
+        return Ok(Choice::All);
+    }
+    for id in &chosen.ids {
+        find(lines, *id)?;
+    }
+    Ok(Choice::These(chosen.ids.clone()))
+}
+
+fn find(lines: &[HeldLine], id: i64) -> Result<&HeldLine> {
+    lines.iter().find(|line| line.id == id).ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: i64) -> Error {
+    Error::new(Kind::Config, format!("no row {id} is held")).fix("`lockgate held list` prints the numbers.")
+}
+
+fn time(micros: i64) -> String {
+    DateTime::from_timestamp_micros(micros)
+        .map_or_else(|| "?".into(), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+}

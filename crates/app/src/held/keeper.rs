@@ -1,0 +1,273 @@
+//! The held rows of one run, beside the loop.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use change::{ChangeBatch, Checkpoint, Clock, CopyProgress, Error, Kind, Position, Result, TableName};
+use gate::{Cleared, ClearedBatch, Gate, HeldIndex, TableGate};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+
+use super::{HeldStore, Release};
+
+/// Keeps held rows for the tables of one run.
+pub(crate) struct Keeper {
+    store: Arc<HeldStore>,
+    clock: Arc<dyn Clock>,
+    policy: String,
+    tables: BTreeMap<TableName, HeldIndex>,
+    /// Releases that one of two tables has, to be sent again at their boundary.
+    resumed: BTreeMap<TableName, Release>,
+    looked_at: Option<Duration>,
+    /// What the store's file was when it was looked at: it changes when a command writes there.
+    version: i64,
+    /// Marked rows wait for a boundary there.
+    waiting: Option<Position>,
+    days: u32,
+    expired_at: Duration,
+}
+
+/// How often marks of `lockgate held release` are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often rows that have been held for too long are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+impl Keeper {
+    /// `None` when no rule holds rows and none are held. Erases what has been held for too long.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn open(state_dir: &Path, gate: &Gate, clock: Arc<dyn Clock>) -> Result<Option<Self>> {
+        let store = match gate.policy().holds() {
+            true => HeldStore::open(state_dir)?,
+            false => match HeldStore::existing(state_dir)? {
+                Some(store) => store,
+                None => return Ok(None),
+            },
+        };
+        expire(&store, gate.policy().held_days(), clock.now())?;
+        Ok(Some(Self {
+            store: Arc::new(store),
+            policy: gate.stamp().policy_hash.clone(),
+            tables: BTreeMap::new(),
+            resumed: BTreeMap::new(),
+            looked_at: None,
+            version: 0,
+            waiting: None,
+            days: gate.policy().held_days(),
+            expired_at: clock.monotonic(),
+            clock,
+        }))
+    }
+
+    /// A table is opened. `released` is the number of the last release in each of its lake tables; `uncopied` whether a first copy is not
+    /// finished.
+    pub(crate) fn open_table(&mut self, gate: &TableGate, uncopied: bool, released: [u64; 2]) -> Result<()> {
+        let table = &gate.schema().table;
+        if let Some(begun) = self.store.begun(table)? {
+            let has = released.map(|number| number >= begun.number);
+            match has {
+                [true, true] => self.store.released(table)?,
+                [false, false] => self.store.give_back(table)?,
+                _ => drop(self.resumed.insert(table.clone(), begun)),
+            }
+        }
+        if !uncopied {
+            self.store.copy_ends(table)?;
+        }
+        let mut index = HeldIndex::default();
+        index.set_copying(uncopied && gate.holds());
+        self.tables.insert(table.clone(), index);
+        self.reload(table)
+    }
+
+    /// Takes over what is in the store. Rows of a release that was sent do not hold up others any more.
+    fn reload(&mut self, table: &TableName) -> Result<()> {
+        let copying = self.tables.get(table).is_some_and(HeldIndex::is_copying);
+        let mut index = self.store.index(table, self.resumed.contains_key(table))?;
+        index.set_copying(copying);
+        self.tables.insert(table.clone(), index);
+        Ok(())
+    }
+
+    /// Clears a batch; held rows are durable when this returns.
+    ///
+    /// # Errors
+    /// Those of the gate and of the store.
+    pub(crate) fn clear(&mut self, gate: &TableGate, batch: ChangeBatch) -> Result<Cleared> {
+        let table = gate.schema().table.clone();
+        let Some(index) = self.tables.get_mut(&table) else { return gate.clear(batch) };
+        let cleared = gate.clear_holding(batch, index, &mut nonce)?;
+        if !cleared.passed.is_empty() {
+            self.store.note_passed(&table, &cleared.passed)?;
+        }
+        if !cleared.held.is_empty() {
+            let out_of_date = self.store.keep(&table, &cleared.held, self.clock.now(), &self.policy)?;
+            for row in out_of_date.iter().map(|place| &cleared.held[*place]) {
+                index.let_go(&row.position, &row.keys, true);
+            }
+            tracing::warn!(%table, rows = cleared.held.len() - out_of_date.len(), "rows are held back; lockgate held list");
+        }
+        Ok(cleared)
+    }
+
+    /// The boundary at which a streamed batch has to be cut, because a release that was begun comes in there.
+    pub(crate) fn crossing(&self, batch: &ChangeBatch) -> Option<Position> {
+        let through = &self.resumed.get(&batch.schema().table)?.boundary.through;
+        let last = batch.meta().positions.iter().flatten().last()?;
+        (last > through.as_bytes()).then(|| through.clone())
+    }
+
+    /// Tables with a release that was begun and whose boundary has come.
+    pub(crate) fn resumable(&self, boundary: &Checkpoint) -> Vec<TableName> {
+        let reached = |(_, release): &(&TableName, &Release)| release.boundary.through <= boundary.through;
+        self.resumed.iter().filter(reached).map(|(table, _)| table.clone()).collect()
+    }
+
+    /// The release that was begun for a table, cleared again.
+    ///
+    /// # Errors
+    /// `Privacy` when a row does not pass any more: one of the two tables has it.
+    pub(crate) fn resume(&mut self, gate: &TableGate) -> Result<Option<(Release, ClearedBatch)>> {
+        let Some(release) = self.resumed.remove(&gate.schema().table) else { return Ok(None) };
+        let readmitted = gate.readmit(&release.sealed())?;
+        match (readmitted.refused.into_iter().next(), readmitted.batch) {
+            (None, Some(batch)) => Ok(Some((release, batch))),
+            (None, None) => Ok(None),
+            (Some((_, why)), _) => Err(Error::new(
+                Kind::Privacy,
+                format!("{}: rows whose release was interrupted do not pass any more: {}", release.table, why.what()),
+            )
+            .fix("Start once with the policy and the keys of then.")),
+        }
+    }
+
+    /// Tables with rows that are marked for release, looked for now and then; and then erases what has been held for too long.
+    pub(crate) fn marked(&mut self, boundary: &Checkpoint) -> Result<Vec<TableName>> {
+        let now = self.clock.monotonic();
+        let early = self.looked_at.is_some_and(|at| now.saturating_sub(at) < LOOK_EVERY);
+        if early && self.waiting.as_ref().is_none_or(|position| *position > boundary.through) {
+            return Ok(Vec::new());
+        }
+        (self.looked_at, self.waiting) = (Some(now), None);
+        let mut changed = false;
+        if now.saturating_sub(self.expired_at) >= EXPIRE_EVERY {
+            self.expired_at = now;
+            changed = expire(&self.store, self.days, self.clock.now())? > 0;
+        }
+        let version = self.store.version()?;
+        if std::mem::replace(&mut self.version, version) != version || changed {
+            for table in self.tables.keys().cloned().collect::<Vec<_>>() {
+                self.reload(&table)?;
+            }
+        }
+        let mut marked = Vec::new();
+        for table in self.tables.keys() {
+            if self.store.has_marked(table)? {
+                marked.push(table.clone());
+            }
+        }
+        Ok(marked)
+    }
+
+    /// Begins a release of marked rows at a boundary. Rows that do not pass are held again, with the reason.
+    ///
+    /// # Errors
+    /// Those of the store, and of the gate that have nothing to do with the rows.
+    pub(crate) fn release(
+        &mut self,
+        gate: &TableGate,
+        boundary: &Checkpoint,
+    ) -> Result<Option<(Release, ClearedBatch)>> {
+        let table = &gate.schema().table;
+        let taken = self.store.take(table, boundary, self.clock.now())?;
+        self.waiting = [self.waiting.take(), taken.later].into_iter().flatten().min();
+        let Some(mut release) = taken.release else { return Ok(None) };
+        let readmitted = gate.readmit(&release.sealed())?;
+        let refused: Vec<(i64, String)> =
+            readmitted.refused.iter().map(|(place, why)| (release.rows[*place].id, why.what().to_owned())).collect();
+        self.store.refuse(&refused)?;
+        for (_, why) in &readmitted.refused {
+            tracing::warn!(%table, error = %why, "a released row is held again");
+        }
+        release.rows.retain(|row| refused.iter().all(|(id, _)| *id != row.id));
+        Ok(readmitted.batch.map(|batch| (release, batch)))
+    }
+
+    /// Both tables have the release: its keys are free.
+    pub(crate) fn sent(&mut self, release: &Release) {
+        if let Some(index) = self.tables.get_mut(&release.table) {
+            release.rows.iter().for_each(|row| index.let_go(&row.position, &row.keys, row.copied));
+        }
+    }
+
+    /// A release is durable in both tables.
+    pub(crate) fn released(&mut self, table: &TableName) -> Result<()> {
+        self.store.released(table)
+    }
+
+    /// Both tables of a source table are durable through a boundary.
+    pub(crate) fn durable(&mut self, table: &TableName, through: &Position) -> Result<()> {
+        let Some(index) = self.tables.get_mut(table) else { return Ok(()) };
+        if index.knows_of(through) {
+            self.store.forget(table, through)?;
+            index.forget(through);
+        }
+        Ok(())
+    }
+
+    /// Every row of a table was removed.
+    pub(crate) fn truncated(&mut self, table: &TableName, at: &Position) -> Result<()> {
+        if !self.tables.contains_key(table) {
+            return Ok(());
+        }
+        let rows = self.store.truncated(table, at)?;
+        if rows > 0 {
+            tracing::warn!(%table, rows, "held rows are forgotten: the source has removed every row of the table");
+        }
+        self.reload(table)
+    }
+
+    /// A first copy begins or goes on.
+    pub(crate) fn copy_begins(&mut self, gate: &TableGate, copy: &CopyProgress) -> Result<()> {
+        let table = &gate.schema().table;
+        if !gate.holds() || !self.tables.contains_key(table) {
+            return Ok(());
+        }
+        self.store.copy_begins(table, copy)?;
+        self.reload(table)
+    }
+
+    /// A first copy is finished in both tables.
+    pub(crate) fn copy_ends(&mut self, table: &TableName) -> Result<()> {
+        let Some(index) = self.tables.get_mut(table) else { return Ok(()) };
+        index.set_copying(false);
+        index.forget_copied();
+        self.store.copy_ends(table)
+    }
+}
+
+/// Erases what has been held for too long, and says so.
+pub(crate) fn expire(store: &HeldStore, days: u32, now: i64) -> Result<u64> {
+    let expired = store.expired(now - i64::from(days) * MICROS_PER_DAY)?;
+    if !expired.is_empty() {
+        tracing::warn!(
+            rows = expired.len(),
+            days,
+            "held rows are erased: they were held for longer than the policy allows"
+        );
+        store.erase(&expired.iter().map(|line| line.id).collect::<Vec<_>>())?;
+    }
+    Ok(expired.len() as u64)
+}
+
+fn nonce() -> Result<[u8; 16]> {
+    let mut nonce = [0; 16];
+    OsRng.try_fill_bytes(&mut nonce).map_err(|error| {
+        Error::new(Kind::Unavailable, "the system gave no random numbers to seal a held row with").source(error)
+    })?;
+    Ok(nonce)
+}

@@ -1,0 +1,138 @@
+//! Where the keys are: `keys:` of policy.yaml is a reference to a place, never a key.
+//!
+//! | Reference | Place |
+//! |---|---|
+//! | `file:PATH` | a key file of mode 0600 |
+//! | `env:NAME` | the text of a key file in an environment variable |
+//! | `vault:kv/MOUNT/PATH#FIELD` | the same in a field of a KV version 2 secret of HashiCorp Vault or OpenBao |
+//! | `vault:transit/MOUNT/KEY#PATH` | a file that the transit engine has encrypted, decrypted there at start |
+//!
+//! Every place gives the text of a key file, which is read once at start and zeroed; there is no default key. A place that does not
+//! answer is `Unavailable` after a bounded number of tries.
+
+use std::path::{Path, PathBuf};
+
+use change::{Error, Kind, Result};
+use gate::KeyRing;
+use zeroize::Zeroizing;
+
+mod file;
+mod vault;
+
+pub(crate) use self::file::make;
+use self::vault::{Engine, VaultServer};
+
+/// A place of keys.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    File(PathBuf),
+    Env(String),
+    Vault(Engine),
+}
+
+/// Reads the keys that the policy refers to; `None` when it needs none.
+///
+/// # Errors
+/// `Config` for a reference that is not known; `Privacy` when there is no usable key file at the place; `Auth` and `Unavailable` when a
+/// server refuses or does not answer.
+pub(crate) fn load(reference: Option<&str>, project: &Path) -> Result<Option<KeyRing>> {
+    let Some(reference) = reference else { return Ok(None) };
+    let (text, shown) = match Place::parse(reference)? {
+        Place::File(path) => {
+            let path = project.join(path);
+            (file::read(&path)?, path.display().to_string())
+        }
+        Place::Env(name) => (from_environment(&name)?, format!("the environment variable {name}")),
+        Place::Vault(engine) => {
+            (VaultServer::from_environment(project)?.fetch(&engine, project)?, reference.to_owned())
+        }
+    };
+    KeyRing::parse(&text).map(Some).map_err(|error| error.context(shown))
+}
+
+/// What is wrong with a reference, without going to the place when that is a server.
+///
+/// # Errors
+/// Those of [`load`].
+pub(crate) fn check(reference: Option<&str>, project: &Path) -> Result<()> {
+    match reference.map(Place::parse).transpose()? {
+        Some(Place::Vault(engine)) => {
+            VaultServer::from_environment(project)?;
+            engine.check(project)
+        }
+        _ => load(reference, project).map(|_| ()),
+    }
+}
+
+fn from_environment(name: &str) -> Result<Zeroizing<String>> {
+    std::env::var(name).map(Zeroizing::new).map_err(|_| {
+        Error::new(Kind::Privacy, format!("the environment variable {name}, which holds the keys, is not set"))
+            .fix("Set it to the text of the key file that the lake was written with; a new one makes other tokens.")
+    })
+}
+
+impl Place {
+    fn parse(reference: &str) -> Result<Self> {
+        let wrong = || {
+            Error::new(Kind::Config, "policy.yaml: `keys` is not a reference to keys")
+                .fix("Write `keys: file:./keys/dev.key`, env:NAME, vault:kv/MOUNT/PATH#FIELD or vault:transit/MOUNT/KEY#PATH.")
+        };
+        match reference.split_once(':') {
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
+            Some(("vault", engine)) => Engine::parse(engine).map(Self::Vault).ok_or_else(wrong),
+            Some((manager @ ("aws-kms" | "azure-kv" | "gcp-kms"), _)) => {
+                let what = format!("policy.yaml: keys from {manager} are not supported by this version");
+                Err(Error::new(Kind::Config, what)
+                    .fix("Let the manager write the key file, and write `keys: file:PATH`; or use vault:."))
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_without_keys_needs_no_place_and_a_wrong_reference_is_not_repeated() {
+        assert!(load(None, Path::new(".")).unwrap().is_none());
+        for reference in [
+            "aws-kms:alias/lockgate",
+            "hunter2",
+            "file:",
+            "env:",
+            "vault:",
+            "vault:kv/hunter2",
+            "vault:transit/a/b",
+            "vault:pki/a/b#c",
+        ] {
+            for outcome in [load(Some(reference), Path::new(".")).map(|_| ()), check(Some(reference), Path::new("."))] {
+                let error = outcome.unwrap_err();
+                assert_eq!(error.kind(), Kind::Config, "{reference}");
+                assert!(!error.to_string().contains("hunter2") && error.how_to_fix().is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn references_name_their_place() {
+        let parsed = |reference| Place::parse(reference).unwrap();
+        assert_eq!(parsed("file:./a"), Place::File("./a".into()));
+        assert_eq!(parsed("env:KEYS"), Place::Env("KEYS".into()));
+        let kv = Engine::Secret { mount: "secret".into(), path: "lockgate/prod".into(), field: "keys".into() };
+        assert_eq!(parsed("vault:kv/secret/lockgate/prod#keys"), Place::Vault(kv));
+        let transit = Engine::Transit { mount: "transit".into(), key: "lockgate".into(), file: "keys/a".into() };
+        assert_eq!(parsed("vault:transit/transit/lockgate#keys/a"), Place::Vault(transit));
+    }
+
+    #[test]
+    fn a_variable_that_is_not_set_is_named() {
+        let Err(error) = load(Some("env:LOCKGATE_NO_SUCH_VARIABLE"), Path::new(".")) else {
+            panic!("keys from nowhere")
+        };
+        assert_eq!(error.kind(), Kind::Privacy);
+        assert!(error.what().contains("LOCKGATE_NO_SUCH_VARIABLE"));
+    }
+}

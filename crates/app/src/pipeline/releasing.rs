@@ -1,0 +1,118 @@
+//! Held rows come in after all: see [`crate::held`].
+
+use change::{ChangeBatch, CopyProgress, Position, Result, TableName};
+
+use super::{Pipeline, Progress};
+use crate::workers::Workers;
+
+impl Pipeline {
+    /// A first copy begins or goes on.
+    pub(super) async fn begin_copy(
+        &mut self,
+        table: TableName,
+        copy: CopyProgress,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        self.watch.table(&table, |seen| seen.copying(&copy));
+        let Some(gates) = progress.gates.get(&table) else { return Ok(()) };
+        if let Some(keeper) = &mut self.keeper
+            && let Err(error) = keeper.copy_begins(&gates.newest, &copy)
+        {
+            return self.hold_table(table, Err(error), progress);
+        }
+        progress.copies.insert(table.clone(), Workers::LAYERS);
+        self.workers.start_copy(&table, &copy).await
+    }
+
+    /// At a boundary with no commit in flight: releases that were begun and whose boundary has come, and new ones.
+    pub(super) async fn release_held(&mut self, progress: &mut Progress) -> Result<()> {
+        let Some(boundary) = progress.boundary.clone() else { return Ok(()) };
+        if progress.round.is_some() || !progress.releases.is_empty() {
+            return Ok(());
+        }
+        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+        for table in keeper.resumable(&boundary) {
+            self.resume_release(&table, progress).await?;
+        }
+        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+        let mut begun = Vec::new();
+        for table in keeper.marked(&boundary)? {
+            let Some(gates) = progress.gates.get(&table).filter(|_| !progress.releases.contains_key(&table)) else {
+                continue;
+            };
+            if let Some(release) = keeper.release(&gates.newest, &boundary)? {
+                self.workers.touch(&table);
+                begun.push(release);
+            }
+        }
+        if begun.is_empty() {
+            return Ok(());
+        }
+        self.commit(progress).await?;
+        for (release, batch) in begun {
+            self.workers.release(batch, release.number).await?;
+            progress.releases.insert(release.table.clone(), Workers::LAYERS);
+            if let Some(keeper) = &mut self.keeper {
+                keeper.sent(&release);
+            }
+        }
+        Ok(())
+    }
+
+    /// A streamed batch that crosses the boundary of an interrupted release is cut there; what is left is to be cleared.
+    pub(super) async fn cut_at_release(
+        &mut self,
+        batch: ChangeBatch,
+        progress: &mut Progress,
+    ) -> Result<Option<ChangeBatch>> {
+        let streamed = matches!(batch.origin(), change::Origin::Stream);
+        let Some(through) = self.keeper.as_ref().and_then(|keeper| keeper.crossing(&batch)).filter(|_| streamed) else {
+            return Ok(Some(batch));
+        };
+        let table = batch.schema().table.clone();
+        let (below, above) = batch.split(&through);
+        if !below.is_empty() {
+            self.clear_whole(below, progress).await?;
+        }
+        self.resume_release(&table, progress).await?;
+        Ok((!above.is_empty()).then_some(above))
+    }
+
+    /// Sends an interrupted release to the table that lacks it, at the place in the stream where the other has it.
+    async fn resume_release(&mut self, table: &TableName, progress: &mut Progress) -> Result<()> {
+        let (Some(keeper), Some(gates)) = (&mut self.keeper, progress.gates.get(table)) else { return Ok(()) };
+        match keeper.resume(&gates.newest) {
+            Ok(None) => Ok(()),
+            Ok(Some((release, batch))) => {
+                keeper.sent(&release);
+                self.workers.commit_table(table, &release.boundary).await?;
+                self.workers.release(batch, release.number).await?;
+                progress.releases.insert(table.clone(), Workers::LAYERS);
+                Ok(())
+            }
+            Err(error) => self.hold_table(table.clone(), Err(error), progress),
+        }
+    }
+
+    /// One of the two tables has a release.
+    pub(super) fn settle_release(&mut self, table: &TableName, progress: &mut Progress) -> Result<()> {
+        let Some(missing) = progress.releases.get_mut(table) else { return Ok(()) };
+        *missing = missing.saturating_sub(1);
+        if *missing > 0 {
+            return Ok(());
+        }
+        progress.releases.remove(table);
+        self.keeper.as_mut().map_or(Ok(()), |keeper| keeper.released(table))
+    }
+
+    /// A round of commits is durable: what was held back at or below it cannot be sent again.
+    pub(super) fn forget_held(&mut self, through: &Position, progress: &Progress) -> Result<()> {
+        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+        for table in &progress.committing {
+            if !progress.stopped.contains_key(table) {
+                keeper.durable(table, through)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,249 @@
+//! Rows that the gate holds back: sealed, in order, once, whatever crashes, until somebody decides.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::project::{Project, files};
+
+const SETUP: &str = "CREATE TABLE person (id int PRIMARY KEY, name text, born text, plan text, body text);
+    INSERT INTO person SELECT i, 'n' || i, '1980-01-01', 'gold', 'b' FROM generate_series(1, 50) i;
+    UPDATE person SET name = 'Zebulonova', born = 'CANARY-1931' WHERE id = 7;";
+const HOLD: &str = "  db.public.person: { id: keep, name: hmac_token(name), born: { transform: date_year, on_invalid: hold }, plan: keep, body: keep }\nmax_invalid_percent: 50\n";
+const NULL: &str = "  db.public.person: { id: keep, name: hmac_token(name), born: date_year, plan: keep, body: keep }\nmax_invalid_percent: 50\n";
+
+impl Project {
+    async fn source_does(&self, sql: &str) {
+        self.database.batch_execute(sql).await.unwrap();
+    }
+
+    /// A run to its end that leaves rows held, or none.
+    fn catch_up(&self, held: bool) {
+        let output = self.lockgate(&["run", "--once"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(if held { 3 } else { 0 }), "{said}");
+        assert_eq!(said.contains("rows are held back, with values"), held, "{said}");
+    }
+
+    /// The numbers of the held rows, and the whole list.
+    fn held_rows(&self) -> (Vec<i64>, serde_json::Value) {
+        let list: serde_json::Value = serde_json::from_str(&self.lockgate_ok(&["held", "list", "--json"])).unwrap();
+        (list.as_array().unwrap().iter().map(|row| row["id"].as_i64().unwrap()).collect(), list)
+    }
+
+    fn ops_of(&self, id: i32) -> Vec<String> {
+        let sql = format!("SELECT \"_lg_op\" FROM db.public.person__changes WHERE id = {id} ORDER BY \"_lg_position\"");
+        self.query(&sql)
+    }
+
+    /// A planted value that is in a file or in an output.
+    fn assert_nowhere(&self, outputs: &[String]) {
+        for canary in ["CANARY", "Zebulonova"] {
+            for file in files(&self.dir) {
+                let bytes = std::fs::read(&file).unwrap();
+                let found = bytes.windows(canary.len()).any(|window| window == canary.as_bytes());
+                assert!(!found, "a planted value is in {}", file.display());
+            }
+            assert!(outputs.iter().all(|output| !output.contains(canary)), "a planted value is printed");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_row_and_what_follows_it_wait_sealed_and_come_in_by_position() {
+    let project = Project::new("held", SETUP, &["public.person"], HOLD).await;
+    project.catch_up(true);
+    assert_eq!(project.query("SELECT count(*), count(born) FROM db.public.person"), ["49,49"]);
+    project
+        .source_does(
+            "UPDATE person SET plan = 'silver' WHERE id = 7; UPDATE person SET plan = 'silver' WHERE id = 8;
+             INSERT INTO person VALUES (100, 'n', 'CANARY-2', 'a', repeat('x', 20)); UPDATE person SET plan = 'b' WHERE id = 100;
+             DELETE FROM person WHERE id = 100; INSERT INTO person VALUES (100, 'n', '1990-01-01', 'c', 'b');
+             UPDATE person SET id = 101 WHERE id = 100;",
+        )
+        .await;
+    project.catch_up(true);
+    // Nothing of the two keys passes, everything else does.
+    assert_eq!(project.query("SELECT count(*) FROM db.public.person WHERE id IN (7, 100, 101)"), ["0"]);
+    assert_eq!(project.query("SELECT plan FROM db.public.person WHERE id = 8"), ["silver"]);
+    let (ids, list) = project.held_rows();
+    assert_eq!(ids.len(), 7, "{list}");
+    assert_eq!(list[0]["column"], "born");
+    assert_eq!(list[4]["column"], serde_json::Value::Null, "the delete waits behind");
+    let shown = project.lockgate_ok(&["held", "show", &ids[0].to_string()]);
+    assert!(
+        shown.contains("born: (cannot be read)") && shown.contains("plan: gold") && shown.contains("name.1."),
+        "{shown}"
+    );
+    let status = project.lockgate_ok(&["status"]);
+    assert!(status.contains("7 rows are held back"), "{status}");
+    project.assert_nowhere(&[list.to_string(), shown, status]);
+
+    // Under the same rule a release changes nothing, and says so.
+    project.lockgate_ok(&["held", "release", &ids[0].to_string()]);
+    project.catch_up(true);
+    let (again, list) = project.held_rows();
+    assert_eq!(again, ids);
+    assert!(list[0]["refused"].as_str().unwrap().contains("born"), "{list}");
+
+    // The later row of a key waits for the earlier.
+    project.write_policy(NULL);
+    let said = project.lockgate_ok(&["held", "release", &ids[1].to_string()]);
+    assert!(said.contains("waits"), "{said}");
+    project.catch_up(true);
+    assert_eq!(project.held_rows().0, ids);
+
+    project.lockgate_ok(&["held", "release", "--all"]);
+    project.catch_up(false);
+    project.assert_same("person", &["id", "plan", "body"]).await;
+    assert_eq!(project.query("SELECT count(*) FROM db.public.person WHERE born IS NULL"), ["1"]);
+    assert_eq!(project.ops_of(7), ["r", "u"]);
+    assert_eq!(project.ops_of(100), ["i", "u", "d", "i", "d"]);
+    assert_eq!(project.ops_of(101), ["i"]);
+    // The keys are free.
+    project.source_does("UPDATE person SET plan = 'z' WHERE id IN (7, 101)").await;
+    project.catch_up(false);
+    project.assert_same("person", &["id", "plan", "body"]).await;
+    assert_eq!(project.ops_of(7), ["r", "u", "u"]);
+    project.assert_nowhere(&[]);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_dropped_or_grow_too_old_and_what_stands_on_them_goes_with_them() {
+    let project = Project::new("held-drop", SETUP, &["public.person"], HOLD).await;
+    project.catch_up(true);
+    let large = "(SELECT string_agg(md5(i::text), '') FROM generate_series(1, 400) i)";
+    project
+        .source_does(&format!(
+            "INSERT INTO person VALUES (60, 'n', 'CANARY', 'a', {large}); UPDATE person SET plan = 'b' WHERE id = 60;"
+        ))
+        .await;
+    project.catch_up(true);
+    let (ids, list) = project.held_rows();
+    assert_eq!(ids.len(), 3, "{list}");
+    // The update leaves out the large value, which is in the insert.
+    let refused = project.lockgate(&["held", "drop", &ids[1].to_string()]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        refused.status.code() == Some(1) && said.contains(&format!("row {}", ids[2])) && said.contains("fix:"),
+        "{said}"
+    );
+    project.lockgate_ok(&["held", "drop", &ids[0].to_string()]);
+    project.write_policy(NULL);
+    project.lockgate_ok(&["held", "release", "--all"]);
+    project.catch_up(false);
+    assert_eq!(
+        project.query("SELECT id, plan, length(body) FROM db.public.person WHERE id IN (7, 60)"),
+        ["60,b,12800"]
+    );
+    // A dropped row is not in the lake until the source writes it again.
+    project.source_does("UPDATE person SET plan = 'c' WHERE id = 7").await;
+    project.catch_up(false);
+    project.assert_same("person", &["id", "plan", "body"]).await;
+
+    project.write_policy(HOLD);
+    project.source_does("INSERT INTO person VALUES (61, 'n', 'CANARY', 'a', 'b')").await;
+    project.catch_up(true);
+    let store = rusqlite::Connection::open(project.dir.join(".lockgate/held.sqlite")).unwrap();
+    store.execute("UPDATE held SET held_at = held_at - 8 * 86400000000", []).unwrap();
+    drop(store);
+    assert!(project.lockgate_ok(&["held", "list"]).contains("no row is held"));
+    project.catch_up(false);
+    for (arguments, part) in [(["held", "show", "99"], "no row 99"), (["held", "drop", "99"], "no row 99")] {
+        let output = project.lockgate(&arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains(part) && said.contains("fix:"), "{said}");
+    }
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_unreadable_rows_stop_the_table_and_a_rule_that_cannot_hold_is_refused() {
+    let policy = HOLD.replace("max_invalid_percent: 50\n", "");
+    let project = Project::new("held-many", SETUP, &["public.person"], &policy).await;
+    project.catch_up(true);
+    project
+        .source_does("INSERT INTO person SELECT i, 'n', CASE WHEN i % 100 = 0 THEN 'CANARY' ELSE '1980-01-01' END, 'p', 'b' FROM generate_series(1000, 3999) i")
+        .await;
+    let output = project.lockgate(&["run", "--once"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(3) && said.contains("values cannot be read, more than 0.1 %"), "{said}");
+    assert_eq!(project.query("SELECT count(*) FROM db.public.person"), ["49"]);
+    project.assert_nowhere(&[said]);
+
+    project.source_does("CREATE TABLE bare (v text); ALTER TABLE bare REPLICA IDENTITY FULL").await;
+    let lockgate_yaml = std::fs::read_to_string(project.dir.join("lockgate.yaml")).unwrap();
+    std::fs::write(
+        project.dir.join("lockgate.yaml"),
+        lockgate_yaml.replace("[public.person]", "[public.person, public.bare]"),
+    )
+    .unwrap();
+    project.write_policy(&format!("  db.public.bare: {{ \"*\": {{ on_invalid: hold }}, v: date_year }}\n{policy}"));
+    let output = project.lockgate(&["check", "--connect"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.code() == Some(1) && said.contains("bare.v holds rows back") && said.contains("primary key"),
+        "{said}"
+    );
+    project.end().await;
+}
+
+const KILLS: usize = 6;
+const SEED: u64 = 20_261_122;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_around_holds_and_releases_loses_and_doubles_nothing() {
+    let setup = "CREATE TABLE person (id int PRIMARY KEY, name text, born text, plan text, body text, v int);
+        INSERT INTO person SELECT i, 'n', '1980-01-01', 'p', 'b', 0 FROM generate_series(1, 300) i;";
+    let with_v = |policy: &str| policy.replace("body: keep", "body: keep, v: keep");
+    let project = Project::new("held-kill", setup, &["public.person"], &with_v(HOLD)).await;
+    project.catch_up(false);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn(write(project.postgres.client().await.unwrap(), stop.clone()));
+    let mut random = StdRng::seed_from_u64(SEED);
+    for round in 0..2 * KILLS {
+        if round == KILLS {
+            assert!(!project.held_rows().0.is_empty());
+            project.write_policy(&with_v(NULL));
+        }
+        let running = project.start();
+        for _ in 0..3 {
+            // The moment of the kill is what is being drawn here.
+            tokio::time::sleep(Duration::from_millis(random.random_range(20..500))).await;
+            if round >= KILLS {
+                project.lockgate_ok(&["held", "release", "--all"]);
+            }
+        }
+        running.kill_9();
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
+    // What followed a row that was released just before waits for its own release.
+    for _ in 0..4 {
+        project.lockgate_ok(&["held", "release", "--all"]);
+        project.lockgate(&["run", "--once"]);
+    }
+    assert!(project.held_rows().0.is_empty());
+    project.catch_up(false);
+    project.assert_same("person", &["id", "v", "plan"]).await;
+    // Every update raised `v` by one, and is in the change log once and in order.
+    let log = "SELECT count(*) FROM (SELECT id, count(*) AS n, count(DISTINCT \"_lg_position\") AS d, max(v) AS v FROM db.public.person__changes
+        WHERE \"_lg_op\" = 'u' GROUP BY id) WHERE n <> v OR n <> d";
+    assert_eq!(project.query(log), ["0"], "keys whose updates are not in the change log exactly once");
+    project.end().await;
+}
+
+/// Updates single rows until told to stop; one in twenty gets a date that cannot be read.
+async fn write(database: tokio_postgres::Client, stop: Arc<AtomicBool>) {
+    let mut random = StdRng::seed_from_u64(SEED);
+    while !stop.load(Ordering::Relaxed) {
+        let id: i32 = random.random_range(1..=300);
+        let born = if random.random_range(0..20) == 0 { "CANARY" } else { "1981-01-01" };
+        let sql = "UPDATE person SET v = v + 1, born = $2 WHERE id = $1";
+        database.execute(sql, &[&id, &born]).await.unwrap();
+    }
+}

@@ -1,0 +1,198 @@
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::{DataType, Int64Type};
+use change::{
+    ChangeBatch, Column, Identity, Kind, Op, Origin, Position, RowMetaBuilder, TableName, TableSchema, Unsent,
+};
+
+use crate::policy::tests::{compile, keys};
+use crate::{Cleared, HeldIndex, HeldRow, Policy, Sealed, TableGate, Why};
+
+const HOLD: &str = "id: keep, born: { transform: date_year, on_invalid: hold }, note: keep";
+const NULL: &str = "id: keep, born: date_year, note: keep";
+
+fn schema(columns: &[(&str, DataType)]) -> Arc<TableSchema> {
+    let column = |(name, data_type): &(&str, DataType)| Column {
+        name: (*name).into(),
+        data_type: data_type.clone(),
+        nullable: true,
+        source_type: data_type.to_string(),
+    };
+    Arc::new(TableSchema {
+        table: TableName::new("db", "public", "members"),
+        columns: columns.iter().map(column).collect(),
+        identity: Identity::Key(vec![0]),
+    })
+}
+
+fn members() -> Arc<TableSchema> {
+    schema(&[("id", DataType::Int64), ("born", DataType::Utf8), ("note", DataType::Utf8)])
+}
+
+fn gate(schema: &Arc<TableSchema>, rules: &str) -> TableGate {
+    let text =
+        format!("profile: none\nkeys: k\nmax_invalid_percent: 100\ntables:\n  db.public.members: {{ {rules} }}\n");
+    let policy = Policy::parse(&text, "policy.yaml").unwrap();
+    compile(&policy, std::slice::from_ref(schema)).unwrap().table(schema).unwrap()
+}
+
+type Row = (Op, i64, Option<&'static str>);
+
+/// Rows at the positions `from`, `from` + 1, ...; the note of an update is not sent.
+fn batch(from: u8, origin: Origin, rows: &[Row]) -> ChangeBatch {
+    let mut meta = RowMetaBuilder::default();
+    for (at, (op, _, _)) in rows.iter().enumerate() {
+        let position = if origin == Origin::Stream { from + at as u8 } else { from };
+        meta.push(*op, &[position], 1000, 5, at as u64 + 1);
+    }
+    let born = rows.iter().map(|(_, _, born)| *born).collect::<StringArray>();
+    let notes =
+        rows.iter().map(|(op, id, _)| (*op != Op::Update).then(|| format!("note {id}"))).collect::<StringArray>();
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(rows.iter().map(|row| Some(row.1)).collect::<Int64Array>()), Arc::new(born), Arc::new(notes)];
+    let unsent = BooleanBuffer::collect_bool(rows.len(), |row| rows[row].0 == Op::Update);
+    ChangeBatch::try_new(members(), origin, columns, meta.finish(), Unsent(vec![None, None, Some(unsent)])).unwrap()
+}
+
+fn clear(gate: &TableGate, index: &mut HeldIndex, batch: ChangeBatch) -> Cleared {
+    let mut next = 0;
+    let mut nonce = || {
+        next += 1;
+        Ok([next; 16])
+    };
+    gate.clear_holding(batch, index, &mut nonce).unwrap()
+}
+
+fn ids(cleared: &Cleared) -> Vec<i64> {
+    cleared.batch.rows().column(0).as_primitive::<Int64Type>().values().to_vec()
+}
+
+fn sealed<'a>(table: &'a TableName, held: &'a [HeldRow]) -> Vec<Sealed<'a>> {
+    held.iter().map(|row| Sealed { table, position: &row.position, keys: &row.keys, record: &row.sealed }).collect()
+}
+
+const YEAR: Option<&str> = Some("1980-01-01");
+const WRONG: Option<&str> = Some("CANARY");
+
+#[test]
+fn an_unreadable_row_is_held_with_all_that_follows_on_its_key_and_comes_in_as_it_was() {
+    let (gate_then, mut index) = (gate(&members(), HOLD), HeldIndex::default());
+    let rows = [
+        (Op::Insert, 1, YEAR),
+        (Op::Insert, 2, WRONG),
+        (Op::Insert, 3, YEAR),
+        (Op::Update, 2, YEAR),
+        // A change of key from a held key: both halves wait, and the new key too.
+        (Op::MoveOut, 2, None),
+        (Op::Insert, 4, YEAR),
+        (Op::Delete, 4, None),
+        (Op::Delete, 3, None),
+    ];
+    let cleared = clear(&gate_then, &mut index, batch(10, Origin::Stream, &rows));
+    assert_eq!(ids(&cleared), [1, 3, 3]);
+    assert_eq!(cleared.batch.unsent().is_unsent(2, 0), false);
+    assert!(cleared.invalid.is_empty());
+    let held = cleared.held;
+    let positions: Vec<u8> = held.iter().map(|row| row.position.as_bytes()[0]).collect();
+    assert_eq!(positions, [11, 13, 14, 16]);
+    assert_eq!(held[0].why, Why::Unreadable { column: "born".into(), transform: "date_year".into() });
+    assert!(held[1..].iter().all(|row| row.why == Why::Behind));
+    assert_eq!(held.iter().map(|row| row.whole).collect::<Vec<_>>(), [true, false, true, true]);
+    assert_eq!((held[2].keys.len(), held[2].last.as_bytes()), (2, &[15][..]));
+    for row in &held {
+        assert!(!row.sealed.windows(6).any(|window| window == b"CANARY" || window == b"note 2"));
+        assert!(!format!("{row:?}").contains("CANARY"));
+    }
+    // A change of the same key from before was not held, and is not now that it is sent again.
+    assert_eq!(ids(&clear(&gate_then, &mut index, batch(9, Origin::Stream, &[(Op::Insert, 2, YEAR)]))), [2]);
+    // Sent again, readable by now or not: nothing passes twice, nothing is held twice.
+    let again = clear(&gate(&members(), NULL), &mut index, batch(10, Origin::Stream, &rows));
+    assert_eq!((ids(&again), again.held.len()), (vec![1, 3, 3], 0));
+
+    let table = TableName::new("db", "public", "members");
+    let refused = gate_then.readmit(&sealed(&table, &held)).unwrap();
+    assert!(refused.batch.is_none());
+    assert_eq!(refused.refused.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert!(refused.refused.iter().all(|(_, why)| !why.to_string().contains("CANARY")));
+
+    let let_in = gate(&members(), NULL).readmit(&sealed(&table, &held)).unwrap().batch.unwrap();
+    assert_eq!(let_in.origin(), Origin::Held);
+    assert_eq!(let_in.rows().column(0).as_primitive::<Int64Type>().values(), &[2, 2, 2, 4, 4]);
+    assert_eq!(let_in.meta().ops, [Op::Insert, Op::Update, Op::MoveOut, Op::Insert, Op::Delete]);
+    assert!(let_in.rows().column(1).is_null(0) && let_in.rows().column(1).is_valid(1));
+    assert_eq!(
+        (0..5).map(|row| let_in.unsent().is_unsent(2, row)).collect::<Vec<_>>(),
+        [false, true, false, false, false]
+    );
+    assert_eq!(let_in.meta().positions.value(3), [15]);
+
+    held.iter().for_each(|row| index.let_go(&row.position, &row.keys, row.copied));
+    let free =
+        clear(&gate_then, &mut index, batch(30, Origin::Stream, &[(Op::Insert, 2, YEAR), (Op::Insert, 4, YEAR)]));
+    assert_eq!(ids(&free), [2, 4]);
+    index.forget(&Position::from_bytes(&[30]));
+    assert!(index.is_idle(false));
+}
+
+#[test]
+fn a_record_opens_for_its_own_place_and_key_only() {
+    let (gate_then, mut index) = (gate(&members(), HOLD), HeldIndex::default());
+    let held = clear(&gate_then, &mut index, batch(1, Origin::Stream, &[(Op::Insert, 2, WRONG)])).held;
+    let (table, other) = (TableName::new("db", "public", "members"), TableName::new("db", "public", "others"));
+    let row = sealed(&table, &held)[0];
+    assert_eq!(row.structure(&keys(0).unwrap()).unwrap(), members());
+    let elsewhere = Position::from_bytes(&[2]);
+    for (row, keys) in [
+        (Sealed { position: &elsewhere, ..row }, keys(0)),
+        (Sealed { table: &other, ..row }, keys(0)),
+        (row, keys(9)),
+        (Sealed { record: &row.record[1..], ..row }, keys(0)),
+    ] {
+        assert_eq!(row.structure(&keys.unwrap()).unwrap_err().kind(), Kind::Privacy);
+    }
+}
+
+#[test]
+fn a_row_of_an_older_structure_fits_into_the_new_one() {
+    let mut index = HeldIndex::default();
+    let held = clear(&gate(&members(), HOLD), &mut index, batch(1, Origin::Stream, &[(Op::Insert, 2, WRONG)])).held;
+    let table = TableName::new("db", "public", "members");
+    let grown = schema(&[("plan", DataType::Utf8), ("id", DataType::Int64), ("born", DataType::Utf8)]);
+    let mut grown = TableSchema::clone(&grown);
+    grown.identity = Identity::Key(vec![1]);
+    let grown = Arc::new(grown);
+    let let_in = gate(&grown, "plan: keep, id: keep, born: date_year").readmit(&sealed(&table, &held)).unwrap();
+    let rows = let_in.batch.unwrap();
+    assert!(rows.rows().column(0).is_null(0));
+    assert_eq!(rows.rows().column(1).as_primitive::<Int64Type>().values(), &[2]);
+    let retyped = schema(&[("id", DataType::Int64), ("born", DataType::Date32), ("note", DataType::Utf8)]);
+    let refused = gate(&retyped, NULL).readmit(&sealed(&table, &held)).unwrap().refused;
+    assert_eq!(refused[0].1.kind(), Kind::Contract);
+    assert!(!refused[0].1.to_string().contains("CANARY"));
+}
+
+#[test]
+fn a_copied_row_is_known_by_its_key_and_read_again_it_replaces_itself() {
+    let (gate, mut index) = (gate(&members(), HOLD), HeldIndex::default());
+    index.set_copying(true);
+    let passed = clear(&gate, &mut index, batch(50, Origin::Stream, &[(Op::Insert, 9, YEAR)])).passed;
+    assert_eq!(passed.len(), 1, "a key that passes beside a copy is told");
+    let chunk = Origin::Copy { chunk: 0 };
+    let copied = clear(&gate, &mut index, batch(1, chunk, &[(Op::Copy, 1, YEAR), (Op::Copy, 2, WRONG)]));
+    assert_eq!(ids(&copied), [1]);
+    assert!(copied.held[0].copied && copied.passed.is_empty());
+    // Readable by now, and still behind nothing: it waits in the place of the one before.
+    let again = clear(&gate, &mut index, batch(1, chunk, &[(Op::Copy, 1, YEAR), (Op::Copy, 2, YEAR)]));
+    assert_eq!((ids(&again), again.held.len()), (vec![1], 1));
+    let streamed = clear(&gate, &mut index, batch(60, Origin::Stream, &[(Op::Delete, 2, None)]));
+    assert_eq!((ids(&streamed), streamed.held.len()), (vec![], 1));
+    // Released or dropped, it does not come again; the delete still waits for itself.
+    index.let_go(&again.held[0].position, &again.held[0].keys, true);
+    let later = clear(&gate, &mut index, batch(1, chunk, &[(Op::Copy, 2, WRONG)]));
+    assert_eq!((later.batch.len(), later.held.len()), (0, 0));
+    index.let_go(&streamed.held[0].position, &streamed.held[0].keys, false);
+    index.forget_copied();
+    assert!(index.is_idle(true));
+}
