@@ -1,5 +1,6 @@
 //! Rows that the gate holds back: sealed, in order, once, whatever crashes, until somebody decides.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -190,6 +191,68 @@ async fn too_many_unreadable_rows_stop_the_table_and_a_rule_that_cannot_hold_is_
         "{said}"
     );
     project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_one_of_two_tables_lacks_comes_in_at_its_own_place() {
+    let setup = format!("{SETUP} CREATE TABLE other (id int PRIMARY KEY);");
+    let other = "  db.public.other: { id: keep }\n";
+    let tables = ["public.person", "public.other"];
+    let project = Project::new("held-resume", &setup, &tables, &format!("{other}{HOLD}")).await;
+    project.catch_up(true);
+    // Without the other table nothing is confirmed, so the source can send all of this again.
+    let run = ["run", "--once", "--table", "public.person"];
+    project.source_does("UPDATE person SET plan = 'b' WHERE id = 7; UPDATE person SET plan = 'b' WHERE id = 8").await;
+    assert_eq!(project.lockgate(&run).status.code(), Some(3));
+    let (log, store) = (project.lake_table("person__changes"), project.dir.join(".lockgate/held.sqlite"));
+    let (log_before, store_before) = (project.dir.join("log"), project.dir.join("store"));
+    copy_folder(&log, &log_before);
+    std::fs::copy(&store, &store_before).unwrap();
+
+    project.write_policy(&format!("{other}{NULL}"));
+    project.lockgate_ok(&["held", "release", "--all"]);
+    project.lockgate_ok(&run);
+    project.source_does("UPDATE person SET plan = 'c' WHERE id = 7; UPDATE person SET plan = 'c' WHERE id = 8").await;
+    project.lockgate_ok(&run);
+    assert_eq!(project.ops_of(7), ["r", "u", "u"]);
+
+    // As if the process had died when one of the two had the release and the other had not.
+    let ended = rusqlite::Connection::open(&store).unwrap();
+    let begun: (String, i64, String) = ended
+        .query_row("SELECT tbl, number, boundary FROM release_begun", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    drop(ended);
+    for behind in ["held.sqlite-wal", "held.sqlite-shm"] {
+        drop(std::fs::remove_file(project.dir.join(".lockgate").join(behind)));
+    }
+    std::fs::copy(&store_before, &store).unwrap();
+    let again = rusqlite::Connection::open(&store).unwrap();
+    again
+        .execute("INSERT INTO release_begun VALUES (?1, ?2, ?3)", rusqlite::params![begun.0, begun.1, begun.2])
+        .unwrap();
+    assert_eq!(again.execute("UPDATE held SET state = 'taken', release_number = ?1", [begun.1]).unwrap(), 2);
+    drop(again);
+    std::fs::remove_dir_all(&log).unwrap();
+    copy_folder(&log_before, &log);
+    assert_eq!(project.ops_of(7), [""; 0]);
+
+    project.lockgate_ok(&run);
+    assert_eq!(project.ops_of(7), ["r", "u", "u"]);
+    assert_eq!(project.ops_of(8), ["r", "u", "u"]);
+    assert!(project.held_rows().0.is_empty());
+    project.catch_up(false);
+    project.assert_same("person", &["id", "plan", "body"]).await;
+    project.end().await;
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for file in files(from) {
+        let copy = to.join(file.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        std::fs::copy(&file, copy).unwrap();
+    }
 }
 
 const KILLS: usize = 6;

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Output;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +17,9 @@ const SETUP: &str =
     "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 20) i;";
 const RULES: &str = "  db.public.t: { id: hmac_token(id), v: keep }\n";
 const TOKEN: &str = "hvs.planted-token";
+
+/// Names and values of a process's environment.
+type Variables<'a> = &'a [(&'a str, &'a str)];
 
 /// Answers every request by a function of its first line and body, as often as asked.
 struct VaultDouble {
@@ -156,7 +159,7 @@ async fn a_place_that_gives_no_keys_is_told_as_such_and_nothing_passes() {
     std::fs::write(project.dir.join("keys/wrapped"), "vault:v1:wrapped\n").unwrap();
     let address = vault.address.as_str();
     let good = [("VAULT_ADDR", address), ("VAULT_TOKEN", TOKEN)];
-    let cases: [(&str, &[(&str, &str)], i32, &[&str]); 13] = [
+    let cases: [(&str, Variables<'_>, i32, &[&str]); 13] = [
         ("env:LOCKGATE_NO_SUCH_KEYS", &[], 1, &["LOCKGATE_NO_SUCH_KEYS", "fix:"]),
         ("vault:kv/secret/a#keys", &[], 1, &["VAULT_ADDR is not set", "fix:"]),
         (
@@ -183,7 +186,7 @@ async fn a_place_that_gives_no_keys_is_told_as_such_and_nothing_passes() {
     ];
     for (reference, variables, code, parts) in cases {
         project.write_keys(reference);
-        let started = Instant::now();
+        let started = tokio::time::Instant::now();
         project.ends(variables, code, parts);
         assert!(
             started.elapsed() < Duration::from_secs(20),

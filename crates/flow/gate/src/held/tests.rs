@@ -92,7 +92,7 @@ fn an_unreadable_row_is_held_with_all_that_follows_on_its_key_and_comes_in_as_it
     ];
     let cleared = clear(&gate_then, &mut index, batch(10, Origin::Stream, &rows));
     assert_eq!(ids(&cleared), [1, 3, 3]);
-    assert_eq!(cleared.batch.unsent().is_unsent(2, 0), false);
+    assert!(!cleared.batch.unsent().is_unsent(2, 0));
     assert!(cleared.invalid.is_empty());
     let held = cleared.held;
     let positions: Vec<u8> = held.iter().map(|row| row.position.as_bytes()[0]).collect();
