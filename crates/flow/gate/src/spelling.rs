@@ -267,7 +267,7 @@ mod tests {
             ("top_code(much)", "takes a number", "top_code(250000)"),
             ("hierarchy(icd10)", "(icd10,category) or (icd10,chapter)", "hierarchy(icd10,category)"),
             ("json_paths(a)", "takes no argument", "json_paths"),
-            ("scrub_text", "the tier is drop, allowlist or detect", "scrub_text(detect,first_name+last_name)"),
+            ("scrub_text", "takes a tier and columns", "scrub_text(detect,first_name+last_name)"),
             ("scrub_text(all)", "the tier is drop, allowlist or detect", "scrub_text(detect"),
             ("scrub_text(detect,a++b)", "between two + stands a column", "scrub_text(detect"),
         ];

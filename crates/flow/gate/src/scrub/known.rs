@@ -221,6 +221,14 @@ impl KnownValues {
         {
             return;
         }
+        // A common word in small letters can only be the value itself.
+        let first = piece.as_bytes()[0].to_ascii_lowercase();
+        let common = token.word.is(Word::SAFE) && token.shape == Shape::Lower;
+        let alike =
+            |known: &KnownWord| known.folded.first() == Some(&first) && known.folded.len().abs_diff(piece.len()) <= 2;
+        if common && !self.words.iter().any(alike) {
+            return;
+        }
         let mut room = [0; 32];
         let long;
         let folded = match fold_plain(piece, &mut room) {

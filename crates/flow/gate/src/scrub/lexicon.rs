@@ -134,7 +134,7 @@ const LISTS: [(Word, &str); 22] = [
     ),
     (
         Word::OTHER.and(Word::SAFE),
-        "po box apt apartment suite county lives living resides resident moved native traveled works worked employed employer attends http https www ftp data fingerprint iris xxx",
+        "po p box apt apartment suite county lives living resides resident moved native traveled works worked employed employer attends http https www ftp data fingerprint iris xxx",
     ),
     (Word::SEASON.and(Word::SAFE), "spring summer fall autumn winter"),
     (Word::SAFE, "am pm etc vs po prn bid tid qid os"),

@@ -77,7 +77,7 @@ const WEAK: [&str; 20] = [
 
 pub(super) fn find(text: &Text<'_>, at: usize, hits: &mut Hits<'_>) {
     let word = text.at(at).word;
-    if text.is_any(at, &["works", "worked", "employed", "employer", "attends"]) {
+    if word.is(Word::OTHER) && text.is_any(at, &["works", "worked", "employed", "employer", "attends"]) {
         behind_cue(text, at, hits);
     }
     if !word.is(Word::HOUSE) || text.at(at).shape == Shape::Lower {
@@ -101,6 +101,9 @@ pub(super) fn find(text: &Text<'_>, at: usize, hits: &mut Hits<'_>) {
         && text.at(last + 1).word.is(Word::HOUSE)
         && text.at(last + 1).shape != Shape::Lower
     {
+        last += 1;
+    }
+    if last == at && text.is_word(at, "nursing") && text.is_word(at + 1, "home") && text.at(at + 1).gap == Gap::Space {
         last += 1;
     }
     let mut first = at;

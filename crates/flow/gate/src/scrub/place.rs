@@ -38,7 +38,7 @@ const NEAR: [&str; 16] = [
 
 pub(super) fn find_word(text: &Text<'_>, at: usize, hits: &mut Hits<'_>) {
     let word = text.at(at).word;
-    if text.is_any(at, &["po", "p"]) {
+    if word.is(Word::OTHER) && text.is_any(at, &["po", "p"]) {
         post_box(text, at, hits);
     }
     if word.is(Word::STREET)
@@ -48,12 +48,12 @@ pub(super) fn find_word(text: &Text<'_>, at: usize, hits: &mut Hits<'_>) {
     {
         hits.tokens(at, at + 1, Label::Address);
     }
-    if text.is_any(at, &["apt", "apartment"]) {
+    if word.is(Word::OTHER) && text.is_any(at, &["apt", "apartment"]) {
         if let Some(last) = unit(text, at) {
             hits.tokens(at, last, Label::Address);
         }
     }
-    if text.is_word(at, "county") && text.at(at).shape == Shape::Title {
+    if word.is(Word::OTHER) && text.is_word(at, "county") && text.at(at).shape == Shape::Title {
         before(text, at, hits);
     }
     if word.is(Word::STATE) {
