@@ -295,6 +295,7 @@ fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report
         }
         check_subject(schema, rule, report);
         check_hold(schema, rule, report);
+        check_known(schema, rule, report);
         if schema.identity == Identity::WholeRow && rule.transform.depends_on_today() {
             let what = format!(
                 "{} has no key: its rows are found by all their values, and `{}` of `{}` changes with the years",
@@ -353,6 +354,27 @@ fn check_hold(schema: &TableSchema, rule: &Rule, report: &mut Report) {
         let what =
             format!("{}.{} holds rows back, and the table has no key to know them by", schema.table, rule.column);
         report.error(rule.line, what, "Give the table a primary key, or write `on_invalid: null` or `halt`.");
+    }
+}
+
+/// The columns whose values are searched in a text must be there; they need not be stored.
+fn check_known(schema: &TableSchema, rule: &Rule, report: &mut Report) {
+    for known in rule.transform.known_columns() {
+        let place = format!("{}.{}", schema.table, rule.column);
+        match schema.columns.iter().find(|column| column.name == known) {
+            None => {
+                let fix = match did_you_mean(known, schema.columns.iter().map(|column| column.name.as_str())) {
+                    Some(meant) => format!("Did you mean `{meant}`?"),
+                    None => "Name columns of the same table, with + between them.".into(),
+                };
+                report.error(rule.line, format!("{place}: there is no column `{known}` to search for"), fix);
+            }
+            Some(column) if !canonical::can_read(&column.data_type) => {
+                let what = format!("{place}: `{known}` is {}, and cannot be searched in a text", column.source_type);
+                report.error(rule.line, what, "Name columns of text, integers or dates.");
+            }
+            Some(_) => {}
+        }
     }
 }
 

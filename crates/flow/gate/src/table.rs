@@ -9,6 +9,7 @@ use crate::calendar::Date;
 use crate::gate::Means;
 use crate::held::{HeldRow, RowKey};
 use crate::invalid::InvalidWatch;
+use crate::kernel::scrub::KnownCells;
 use crate::kernel::subject::{Beside, SubjectCells};
 use crate::kernel::{Kernel, Setup};
 use crate::policy::{OnInvalid, TableRules};
@@ -42,6 +43,8 @@ struct Passage {
     kernel: Kernel,
     /// The raw column that says whom a row is about.
     subject: Option<usize>,
+    /// The raw columns whose values are searched in its texts.
+    known: Vec<usize>,
     /// Not one value may be lost: the column identifies the row, or the rule says halt.
     halts: bool,
     /// A row with an unreadable value here is kept back.
@@ -118,8 +121,9 @@ impl TableGate {
             let halts = identifies || rule.on_invalid == OnInvalid::Halt;
             let holds = !halts && rule.on_invalid == OnInvalid::Hold;
             let subject = rule.subject.as_ref().and_then(|subject| raw.index_of(subject));
+            let known = rule.transform.known_columns().into_iter().filter_map(|known| raw.index_of(known)).collect();
             let watch = InvalidWatch::new(invalid_percent_max);
-            passages.push(Passage { from, kernel, subject, halts, holds, watch });
+            passages.push(Passage { from, kernel, subject, known, halts, holds, watch });
         }
         let rule_of = |name: &String| match rules.columns.iter().find(|rule| rule.column == *name) {
             Some(rule) => rule.meaning(),
@@ -211,8 +215,11 @@ impl TableGate {
         for (number, (passage, cleared)) in self.passages.iter().zip(&self.cleared.columns).enumerate() {
             let raw = coming.rows.column(passage.from);
             let place = || format!("{}.{}", self.raw.table, cleared.name);
-            let passed =
-                passage.kernel.apply(raw, self.beside(passage, coming)).map_err(|error| error.context(place()))?;
+            let known = self.known(passage, coming);
+            let passed = passage
+                .kernel
+                .apply(raw, self.beside(passage, coming, &known))
+                .map_err(|error| error.context(place()))?;
             if passed.invalid > 0 {
                 if passage.halts {
                     return Err(halted(&place(), &cleared.transform, passed.invalid));
@@ -229,12 +236,22 @@ impl TableGate {
         Ok(passing)
     }
 
-    fn beside<'a>(&self, passage: &Passage, coming: &'a Coming) -> Beside<'a> {
+    /// The cells whose values a text is searched for.
+    fn known<'a>(&'a self, passage: &Passage, coming: &'a Coming) -> Vec<KnownCells<'a>> {
+        let cells = |known: &usize| KnownCells {
+            column: &self.raw.columns[*known].name,
+            values: coming.rows.column(*known),
+            unsent: coming.unsent.0[*known].as_ref(),
+        };
+        passage.known.iter().map(cells).collect()
+    }
+
+    fn beside<'a>(&self, passage: &Passage, coming: &'a Coming, known: &'a [KnownCells<'a>]) -> Beside<'a> {
         let cells = |subject: usize| SubjectCells {
             values: coming.rows.column(subject),
             unsent: coming.unsent.0[subject].as_ref(),
         };
-        Beside { today: Date::from_timestamp(self.clock.now()), subject: passage.subject.map(cells) }
+        Beside { today: Date::from_timestamp(self.clock.now()), subject: passage.subject.map(cells), known }
     }
 
     fn let_out(&self, coming: Coming, passing: Passing) -> Result<Cleared> {

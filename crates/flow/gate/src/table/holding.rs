@@ -106,7 +106,9 @@ impl TableGate {
                 meta: held::meta_of(&coming.meta, [row]),
                 unsent: Unsent(coming.unsent.0.iter().map(|mask| mask.as_ref().map(|m| m.slice(row, 1))).collect()),
             };
-            let passed = passage.kernel.apply(alone.rows.column(passage.from), self.beside(passage, &alone))?;
+            let known = self.known(passage, &alone);
+            let beside = self.beside(passage, &alone, &known);
+            let passed = passage.kernel.apply(alone.rows.column(passage.from), beside)?;
             if passed.invalid > 0 {
                 found.push(row);
             }
