@@ -77,7 +77,7 @@ async fn serve(mut client: TcpStream, target: u16, weather: &AtomicU8, counts: &
     let Some(request) = read_request(&mut client).await? else { return Ok(()) };
     let number = counts.requests.fetch_add(1, Ordering::Relaxed);
     let weather = ALL[usize::from(weather.load(Ordering::Relaxed))];
-    let third = number % 3 == 0;
+    let third = number.is_multiple_of(3);
     let fault = || counts.faults.fetch_add(1, Ordering::Relaxed);
     let refusal = match (weather, number % 3) {
         (Weather::Refusing, 0) => Some("500 Internal Server Error"),
