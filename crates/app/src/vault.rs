@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use change::{Error, Kind, Result};
-use gate::{KeyRing, Vault};
+use gate::{KeyRing, Sealer, Vault};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -41,7 +41,7 @@ impl VaultFile {
             .execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;
                  CREATE TABLE IF NOT EXISTS code (
-                     domain TEXT NOT NULL, value_index BLOB NOT NULL, code BLOB NOT NULL UNIQUE,
+                     domain TEXT NOT NULL, value_index BLOB NOT NULL, code BLOB NOT NULL,
                      PRIMARY KEY (domain, value_index)) WITHOUT ROWID;
                  CREATE TABLE IF NOT EXISTS vault (id TEXT NOT NULL);
                  INSERT INTO vault SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT * FROM vault);",
@@ -52,25 +52,15 @@ impl VaultFile {
         Ok(vault)
     }
 
-    fn seal(&self, domain: &str, index: &[u8], code: [u8; CODE]) -> Result<Vec<u8>> {
-        let nonce = fresh()?;
-        self.keys()?.sealer(WHAT).seal(nonce, &context(domain, index), &code)
-    }
-
-    fn open_code(&self, domain: &str, index: &[u8], record: &[u8]) -> Result<[u8; CODE]> {
-        let code = self.keys()?.sealer(WHAT).open(&context(domain, index), record)?;
-        code.as_slice().try_into().map_err(|_| Error::new(Kind::Privacy, "a code of the vault has another length"))
-    }
-
-    fn keys(&self) -> Result<&KeyRing> {
-        self.keys.as_ref().ok_or_else(|| Error::new(Kind::Privacy, "the vault's codes cannot be opened without keys"))
+    fn sealer(&self) -> Result<Sealer<'_>> {
+        let keys = self.keys.as_ref();
+        let missing = || Error::new(Kind::Privacy, "the vault's codes cannot be opened without keys");
+        keys.map(|keys| keys.sealer(WHAT)).ok_or_else(missing)
     }
 
     /// Seals what an older release has left in clear, in one transaction, and lets nothing of it stay in the file.
     fn seal_clear_codes(&self) -> Result<()> {
-        if self.keys.is_none() {
-            return Ok(());
-        }
+        let Ok(sealer) = self.sealer() else { return Ok(()) };
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let clear: Vec<(String, Vec<u8>, [u8; CODE])> = {
             let mut find = connection
@@ -85,7 +75,7 @@ impl VaultFile {
         tracing::info!(codes = clear.len(), "the vault's codes are sealed");
         let transaction = connection.transaction().map_err(broken)?;
         for (domain, index, code) in clear {
-            let record = self.seal(&domain, &index, code)?;
+            let record = seal(&sealer, &domain, &index, code)?;
             let sql = "UPDATE code SET code = ?3 WHERE domain = ?1 AND value_index = ?2";
             transaction.execute(sql, params![domain, index, record]).map_err(broken)?;
         }
@@ -93,6 +83,15 @@ impl VaultFile {
         connection.execute_batch("VACUUM").map_err(broken)?;
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(broken)
     }
+}
+
+fn seal(sealer: &Sealer<'_>, domain: &str, index: &[u8], code: [u8; CODE]) -> Result<Vec<u8>> {
+    sealer.seal(fresh()?, &context(domain, index), &code)
+}
+
+fn open(sealer: &Sealer<'_>, domain: &str, index: &[u8], record: &[u8]) -> Result<[u8; CODE]> {
+    let code = sealer.open(&context(domain, index), record)?;
+    code.as_slice().try_into().map_err(|_| Error::new(Kind::Privacy, "a code of the vault has another length"))
 }
 
 /// A code opens in its own place only.
@@ -107,6 +106,7 @@ impl Vault for VaultFile {
     }
 
     fn codes(&self, domain: &str, index: &[[u8; 32]]) -> Result<Vec<[u8; 16]>> {
+        let sealer = self.sealer()?;
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let transaction = connection.transaction().map_err(broken)?;
         let mut codes = Vec::with_capacity(index.len());
@@ -123,10 +123,10 @@ impl Vault for VaultFile {
                     .optional()
                     .map_err(broken)?;
                 codes.push(match known {
-                    Some(record) => self.open_code(domain, index, &record)?,
+                    Some(record) => open(&sealer, domain, index, &record)?,
                     None => {
                         let code = fresh()?;
-                        let record = self.seal(domain, index, code)?;
+                        let record = seal(&sealer, domain, index, code)?;
                         add.execute(params![domain, index, record]).map_err(broken)?;
                         code
                     }

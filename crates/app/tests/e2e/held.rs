@@ -154,6 +154,12 @@ async fn rows_are_dropped_or_grow_too_old_and_what_stands_on_them_goes_with_them
     drop(store);
     assert!(project.lockgate_ok(&["held", "list"]).contains("no row is held"));
     project.catch_up(false);
+    // What was held before a truncate would come back to life.
+    project.source_does("INSERT INTO person VALUES (62, 'n', 'CANARY', 'a', 'b')").await;
+    project.catch_up(true);
+    project.source_does("TRUNCATE person; INSERT INTO person VALUES (62, 'n', '1980-01-01', 'a', 'b')").await;
+    project.catch_up(false);
+    project.assert_same("person", &["id", "plan", "body"]).await;
     for (arguments, part) in [(["held", "show", "99"], "no row 99"), (["held", "drop", "99"], "no row 99")] {
         let output = project.lockgate(&arguments);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,3 +1,5 @@
+use std::sync::OnceLock;
+
 use change::{Error, Kind, Result};
 use zeroize::Zeroizing;
 
@@ -8,9 +10,13 @@ use crate::siv::Siv;
 ///
 /// A sealed record is `version (1 byte) | epoch (u32, big-endian) | nonce (16 bytes) | ciphertext with its tag (16 bytes more than the
 /// plain text)`. The context (a file's name, a record's number) is authenticated and not stored: a record that was moved does not open.
+///
+/// A sealer derives a key once: keep it while there are many records.
 pub struct Sealer<'a> {
     keys: &'a KeyRing,
     what: &'static str,
+    /// The key of the epoch that was asked for first: nearly always the only one.
+    derived: OnceLock<(u32, Zeroizing<[u8; 64]>)>,
 }
 
 const VERSION: u8 = 1;
@@ -19,7 +25,7 @@ const HEADER: usize = 1 + 4 + 16;
 impl KeyRing {
     /// A sealer for one kind of record; each kind has its own keys.
     pub fn sealer(&self, what: &'static str) -> Sealer<'_> {
-        Sealer { keys: self, what }
+        Sealer { keys: self, what, derived: OnceLock::new() }
     }
 }
 
@@ -56,11 +62,17 @@ impl Sealer<'_> {
     }
 
     fn cipher(&self, epoch: u32, context: &[u8], nonce: &[u8]) -> Result<Siv> {
-        let key = self.keys.derive_bytes::<64>(Purpose::Seal, self.what, epoch)?;
         let mut associated = Vec::new();
         push_field(&mut associated, context);
         push_field(&mut associated, nonce);
-        Ok(Siv::new(&key, &associated))
+        if let Some((_, key)) = self.derived.get().filter(|(of, _)| *of == epoch) {
+            return Ok(Siv::new(key, &associated));
+        }
+        let key = self.keys.derive_bytes::<64>(Purpose::Seal, self.what, epoch)?;
+        let cipher = Siv::new(&key, &associated);
+        // Another thread, or another epoch, may have been first.
+        drop(self.derived.set((epoch, key)));
+        Ok(cipher)
     }
 }
 
