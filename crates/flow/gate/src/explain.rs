@@ -8,7 +8,7 @@ use crate::class::{Class, Declared, LETTERS, classify};
 use crate::kernel::place::ZIP3_VINTAGE;
 use crate::policy::{OnInvalid, Policy, Rule};
 use crate::reveal::{Reveals, Treatment};
-use crate::transform::DateUnit;
+use crate::transform::{DateUnit, Tier};
 use crate::{Profile, Transform};
 
 /// A policy in words: [`Policy::explain`].
@@ -122,6 +122,8 @@ fn explained(table: &TableName, rule: &Rule) -> ExplainedColumn {
         why: why(rule),
         unreadable: match (&rule.transform, rule.on_invalid) {
             (Transform::Keep | Transform::Drop | Transform::NullOut | Transform::Redact { .. }, _) => "-",
+            (Transform::ScrubText { tier: Tier::Drop, .. }, _) => "-",
+            (Transform::ScrubText { .. }, OnInvalid::Null) => "[REDACTED:error], and counted",
             (_, OnInvalid::Null) => "null, and counted",
             (_, OnInvalid::Halt) => "the table stops",
         },
@@ -184,6 +186,19 @@ fn stored(transform: &Transform, subject: Option<&str>) -> String {
         T::TopCode { cap } => format!("the number, {cap} for all above"),
         T::Hierarchy { level } => format!("the code's {}", level.to_string().replace(',', " ")),
         T::JsonPaths { paths } => format!("{} places of the document, each by its rule", paths.0.len()),
+        T::ScrubText { tier, known } => scrubbed(*tier, known),
+    }
+}
+
+fn scrubbed(tier: Tier, known: &[String]) -> String {
+    let passes = match tier {
+        Tier::Drop => return "nothing".into(),
+        Tier::Allowlist => "the text's known words, small numbers and public codes; all else as [REDACTED]",
+        Tier::Detect => "the text, with placeholders for what detectors find; unknown names can remain",
+    };
+    match known {
+        [] => format!("{passes}; no value of the row is searched in it"),
+        known => format!("{passes}; the row's {} are searched in it", known.join(", ")),
     }
 }
 

@@ -259,6 +259,7 @@ fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report
             report.error(rule.line, what, "Choose a transform that fits the type, or `drop`.");
         }
         check_subject(schema, rule, report);
+        check_known(schema, rule, report);
         if schema.identity == Identity::WholeRow && rule.transform.depends_on_today() {
             let what = format!(
                 "{} has no key: its rows are found by all their values, and `{}` of `{}` changes with the years",
@@ -304,6 +305,27 @@ fn check_subject(schema: &TableSchema, rule: &Rule, report: &mut Report) {
             report.error(rule.line, what, "Name a column of integers or text.");
         }
         Some(_) => {}
+    }
+}
+
+/// The columns whose values are searched in a text must be there; they need not be stored.
+fn check_known(schema: &TableSchema, rule: &Rule, report: &mut Report) {
+    for known in rule.transform.known_columns() {
+        let place = format!("{}.{}", schema.table, rule.column);
+        match schema.columns.iter().find(|column| column.name == known) {
+            None => {
+                let fix = match did_you_mean(known, schema.columns.iter().map(|column| column.name.as_str())) {
+                    Some(meant) => format!("Did you mean `{meant}`?"),
+                    None => "Name columns of the same table, with + between them.".into(),
+                };
+                report.error(rule.line, format!("{place}: there is no column `{known}` to search for"), fix);
+            }
+            Some(column) if !canonical::can_read(&column.data_type) => {
+                let what = format!("{place}: `{known}` is {}, and cannot be searched in a text", column.source_type);
+                report.error(rule.line, what, "Name columns of text, integers or dates.");
+            }
+            Some(_) => {}
+        }
     }
 }
 

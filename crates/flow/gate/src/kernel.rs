@@ -10,6 +10,7 @@ mod keyed_hash;
 mod nested;
 pub(crate) mod place;
 pub(crate) mod round;
+pub(crate) mod scrub;
 pub(crate) mod shape;
 mod shift;
 mod siv;
@@ -24,6 +25,7 @@ use change::{Error, Kind, Result};
 
 pub(crate) use self::column::Passed;
 use self::nested::Nested;
+use self::scrub::TextScrub;
 use self::shape::ShapeKeeper;
 use self::shift::Shifter;
 use self::siv::SivTokenizer;
@@ -32,7 +34,7 @@ use self::surrogate::Surrogates;
 use self::token::{Tokenizer, VaultCoder};
 use crate::gate::Means;
 use crate::policy::Rule;
-use crate::transform::{CodeLevel, DateUnit, Edges, Quantity};
+use crate::transform::{CodeLevel, DateUnit, Edges, Quantity, Tier};
 use crate::{Profile, Transform};
 
 /// A transform with all that it needs to run.
@@ -58,6 +60,7 @@ pub(crate) enum Kernel {
     TopCode(Quantity),
     Hierarchy(CodeLevel),
     Nested(Nested),
+    Scrub(TextScrub),
 }
 
 /// What all kernels of a policy are made with.
@@ -108,6 +111,8 @@ impl Kernel {
             Transform::TopCode { cap } => Kernel::TopCode(*cap),
             Transform::Hierarchy { level } => Kernel::Hierarchy(*level),
             Transform::JsonPaths { paths } => Kernel::Nested(Nested::new(paths, setup)?),
+            Transform::ScrubText { tier: Tier::Drop, .. } => return Ok(None),
+            Transform::ScrubText { tier, known } => Kernel::Scrub(TextScrub::new(*tier, known)),
         }))
     }
 
@@ -136,6 +141,7 @@ impl Kernel {
             Kernel::TopCode(cap) => round::top_code(array, *cap),
             Kernel::Hierarchy(level) => level.apply(array),
             Kernel::Nested(nested) => nested.apply(array, beside),
+            Kernel::Scrub(scrub) => scrub.apply(array, beside),
         }
     }
 }

@@ -37,6 +37,7 @@ mod rehearse;
 mod reveal;
 
 mod report;
+mod scrub;
 mod spelling;
 pub mod yaml;
 
@@ -51,8 +52,9 @@ pub use profile::Profile;
 pub use propose::{Candidate, Proposal, Shape, propose};
 pub use rehearse::Rehearsed;
 pub use reveal::Treatment;
+pub use scrub::{EntityFinder, KnownValues, Label, REFUSED, Scratch, Scrubbed, Scrubber, TEXT_BYTES_MAX};
 pub use seal::Sealer;
 pub use stamp::{PolicyStamp, TableStamp};
 pub use table::{Cleared, DroppedColumn, TableGate};
-pub use transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Transform};
+pub use transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Tier, Transform};
 pub use vault::Vault;

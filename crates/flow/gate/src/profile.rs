@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Transform;
 use crate::class::{Declared, names_direct_identifier};
 use crate::policy::Rule;
+use crate::transform::Tier;
 
 /// Which release a policy claims to be fit for: 45 CFR 164.514. Each allows what the one before it allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,7 +46,15 @@ impl Profile {
         let shows_values = matches!(rule.transform, T::Keep | T::MaskChars { .. } | T::TopCode { .. });
         let shows_parts = matches!(rule.transform, T::Bucket { .. } | T::Round { .. } | T::Hierarchy { .. });
         match (self, &rule.transform) {
-            (Profile::None, _) => None,
+            (Profile::None, _) | (_, T::ScrubText { tier: Tier::Drop, .. }) => None,
+            (Profile::SafeHarbor, T::ScrubText { .. }) => breach(
+                "no program finds all that identifies a person in free text, and Safe Harbor knows no remainder",
+                "Use drop, or claim limited_data_set or expert.",
+            ),
+            (_, T::ScrubText { .. }) if !vouched => breach(
+                "nobody vouches for what scrubbing leaves in free text",
+                "Read a sample, then add a reason and a reviewer; or use drop.",
+            ),
             _ if self.excludes(rule.class) && (shows_values || shows_parts && self == Profile::SafeHarbor) => breach(
                 "its declared class may not be shown",
                 "Use a transform that removes or codes it, or correct `class`.",

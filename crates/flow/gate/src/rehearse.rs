@@ -13,6 +13,7 @@ use crate::class::{Class, classify};
 use crate::gate::Means;
 use crate::json::push_text;
 use crate::json_path::Branch;
+use crate::kernel::scrub::KnownCells;
 use crate::kernel::subject::{Beside, SubjectCells};
 use crate::kernel::{Kernel, Setup};
 use crate::policy::{OnInvalid, Policy, Rule};
@@ -82,7 +83,11 @@ fn values(rule: &Rule, setup: &Setup<'_>, today: Date) -> Result<Vec<(String, Op
     let persons =
         StringArray::from_iter((0..raw.len()).map(|row| (row + 1 < raw.len()).then_some(["Ann", "Bob"][row / 2 % 2])));
     let subject = rule.subject.as_ref().map(|_| SubjectCells { values: &persons, unsent: None });
-    let passed = kernel.apply(&raw, Beside { today, subject })?;
+    let columns = rule.transform.known_columns();
+    let searched = StringArray::from(vec!["Jane Sample"; raw.len()]);
+    let cells = |column| KnownCells { column, values: &searched, unsent: None };
+    let known: Vec<KnownCells<'_>> = columns.into_iter().map(cells).collect();
+    let passed = kernel.apply(&raw, Beside { today, subject, known: &known })?;
     let after = shown(&passed.values)?;
     let unreadable = match rule.on_invalid {
         OnInvalid::Null => "null (cannot be read)",
@@ -127,6 +132,7 @@ fn made_up(rule: &Rule) -> ArrayRef {
             // Never: the policy's reader has put the same paths together.
             Err(_) => text(&["n/a"]),
         },
+        T::ScrubText { .. } => text(of_class(Some(Class::FreeText))),
         _ => match class {
             Some(Class::Birth | Class::Death | Class::Date) => dates(),
             Some(Class::Amount) => amounts(),

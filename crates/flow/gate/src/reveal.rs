@@ -2,7 +2,7 @@
 
 use crate::Transform;
 use crate::kernel::round::is_smaller;
-use crate::transform::DateUnit;
+use crate::transform::{DateUnit, Tier};
 
 /// A set of things that can be learnt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ impl Reveals {
             T::DateShift { .. } => PRESENCE | COARSE | FINE_DATES | INTERVALS | DERIVED | REVERSIBLE,
             T::MaskChars { .. } => PRESENCE | PART,
             T::TopCode { .. } => PRESENCE | COARSE | PART,
+            T::ScrubText { tier: Tier::Drop, .. } => 0,
+            T::ScrubText { .. } => PRESENCE | PART,
             T::Keep => NAMES.iter().fold(0, |all, (bit, _)| all | bit),
         })
     }
@@ -118,6 +120,16 @@ pub(crate) fn finer(first: &Transform, second: &Transform) -> Finer {
         }
         (T::TopCode { cap: first }, T::TopCode { cap: second }) => {
             by(is_smaller(*second, *first) == Some(true), is_smaller(*first, *second) == Some(true))
+        }
+        (T::ScrubText { tier: first, known: left }, T::ScrubText { tier: second, known: right }) if left == right => {
+            by(
+                (*first, *second) == (Tier::Detect, Tier::Allowlist),
+                (*first, *second) == (Tier::Allowlist, Tier::Detect),
+            )
+        }
+        (T::ScrubText { tier: first, known: left }, T::ScrubText { tier: second, known: right }) if first == second => {
+            let within = |some: &[String], all: &[String]| some.iter().all(|column| all.contains(column));
+            by(within(left, right), within(right, left))
         }
         (T::Hierarchy { level: first }, T::Hierarchy { level: second }) => {
             by(first.above() == Some(*second), second.above() == Some(*first))

@@ -1,7 +1,7 @@
 //! Reads a transform as a policy spells it: `keep`, `hmac_token(member)`, `bucket(0,18,40,65)`.
 
 use crate::report::did_you_mean;
-use crate::transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList};
+use crate::transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Tier};
 use crate::{Profile, Transform};
 
 /// What is wrong with a spelling and how to mend it.
@@ -12,7 +12,7 @@ pub(crate) struct Misspelt {
 }
 
 /// Every transform's name with an example of its spelling.
-const SPELLINGS: [(&str, &str); 22] = [
+const SPELLINGS: [(&str, &str); 23] = [
     ("keep", "keep"),
     ("drop", "drop"),
     ("null_out", "null_out"),
@@ -35,10 +35,11 @@ const SPELLINGS: [(&str, &str); 22] = [
     ("top_code", "top_code(250000)"),
     ("hierarchy", "hierarchy(icd10,category)"),
     ("json_paths", "json_paths"),
+    ("scrub_text", "scrub_text(detect,first_name+last_name)"),
 ];
 
 /// The transforms that take several arguments.
-const LISTS: [&str; 5] = ["bucket", "fpe_ff1", "dict_surrogate", "date_shift", "hierarchy"];
+const LISTS: [&str; 6] = ["bucket", "fpe_ff1", "dict_surrogate", "date_shift", "hierarchy", "scrub_text"];
 
 /// More shown characters than this are not a mask.
 const SHOWN_MAX: u8 = 8;
@@ -124,6 +125,7 @@ fn build(name: &str, arguments: &[&str]) -> Result<Transform, String> {
             })
         }
         "json_paths" => plain(Transform::JsonPaths { paths: JsonPaths::default() }),
+        "scrub_text" => scrub(arguments),
         "date_year" => plain(Transform::DateYear),
         "date_trunc" => {
             let unit = one()?;
@@ -170,6 +172,21 @@ fn keyed(name: &str, arguments: &[&str]) -> Result<Transform, String> {
             _ => Err("`date_shift` takes a domain and the most days".into()),
         },
     }
+}
+
+/// A tier, and the columns whose values are searched in the text.
+fn scrub(arguments: &[&str]) -> Result<Transform, String> {
+    let (tier, known) = match arguments {
+        [tier] => (tier, Vec::new()),
+        [tier, known] => (tier, known.split('+').map(|column| column.trim().to_owned()).collect()),
+        _ => return Err("`scrub_text` takes a tier and columns with + between them".into()),
+    };
+    let known_tier = Tier::ALL.into_iter().find(|known| known.name() == *tier);
+    let tier = known_tier.ok_or("the tier is drop, allowlist or detect")?;
+    if known.iter().any(String::is_empty) {
+        return Err("between two + stands a column".into());
+    }
+    Ok(Transform::ScrubText { tier, known })
 }
 
 fn domain(name: &str) -> Result<String, String> {
@@ -250,6 +267,9 @@ mod tests {
             ("top_code(much)", "takes a number", "top_code(250000)"),
             ("hierarchy(icd10)", "(icd10,category) or (icd10,chapter)", "hierarchy(icd10,category)"),
             ("json_paths(a)", "takes no argument", "json_paths"),
+            ("scrub_text", "takes a tier and columns", "scrub_text(detect,first_name+last_name)"),
+            ("scrub_text(all)", "the tier is drop, allowlist or detect", "scrub_text(detect"),
+            ("scrub_text(detect,a++b)", "between two + stands a column", "scrub_text(detect"),
         ];
         for (text, what, fix) in cases {
             let wrong = parse(text).unwrap_err();

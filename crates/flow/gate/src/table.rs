@@ -7,6 +7,7 @@ use change::{ChangeBatch, Clock, Error, Identity, Kind, Result, TableSchema, Uns
 use crate::calendar::Date;
 use crate::gate::Means;
 use crate::invalid::InvalidWatch;
+use crate::kernel::scrub::KnownCells;
 use crate::kernel::subject::{Beside, SubjectCells};
 use crate::kernel::{Kernel, Setup};
 use crate::policy::{OnInvalid, TableRules};
@@ -30,6 +31,8 @@ struct Passage {
     kernel: Kernel,
     /// The raw column that says whom a row is about.
     subject: Option<usize>,
+    /// The raw columns whose values are searched in its texts.
+    known: Vec<usize>,
     /// Not one value may be lost: the column identifies the row, or the rule says halt.
     halts: bool,
     watch: InvalidWatch,
@@ -83,7 +86,9 @@ impl TableGate {
             });
             let halts = identifies || rule.on_invalid == OnInvalid::Halt;
             let subject = rule.subject.as_ref().and_then(|subject| raw.index_of(subject));
-            passages.push(Passage { from, kernel, subject, halts, watch: InvalidWatch::new(invalid_percent_max) });
+            let known = rule.transform.known_columns().into_iter().filter_map(|known| raw.index_of(known)).collect();
+            let watch = InvalidWatch::new(invalid_percent_max);
+            passages.push(Passage { from, kernel, subject, known, halts, watch });
         }
         let rule_of = |name: &String| match rules.columns.iter().find(|rule| rule.column == *name) {
             Some(rule) => rule.meaning(),
@@ -142,8 +147,17 @@ impl TableGate {
             let subject = passage
                 .subject
                 .map(|subject| SubjectCells { values: rows.column(subject), unsent: unsent.0[subject].as_ref() });
-            let passed =
-                passage.kernel.apply(raw, Beside { today, subject }).map_err(|error| error.context(place()))?;
+            let known: Vec<KnownCells<'_>> = passage
+                .known
+                .iter()
+                .map(|known| KnownCells {
+                    column: &self.raw.columns[*known].name,
+                    values: rows.column(*known),
+                    unsent: unsent.0[*known].as_ref(),
+                })
+                .collect();
+            let beside = Beside { today, subject, known: &known };
+            let passed = passage.kernel.apply(raw, beside).map_err(|error| error.context(place()))?;
             if passed.invalid > 0 {
                 if passage.halts {
                     return Err(halted(&place(), &cleared.transform, passed.invalid));

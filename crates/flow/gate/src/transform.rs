@@ -11,6 +11,7 @@ pub use crate::kernel::amount::Edges;
 pub use crate::kernel::hierarchy::CodeLevel;
 pub use crate::kernel::round::Quantity;
 pub use crate::kernel::surrogate::SurrogateList;
+pub use crate::scrub::Tier;
 
 /// What is done to a column's values; `docs/guide/policy.md` is the manual.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +108,13 @@ pub enum Transform {
         /// The places.
         paths: JsonPaths,
     },
+    /// Free text with placeholders for what identifies a person.
+    ScrubText {
+        /// How much passes.
+        tier: Tier,
+        /// Columns of the same row whose values are searched in the text.
+        known: Vec<String>,
+    },
 }
 
 /// How coarse [`Transform::DateTrunc`] is.
@@ -129,7 +137,7 @@ impl Transform {
         use Transform as T;
         let text = matches!(input, DataType::Utf8 | DataType::LargeUtf8);
         let (reads, needs, output) = match self {
-            T::Drop => return Ok(None),
+            T::Drop | T::ScrubText { tier: Tier::Drop, .. } => return Ok(None),
             T::Keep | T::NullOut => (copy::can_copy(input), "a type that is not nested", input.clone()),
             T::Redact { .. } => (true, "", DataType::Utf8),
             T::MaskChars { .. } => (text, "text", DataType::Utf8),
@@ -142,7 +150,9 @@ impl Transform {
             T::FpeFf1 { format, .. } => {
                 (shape::can_read(input, *format), "text, or integers that can hold every value", same_or_text(input))
             }
-            T::DictSurrogate { .. } | T::Hierarchy { .. } | T::JsonPaths { .. } => (text, "text", DataType::Utf8),
+            T::DictSurrogate { .. } | T::Hierarchy { .. } | T::JsonPaths { .. } | T::ScrubText { .. } => {
+                (text, "text", DataType::Utf8)
+            }
             T::Round { step } => (step.fits(input), "numbers with as many decimals as its argument", input.clone()),
             T::TopCode { cap } => (cap.fits(input), "numbers with as many decimals as its argument", input.clone()),
             T::AgeCap => (amount::can_read(input), "numbers or text", DataType::Int16),
@@ -162,7 +172,7 @@ impl Transform {
     /// Whether the output depends on the day of processing.
     pub fn depends_on_today(&self) -> bool {
         match self {
-            Transform::DateYear | Transform::DobGeneralise => true,
+            Transform::DateYear | Transform::DobGeneralise | Transform::ScrubText { .. } => true,
             Transform::JsonPaths { paths } => paths.0.iter().any(|(_, rule)| rule.transform.depends_on_today()),
             _ => false,
         }
@@ -205,6 +215,20 @@ impl Transform {
         }
     }
 
+    /// The columns beside it whose values it searches, each once.
+    pub(crate) fn known_columns(&self) -> Vec<&str> {
+        let mut columns: Vec<&str> = match self {
+            Transform::ScrubText { known, .. } => known.iter().map(String::as_str).collect(),
+            Transform::JsonPaths { paths } => {
+                paths.0.iter().flat_map(|(_, rule)| rule.transform.known_columns()).collect()
+            }
+            _ => Vec::new(),
+        };
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
     /// Whether minimum and maximum of the output may stand in file statistics. Not for tokens, not for parts of values, and not for kept
     /// text or binary, where a single value may point at one person; yes for kept numbers, dates and booleans, which a reviewer has
     /// called not identifying, and for what has been made coarse.
@@ -220,7 +244,8 @@ impl Transform {
             | Transform::FpeFf1 { .. }
             | Transform::DictSurrogate { .. }
             | Transform::DateShift { .. }
-            | Transform::JsonPaths { .. } => false,
+            | Transform::JsonPaths { .. }
+            | Transform::ScrubText { .. } => false,
             Transform::Redact { .. }
             | Transform::DateYear
             | Transform::DateTrunc { .. }
@@ -254,6 +279,10 @@ impl fmt::Display for Transform {
             Transform::Hierarchy { level } => write!(f, "hierarchy({level})"),
             Transform::JsonPaths { paths } if paths.0.is_empty() => f.write_str("json_paths"),
             Transform::JsonPaths { paths } => write!(f, "json_paths({paths})"),
+            Transform::ScrubText { tier, known } => {
+                let comma = if known.is_empty() { "" } else { "," };
+                write!(f, "scrub_text({}{comma}{})", tier.name(), known.join("+"))
+            }
             Transform::DateYear => f.write_str("date_year"),
             Transform::DateTrunc { unit } => write!(f, "date_trunc({})", unit.name()),
             Transform::AgeCap => f.write_str("age_cap"),

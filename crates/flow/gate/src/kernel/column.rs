@@ -8,7 +8,7 @@ use change::{Error, Kind, Result};
 #[derive(Debug)]
 pub(crate) struct Passed {
     pub(crate) values: ArrayRef,
-    /// How many values could not be read; they are null.
+    /// How many values could not be read; they are null, or a marker.
     pub(crate) invalid: u64,
 }
 
@@ -43,6 +43,12 @@ impl TextColumn {
     pub(crate) fn push_invalid(&mut self) {
         self.invalid += 1;
         self.push_null();
+    }
+
+    /// Appends what stands for a value that could not be treated, and counts it.
+    pub(crate) fn push_refused(&mut self, marker: &[u8]) {
+        self.invalid += 1;
+        self.push(marker, b"");
     }
 
     pub(crate) fn finish(self) -> Result<Passed> {

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Date32Type, Int16Type};
 use change::{Error, Kind, Result};
 
 use super::column::{Passed, TextColumn};
+use super::scrub::KnownCells;
 use super::subject::{Beside, SubjectCells};
 use super::{Kernel, Setup};
 use crate::calendar::Date;
@@ -209,14 +210,26 @@ impl Values {
         let lengths = self.ends.iter().scan(0, |start, end| Some(end - std::mem::replace(start, *end)));
         let array = StringArray::try_new(OffsetBuffer::from_lengths(lengths), self.text.as_bytes().into(), None)
             .map_err(|_| Error::new(Kind::Bug, "a value of a document is not text"))?;
-        let Some(subject) = beside.subject else { return kernel.apply(&array, beside) };
+        if beside.subject.is_none() && beside.known.is_empty() {
+            return kernel.apply(&array, beside);
+        }
         let rows = UInt32Array::from(self.rows.clone());
-        let persons = take(subject.values, &rows, None)
-            .map_err(|_| Error::new(Kind::Bug, "the persons of a document's values could not be found"))?;
-        let unsent = subject
-            .unsent
-            .map(|unsent| BooleanBuffer::collect_bool(self.rows.len(), |slot| unsent.value(self.rows[slot] as usize)));
-        let subject = Some(SubjectCells { values: &persons, unsent: unsent.as_ref() });
-        kernel.apply(&array, Beside { subject, ..beside })
+        let here = |values: &dyn Array, unsent: Option<&BooleanBuffer>| {
+            let values = take(values, &rows, None)
+                .map_err(|_| Error::new(Kind::Bug, "what stands beside a document's values could not be found"))?;
+            let unsent = unsent.map(|unsent| {
+                BooleanBuffer::collect_bool(self.rows.len(), |slot| unsent.value(self.rows[slot] as usize))
+            });
+            Ok((values, unsent))
+        };
+        let persons = beside.subject.map(|subject| here(subject.values, subject.unsent)).transpose()?;
+        let subject = persons.as_ref().map(|(values, unsent)| SubjectCells { values, unsent: unsent.as_ref() });
+        let known = beside.known.iter().map(|known| Ok((known.column, here(known.values, known.unsent)?)));
+        let known = known.collect::<Result<Vec<_>>>()?;
+        let known: Vec<KnownCells<'_>> = known
+            .iter()
+            .map(|(column, (values, unsent))| KnownCells { column, values, unsent: unsent.as_ref() })
+            .collect();
+        kernel.apply(&array, Beside { subject, known: &known, ..beside })
     }
 }

@@ -113,7 +113,7 @@ mod tests {
 
     fn shifted(shifter: &Shifter, array: &dyn Array, persons: &dyn Array, unsent: Option<&BooleanBuffer>) -> Passed {
         let subject = Some(SubjectCells { values: persons, unsent });
-        shifter.apply(array, Beside { today: TODAY, subject }).unwrap()
+        shifter.apply(array, Beside { today: TODAY, subject, known: &[] }).unwrap()
     }
 
     #[test]

@@ -5,6 +5,7 @@ use arrow::buffer::BooleanBuffer;
 use change::Result;
 
 use super::keyed_hash::KeyedHash;
+use super::scrub::KnownCells;
 use crate::KeyRing;
 use crate::calendar::Date;
 use crate::canonical::{self, Cell, Form};
@@ -17,6 +18,8 @@ pub(crate) struct Beside<'a> {
     pub(crate) today: Date,
     /// The column that says whom a row is about, when the rule names one.
     pub(crate) subject: Option<SubjectCells<'a>>,
+    /// The columns whose values are searched in a text.
+    pub(crate) known: &'a [KnownCells<'a>],
 }
 
 /// The raw column that says whom a row is about.

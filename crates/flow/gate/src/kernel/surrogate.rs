@@ -119,7 +119,7 @@ mod tests {
     fn texts(list: SurrogateList, array: &dyn Array, persons: Option<&dyn Array>) -> Vec<Option<String>> {
         let surrogates = Surrogates::new(&keys(0).unwrap(), "person", Form::Exact, list).unwrap();
         let subject = persons.map(|values| SubjectCells { values, unsent: None });
-        let passed = surrogates.apply(array, Beside { today: TODAY, subject }).unwrap();
+        let passed = surrogates.apply(array, Beside { today: TODAY, subject, known: &[] }).unwrap();
         passed.values.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
     }
 

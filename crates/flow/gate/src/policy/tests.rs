@@ -384,3 +384,30 @@ fn no_text_stops_the_reader() {
     }
     assert!(read > 0, "the changes leave some policies right");
 }
+
+#[test]
+fn scrubbed_text_carries_no_safe_harbor_and_needs_somebody_who_vouches() {
+    let with = |profile: &str, rule: &str| {
+        let text =
+            format!("profile: {profile}\nkeys: file:./k\ntables:\n  claims_db.public.members:\n    note: {rule}\n");
+        Policy::parse(&text, "policy.yaml")
+    };
+    let vouched = "{ transform: scrub_text(allowlist first_name), reason: sample read, reviewer: dpo }";
+    let harbor = with("safe_harbor", vouched).unwrap_err();
+    assert!(harbor[0].what.contains("Safe Harbor knows no remainder"), "{harbor:?}");
+    let unvouched = with("limited_data_set", "scrub_text(detect)").unwrap_err();
+    assert!(unvouched[0].what.contains("nobody vouches"), "{unvouched:?}");
+    for (profile, rule) in
+        [("safe_harbor", "scrub_text(drop)"), ("limited_data_set", vouched), ("none", "scrub_text(detect)")]
+    {
+        assert!(with(profile, rule).is_ok(), "{profile} {rule}");
+    }
+    let explained = with("limited_data_set", vouched).unwrap().explain();
+    assert_eq!(explained.claimable, Profile::LimitedDataSet);
+    assert!(explained.columns[0].stored.contains("the row's first_name are searched"));
+    assert_eq!(explained.columns[0].unreadable, "[REDACTED:error], and counted");
+    let zip = policy(&format!("    zip: {vouched}\n"));
+    let problems = Policy::parse(&zip, "p").unwrap().table_problems(&members(Identity::InsertOnly));
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].what.contains("no column `first_name` to search for"), "{problems:?}");
+}

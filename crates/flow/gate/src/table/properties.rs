@@ -40,7 +40,10 @@ struct Planted {
     canaries: Vec<Vec<u8>>,
 }
 
-const MASKED_TEXT: [&str; 20] = [
+const MASKED_TEXT: [&str; 23] = [
+    "scrub_text(allowlist)",
+    "scrub_text(detect)",
+    "scrub_text(drop)",
     "siv_token(sealed)",
     "fpe_ff1(account,digits,9)",
     "dict_surrogate(last_name,person)",
