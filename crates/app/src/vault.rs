@@ -138,6 +138,7 @@ impl Vault for VaultFile {
     }
 
     fn find(&self, domain: &str, index: &[[u8; 32]]) -> Result<Vec<Option<[u8; 16]>>> {
+        let sealer = self.sealer()?;
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let mut find = connection
             .prepare_cached("SELECT code FROM code WHERE domain = ?1 AND value_index = ?2")
@@ -145,7 +146,7 @@ impl Vault for VaultFile {
         let mut code = |index: &[u8; 32]| {
             let record: Option<Vec<u8>> =
                 find.query_row(params![domain, index], |row| row.get(0)).optional().map_err(broken)?;
-            record.map(|record| self.open_code(domain, index, &record)).transpose()
+            record.map(|record| open(&sealer, domain, index, &record)).transpose()
         };
         index.iter().map(&mut code).collect()
     }

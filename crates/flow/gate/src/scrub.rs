@@ -150,7 +150,7 @@ impl Scrubber {
         token::tokenize(text, self.lexicon, &mut scratch.tokens);
         scratch.spans.clear();
         let view = Text::new(text, &scratch.tokens);
-        let mut hits = Hits { text: &view, spans: &mut scratch.spans };
+        let mut hits = Hits { text: &view, spans: &mut scratch.spans, followed: 0 };
         known.find(&view, &mut hits);
         for at in 0..scratch.tokens.len() {
             self.detect(&view, at, &mut hits);
@@ -202,6 +202,8 @@ impl Scrubber {
 struct Hits<'a> {
     text: &'a Text<'a>,
     spans: &'a mut Vec<Span>,
+    /// The last token of an address that runs to white space: what begins within it is not followed again.
+    followed: usize,
 }
 
 impl Hits<'_> {

@@ -47,11 +47,13 @@ fn behind_cue(text: &Text<'_>, at: usize, today: Date, hits: &mut Hits<'_>) {
     let Some(number) = text.number(next, 4) else { return };
     let is_year = text.digits(next) == 4;
     let about_birth = text.is_any(at, &["born", "yob", "dob", "birth", "birthday"]);
-    if about_birth && is_year && number as i32 <= today.year - AGE_MAX as i32 - 1 && number > 1850
-        || !about_birth
-            && (AGE_MAX + 1..=130).contains(&number)
-            && !text.at(next + 1).word.is(Word::UNIT) | text.is_any(next + 1, &["year", "years", "yr", "yrs"])
-    {
+    let oldest_shown = today.year - AGE_MAX as i32;
+    let years = text.is_any(next + 1, &["year", "years", "yr", "yrs"]);
+    let shows = match about_birth {
+        true => is_year && number > 1850 && (number as i32) < oldest_shown,
+        false => (AGE_MAX + 1..=130).contains(&number) && (years || !text.at(next + 1).word.is(Word::UNIT)),
+    };
+    if shows {
         hits.tokens(next, next, Label::Age);
     }
 }

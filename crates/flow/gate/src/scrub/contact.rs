@@ -18,19 +18,29 @@ const PICTURES: [&str; 8] = ["jpg", "jpeg", "png", "gif", "tif", "tiff", "dcm", 
 
 /// Addresses that begin with a word: `https://…`, `www.…`, `data:image/…`, `portal.example.org`, `scan.jpg`.
 pub(super) fn find_word(text: &Text<'_>, at: usize, hits: &mut Hits<'_>) {
+    if at < hits.followed {
+        return;
+    }
     if text.is_word(at, "data")
         && text.is_mark(at + 1, b':')
         && text.touches(at + 1)
         && text.touches(at + 2)
         && text.is_mark(at + 3, b'/')
     {
-        hits.tokens(at, unbroken_end(text, at), Label::Picture);
+        follow(text, at, at, Label::Picture, hits);
     } else if text.is_any(at, &["http", "https", "ftp", "www"])
         && text.touches(at + 1)
         && matches!(text.at(at + 1).mark, b':' | b'.')
     {
-        hits.tokens(at, unbroken_end(text, at), Label::Url);
+        follow(text, at, at, Label::Url, hits);
     }
+}
+
+/// From `first` to the end of what runs on behind `at` without white space.
+fn follow(text: &Text<'_>, first: usize, at: usize, label: Label, hits: &mut Hits<'_>) {
+    let last = unbroken_end(text, at);
+    hits.followed = last;
+    hits.tokens(first, last, label);
 }
 
 /// Everything up to white space, without a closing bracket or a full stop.
@@ -115,8 +125,14 @@ fn domain(text: &Text<'_>, at: usize, hits: &mut Hits<'_>) {
     {
         first -= 1;
     }
-    let last = if text.is_mark(at + 2, b'/') && text.touches(at + 2) { unbroken_end(text, at + 1) } else { at + 1 };
-    hits.tokens(first, last, if picture { Label::Picture } else { Label::Url });
+    let label = if picture { Label::Picture } else { Label::Url };
+    if text.is_mark(at + 2, b'/') && text.touches(at + 2) {
+        if at >= hits.followed {
+            follow(text, first, at + 1, label, hits);
+        }
+    } else {
+        hits.tokens(first, at + 1, label);
+    }
 }
 
 /// `(212) 555-0100`, and the application identifiers of a UDI, `(01)00643169007222(21)AB12`.

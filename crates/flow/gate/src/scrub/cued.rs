@@ -161,5 +161,5 @@ fn identifier(text: &Text<'_>, first: usize, cue: &Cue) -> Option<usize> {
     }
     // A year is no identifier.
     let year = squeezed.len() == 4 && digits == 4 && (b"19" == &squeezed[..2] || b"20" == &squeezed[..2]);
-    (!(year && !matches!(cue.label, Label::Ssn | Label::Phone))).then_some(chain.last)
+    (!year || matches!(cue.label, Label::Ssn | Label::Phone)).then_some(chain.last)
 }

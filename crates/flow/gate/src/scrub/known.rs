@@ -263,10 +263,10 @@ impl KnownValues {
         if !matches!(text.at(at + 1).mark, b'/' | b'-') || self.days.is_empty() {
             return;
         }
-        if let (Some(month), Some(day)) = (text.number(at, 2), text.number(at + 2, 2)) {
-            if self.days.contains(&(month, day)) {
-                hits.tokens(at, at + 2, Label::Date);
-            }
+        if let (Some(month), Some(day)) = (text.number(at, 2), text.number(at + 2, 2))
+            && self.days.contains(&(month, day))
+        {
+            hits.tokens(at, at + 2, Label::Date);
         }
     }
 
@@ -286,10 +286,10 @@ impl KnownValues {
                 && piece.len() > code.len()
                 && piece.windows(code.len()).any(|window| window.eq_ignore_ascii_case(code))
         };
-        if text.at(at).kind != Kind::Word || piece.len() >= 12 {
-            if let Some((_, label)) = self.codes.iter().find(|(code, _)| glued(code)) {
-                hits.tokens(at, at, *label);
-            }
+        if (text.at(at).kind != Kind::Word || piece.len() >= 12)
+            && let Some((_, label)) = self.codes.iter().find(|(code, _)| glued(code))
+        {
+            hits.tokens(at, at, *label);
         }
     }
 }

@@ -54,7 +54,6 @@ pub(super) fn find_mixed(text: &Text<'_>, at: usize, hits: &mut Hits<'_>) {
 
 /// `Dr. Ruiz`, `Mr./Ms. Upton`, `dr ruiz`.
 fn behind_title(text: &Text<'_>, at: usize, lexicon: &Lexicon, hits: &mut Hits<'_>) {
-    // `pt` and `do` are also other things; a doctor without a capital as well: `doctor visit`.
     let mut next = at + 1;
     while next < at + 5
         && (matches!(text.at(next).mark, b'.' | b'/')
@@ -106,7 +105,6 @@ fn behind_role(text: &Text<'_>, at: usize, hits: &mut Hits<'_>) {
     if token.gap == Gap::Line && !marked && !signed {
         return;
     }
-    // A heading is followed by a line of its own: `Patient:` and then `Reports pain`.
     let last = extend(text, next, Cue::Likely);
     let surname_first = text.is_mark(last, b',') && last > next && is_name(text, last + 1, Cue::Likely);
     let last = if surname_first { extend(text, last + 1, Cue::Likely) } else { last };
@@ -269,7 +267,7 @@ fn extend(text: &Text<'_>, first: usize, cue: Cue) -> usize {
         if next > first && token.gap == Gap::Line {
             break;
         }
-        let cue = if next == first || cue == Cue::Sure && next < first + 1 { cue } else { Cue::Likely };
+        let cue = if next == first { cue } else { Cue::Likely };
         if token.kind == Kind::Word
             && token.shape == Shape::Initial
             && (text.is_mark(next + 1, b'.') || is_name(text, next + 1, Cue::Likely))

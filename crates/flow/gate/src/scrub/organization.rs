@@ -136,7 +136,7 @@ pub(super) fn find(text: &Text<'_>, at: usize, hits: &mut Hits<'_>) {
             || text.at(at).word.is(Word::ROLE)
     };
     let weak = text.at(at).shape == Shape::Upper || text.is_any(at, &WEAK);
-    let named = (first..at).any(|word| !general(word) && !(weak && text.at(word).word.is(Word::SAFE)));
+    let named = (first..at).any(|word| !(general(word) || weak && text.at(word).word.is(Word::SAFE)));
     if last > at && text.is_word(at + 1, "of") || named {
         hits.tokens(first, last, Label::Organization);
     }

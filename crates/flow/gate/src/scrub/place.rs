@@ -48,10 +48,11 @@ pub(super) fn find_word(text: &Text<'_>, at: usize, hits: &mut Hits<'_>) {
     {
         hits.tokens(at, at + 1, Label::Address);
     }
-    if word.is(Word::OTHER) && text.is_any(at, &["apt", "apartment"]) {
-        if let Some(last) = unit(text, at) {
-            hits.tokens(at, last, Label::Address);
-        }
+    if word.is(Word::OTHER)
+        && text.is_any(at, &["apt", "apartment"])
+        && let Some(last) = unit(text, at)
+    {
+        hits.tokens(at, last, Label::Address);
     }
     if word.is(Word::OTHER) && text.is_word(at, "county") && text.at(at).shape == Shape::Title {
         before(text, at, hits);
@@ -145,10 +146,10 @@ fn address_end(text: &Text<'_>, suffix: usize) -> usize {
         last += 1;
     }
     let next = last + 1 + usize::from(text.is_mark(last + 1, b','));
-    if text.is_any(next, &UNITS) || text.is_mark(next, b'#') {
-        if let Some(end) = unit(text, next) {
-            return end;
-        }
+    if (text.is_any(next, &UNITS) || text.is_mark(next, b'#'))
+        && let Some(end) = unit(text, next)
+    {
+        return end;
     }
     last
 }
@@ -183,7 +184,7 @@ fn state(text: &Text<'_>, at: usize, hits: &mut Hits<'_>) {
     // MD and the like are degrees behind a name: only behind a comma with a ZIP, or a state that is no degree.
     let degree = text.at(at).word.is(Word::CREDENTIAL)
         || text.is_any(at, &["or", "in", "me", "hi", "ok", "oh", "de", "la", "ms", "pa", "co", "id", "al", "va"]);
-    if (comma && (!degree || has_zip || text.at(at.wrapping_sub(2)).word.is(Word::CITY))) || (!comma && has_zip) {
+    if has_zip || comma && (!degree || text.at(at.wrapping_sub(2)).word.is(Word::CITY)) {
         before(text, at - usize::from(comma), hits);
     }
 }
@@ -214,11 +215,11 @@ fn city(text: &Text<'_>, at: usize, hits: &mut Hits<'_>) {
     if token.shape == Shape::Lower || token.shape == Shape::Initial {
         return;
     }
-    if text.at(at + 1).gap == Gap::Space || text.is_mark(at + 1, b'.') {
-        if let Some(last) = long_city(text, at) {
-            hits.tokens(at, last, Label::Place);
-            return;
-        }
+    if (text.at(at + 1).gap == Gap::Space || text.is_mark(at + 1, b'.'))
+        && let Some(last) = long_city(text, at)
+    {
+        hits.tokens(at, last, Label::Place);
+        return;
     }
     let cued = token.gap == Gap::Space
         && (text.is_any(at.wrapping_sub(1), &NEAR[..3])

@@ -1,7 +1,7 @@
 """Presidio's pattern recognisers on the data sets that `free_text/shared.rs` measures, by the same measure: a value is found when none of
 its letters and digits is left; a place is right when it touches one. No language model: names and places are not looked for.
 
-Usage: pip install presidio-analyzer, then: python presidio.py <folder with phi_notes and phi_presidio>
+Usage: pip install presidio-analyzer==2.2.366, then: python presidio.py <folder with phi_notes and phi_presidio>
 """
 
 import collections
@@ -12,6 +12,9 @@ import time
 
 from presidio_analyzer import PatternRecognizer, predefined_recognizers
 
+# Recognisers of other countries begin with these.
+NATIONAL = ("Au", "Br", "Ca", "De", "Es", "Fi", "In", "It", "Kr", "Ng", "Ph", "Pl", "Se", "Sg", "Th", "Tr", "Uk", "Za")
+
 
 def recognisers():
     """Those for English and for the United States that need no model, with what each finds by itself."""
@@ -19,10 +22,7 @@ def recognisers():
         kind = getattr(predefined_recognizers, name)
         if not (isinstance(kind, type) and issubclass(kind, PatternRecognizer) and kind is not PatternRecognizer):
             continue
-        national = name[:2].isupper() is False and name.startswith(
-            ("Au", "Es", "Fi", "In", "It", "Kr", "Pl", "Sg", "Th", "Uk", "De", "Se", "Ng", "Ca", "Br", "Tr", "Za", "Ph")
-        )
-        if national and not name.startswith(("Iban", "Ip")):
+        if name.startswith(NATIONAL) and not name.startswith(("Iban", "Ip")):
             continue
         try:
             recogniser = kind()
@@ -31,8 +31,7 @@ def recognisers():
             continue
         if recogniser.supported_language == "en":
             yield recogniser
-    phone = predefined_recognizers.PhoneRecognizer()
-    yield phone
+    yield predefined_recognizers.PhoneRecognizer()
 
 
 def notes(folder):
