@@ -62,6 +62,7 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Run(options) => commands::run::run(&dir, &options).await,
         Command::Status(options) => commands::status::run(&dir, &options).await,
         Command::Query(options) => commands::query::run(&dir, &options).await,
+        Command::Remask(options) => commands::remask::run(&dir, &options).await,
         Command::Audit { command } => commands::audit::run(&dir, &command).await,
         Command::Erase(options) => commands::erase::run(&dir, &options).await,
         Command::Policy { command } => commands::policy::run(&dir, &command),

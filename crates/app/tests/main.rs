@@ -13,6 +13,7 @@ mod e2e {
     mod policy;
     mod policy_changes;
     mod project;
+    mod remask;
     mod servers;
     mod shapes;
 }

@@ -6,5 +6,6 @@ pub(crate) mod erase;
 pub(crate) mod init;
 pub(crate) mod policy;
 pub(crate) mod query;
+pub(crate) mod remask;
 pub(crate) mod run;
 pub(crate) mod status;

@@ -25,6 +25,7 @@ mod seal;
 mod siv;
 mod vault;
 
+mod remask;
 mod subject;
 mod suppress;
 
@@ -53,6 +54,7 @@ pub use policy::Policy;
 pub use profile::Profile;
 pub use propose::{Candidate, Proposal, Shape, propose};
 pub use rehearse::Rehearsed;
+pub use remask::{Remask, Remasker};
 pub use reveal::Treatment;
 pub use seal::Sealer;
 pub use stamp::{PolicyStamp, TableStamp};

@@ -35,6 +35,7 @@ mod rows;
 mod erase;
 mod join;
 mod purge;
+mod remask;
 mod residue;
 
 mod sweep;
@@ -44,5 +45,7 @@ mod widen;
 pub use erase::{Doomed, Erased};
 pub use lake::{Lake, LakeOptions, TableStatus, TableVersion};
 pub use naming::{LakeTable, Layer};
+pub use remask::Strict;
 pub use residue::{Residue, Traces};
+pub use sweep::RETENTION_MICROS;
 pub use writer::{Commit, Committed, Outcome, TableWriter, WriterOptions};
