@@ -73,6 +73,8 @@ pub(crate) enum Command {
     },
     /// Erase persons from every table, its history and the vault, and keep them out
     Erase(Erase),
+    /// Bring stored rows under a policy that has become stricter, from the lake alone
+    Remask(Remask),
     /// Prove the audit log, or list what is in it
     Audit {
         #[command(subcommand)]
@@ -281,6 +283,27 @@ pub(crate) enum PurgeWhen {
     Now,
     /// When the time for which versions are kept is over: run `lockgate erase --due` then
     After,
+}
+
+/// Options of `lockgate remask`.
+///
+/// Rows that are stored keep the rule under which they came in; a run refuses to mix two. Where the new rule drops a column, or transforms
+/// one that was kept, this writes the table's files again as the policy wants them now, and removes its history: nobody can read it as it
+/// was. What cannot be computed from what is stored (a column that was dropped, another domain or key) is said: copy such a table anew.
+///
+/// Runs alone: stop `lockgate run` in this folder first. A kill at any moment is mended by doing it again.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Remask {
+    /// Only this table (source.schema.table); may be repeated
+    #[arg(long = "table", value_name = "TABLE")]
+    pub(crate) tables: Vec<String>,
+}
+
+impl Remask {
+    /// Whether a table is meant.
+    pub(crate) fn names(&self, table: &change::TableName) -> bool {
+        self.tables.is_empty() || self.tables.contains(&table.to_string())
+    }
 }
 
 /// What to do with the audit log. Neither needs the project's configuration, a database or the lake.

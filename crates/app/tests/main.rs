@@ -16,6 +16,7 @@ mod e2e {
     mod policy;
     mod policy_changes;
     mod project;
+    mod remask;
     mod repair;
     mod servers;
     mod shapes;

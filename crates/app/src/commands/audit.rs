@@ -98,11 +98,10 @@ fn print_report(report: &Report, key: &PublicKey, own_key: bool, has_anchor: boo
         println!("{} entries from {} to {}, {} heads", report.entries, time(first), time(last), report.heads);
     }
     println!("key {} ({})", key.fingerprint().as_str(), key);
-    match (own_key, has_anchor) {
-        (true, _) => println!(
+    if own_key {
+        println!(
             "note: the key is the log's own copy: give the one that you keep (--key), or a forger who exchanged both is not seen"
-        ),
-        (false, _) => {}
+        );
     }
     match (has_anchor, report.anchored) {
         (true, heads) => println!("{heads} heads of this log lie at the anchor"),

@@ -7,6 +7,7 @@ pub(crate) mod held;
 pub(crate) mod init;
 pub(crate) mod policy;
 pub(crate) mod query;
+pub(crate) mod remask;
 pub(crate) mod repair;
 pub(crate) mod run;
 pub(crate) mod status;

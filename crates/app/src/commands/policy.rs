@@ -151,7 +151,7 @@ fn print_differences(differences: &[Difference]) {
     }
     if tightens > 0 {
         println!(
-            "tightening: rows already in the lake keep what they show until they are copied again and the old files are purged"
+            "tightening: rows already in the lake keep what they show until they are remasked (lockgate remask), or copied again and the old files purged"
         );
     }
 }

@@ -17,9 +17,6 @@ use crate::project::Project;
 use crate::turn::Turn;
 use crate::vault::VaultFile;
 
-/// How long old versions stay when they may: as long as the lake keeps any.
-const RETENTION_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
-
 /// All that is needed to erase, held alone.
 pub(crate) struct Worksite {
     pub(crate) lake: Arc<Lake>,
@@ -159,7 +156,7 @@ impl Worksite {
         let Phase::Deleted(since) = request.phase else {
             return Err(Error::new(Kind::Bug, "a request that is done was taken up again"));
         };
-        let due = since + RETENTION_MICROS;
+        let due = since + lake::RETENTION_MICROS;
         if request.purge == Purge::After && self.clock.now() < due {
             return Ok(Progress::Waiting(request, due));
         }

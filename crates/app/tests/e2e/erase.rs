@@ -67,7 +67,7 @@ impl Project {
 }
 
 /// Files in which one of the texts stands, as bytes or in a decoded column.
-fn traced(folder: &Path, texts: &[&str]) -> Vec<String> {
+pub(crate) fn traced(folder: &Path, texts: &[&str]) -> Vec<String> {
     let has = |bytes: &[u8]| {
         texts.iter().any(|text| {
             bytes.windows(text.len()).enumerate().any(|(at, window)| {

@@ -166,7 +166,7 @@ impl Policy {
         }
     }
 
-    fn stamp(&self, means: &Means) -> Result<PolicyStamp> {
+    pub(crate) fn stamp(&self, means: &Means) -> Result<PolicyStamp> {
         let mut stamp = self.unkeyed_stamp();
         if let (true, Some(keys)) = (self.needs_keys(), &means.keys) {
             stamp.key_epoch = Some(keys.current_epoch());

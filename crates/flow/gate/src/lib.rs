@@ -26,6 +26,7 @@ mod seal;
 mod siv;
 mod vault;
 
+mod remask;
 mod subject;
 mod suppress;
 
@@ -56,6 +57,7 @@ pub use policy::Policy;
 pub use profile::Profile;
 pub use propose::{Candidate, Proposal, Shape, propose};
 pub use rehearse::Rehearsed;
+pub use remask::{Remask, Remasker};
 pub use reveal::Treatment;
 pub use scrub::{EntityFinder, KnownValues, Label, REFUSED, Scratch, Scrubbed, Scrubber, TEXT_BYTES_MAX};
 pub use seal::Sealer;

@@ -82,7 +82,7 @@ impl TableStamp {
                     format!("column `{column}` is stored under `{before}`, and the policy now says `{now}`"),
                 )
                 .fix(format!(
-                    "Put `{before}` back, or take both folders of the table out of the lake: it is then copied anew under the new rule. Delete the old folders for good when the new rule hides more."
+                    "Put `{before}` back; or run `lockgate remask` when the new rule hides more; or take both folders of the table out of the lake: it is then copied anew under the new rule. Delete the old folders for good when the new rule hides more."
                 )));
             }
         }

@@ -89,10 +89,13 @@ pub(crate) fn marker(keys: &KeyRing, scope: &Scope, form: Form) -> Result<KeyedH
     KeyedHash::new(keys, Purpose::Suppress, &scope.key_name(), keys.oldest_epoch(), form)
 }
 
+/// Persons of one scope, hashed in one form.
+type Persons = (Form, Arc<HashSet<Mark>>);
+
 /// All suppressed persons of a project.
 #[derive(Clone, Default)]
 pub(crate) struct Suppression {
-    scopes: BTreeMap<Scope, Vec<(Form, Arc<HashSet<Mark>>)>>,
+    scopes: BTreeMap<Scope, Vec<Persons>>,
 }
 
 impl Suppression {
@@ -153,13 +156,16 @@ impl Check {
     }
 }
 
+/// Paths within documents, by number, and the checks of each.
+type Paths = Vec<(usize, Vec<Check>)>;
+
 /// What keeps suppressed persons out of one table.
 #[derive(Default)]
 pub(crate) struct Keeper {
     /// By raw column.
     columns: Vec<(usize, Vec<Check>)>,
     /// By raw column of documents and the path within.
-    documents: Vec<(usize, Vec<(usize, Vec<Check>)>)>,
+    documents: Vec<(usize, Paths)>,
     keyed: bool,
 }
 

@@ -221,7 +221,7 @@ pub(crate) async fn commit(log: &mut TableLog, operation: &str, actions: Vec<Act
 }
 
 /// The columns whose minimum and maximum stand with a file: those that its policy let.
-fn statistics_of(add: &Add) -> Statistics {
+pub(crate) fn statistics_of(add: &Add) -> Statistics {
     let stats = add.stats.as_deref().and_then(|stats| serde_json::from_str::<serde_json::Value>(stats).ok());
     let columns = stats.as_ref().and_then(|stats| stats.get("minValues")?.as_object());
     Statistics(columns.into_iter().flat_map(|columns| columns.keys().cloned()).collect())

@@ -37,6 +37,7 @@ mod stored;
 mod erase;
 mod join;
 mod purge;
+mod remask;
 mod residue;
 
 mod sweep;
@@ -46,6 +47,8 @@ mod widen;
 pub use erase::{Doomed, Erased};
 pub use lake::{Lake, LakeOptions, TableStatus, TableVersion};
 pub use naming::{LakeTable, Layer};
+pub use remask::Strict;
 pub use residue::{Residue, Traces};
 pub use stored::{StoredRows, StoredTable};
+pub use sweep::RETENTION_MICROS;
 pub use writer::{Commit, Committed, Outcome, TableWriter, WriterOptions};

@@ -32,6 +32,18 @@ impl Lake {
         }
     }
 
+    /// Removes an object; one that is not there is gone already.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn remove_object(&self, path: &[&str]) -> Result<()> {
+        let path = Path::from_iter(path.iter().copied());
+        match self.root().object_store(None).delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error).explain(|| format!("cannot remove {path}")),
+        }
+    }
+
     /// The paths of all objects below a folder, in order.
     ///
     /// # Errors

@@ -14,8 +14,8 @@ use crate::lake::objects;
 use crate::log::{TableLog, add_of};
 use crate::offload;
 
-/// How long versions can be read after they were replaced.
-const RETENTION_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
+/// How long versions can be read after they were replaced, in microseconds.
+pub const RETENTION_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
 /// How long a file may wait between its writing and its commit.
 const STAGED_MICROS: i64 = 24 * 3600 * 1_000_000;
 
