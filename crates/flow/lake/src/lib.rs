@@ -32,6 +32,7 @@ mod record;
 mod rows;
 mod stored;
 
+mod join;
 mod sweep;
 mod upkeep;
 mod widen;
