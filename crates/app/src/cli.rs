@@ -164,7 +164,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "ROWS_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
     /// Memory for rows that are compared one by one, in MiB; a larger table is first summed up, which reads it once more
-    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) memory: u64,
     /// As JSON
     #[arg(long)]
@@ -181,7 +181,7 @@ pub(crate) struct Repair {
     #[arg(long, value_name = "ROWS_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
     /// Memory for rows that are compared one by one, in MiB; a larger table is first summed up, which reads it once more
-    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) memory: u64,
     /// Also when the log goes on without a gap (after somebody else wrote the lake's tables), or the same data lies on another server
     #[arg(long)]

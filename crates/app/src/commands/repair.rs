@@ -39,17 +39,26 @@ pub(crate) async fn run(dir: &Path, options: &Repair) -> Result<Outcome> {
 async fn source(parts: &Parts, name: &str, cast: &Cast, options: &Repair) -> Result<bool> {
     let mut reader = postgres::reread(assemble::source_config(parts, name, cast)?, parts.clock.clone()).await?;
     let recorded = assemble::recorded(&parts.lake, name).await?;
-    let Some(start) = begin(parts, name, &mut reader, &recorded, options.force).await? else { return Ok(true) };
+    let Some(start) = begin(parts, name, &mut reader, &recorded, (options.force, cast.holds_back)).await? else {
+        return Ok(true);
+    };
     let mut left = Vec::new();
     for table in &cast.followed {
         match recorded.tables.get(table) {
             Some(before) if assemble::stands_at(before, &start) => say(table, "was repaired before"),
             Some(before) => match cannot_be_compared(&reader, table, before) {
                 Some(why) => say(table, &format!("{why}: the next run copies it anew")),
-                None => {
-                    let mended = one(parts, &reader, table, &start, before, options).await;
-                    say_mended(table, &mended.map_err(|error| error.context(table))?);
-                }
+                None => match one(parts, &reader, table, &start, before, options).await {
+                    Ok(mended) => say_mended(table, &mended),
+                    Err(error) if matches!(error.kind(), Kind::Contract | Kind::Privacy | Kind::Data) => {
+                        say(
+                            table,
+                            &format!("{error}\n  or take both of its folders out of the lake: it is then copied anew"),
+                        );
+                        left.push(table.to_string());
+                    }
+                    Err(error) => return Err(error.context(table)),
+                },
             },
             None => say(table, "is not in the lake: the next run copies it"),
         }
@@ -81,7 +90,7 @@ async fn begin(
     name: &str,
     reader: &mut Reread,
     recorded: &Resume,
-    force: bool,
+    (force, only_some): (bool, bool),
 ) -> Result<Option<FreshStart>> {
     let mark = parts.lake.repair_mark(name).await?;
     match mark {
@@ -102,6 +111,10 @@ async fn begin(
     if recorded.tables.is_empty() {
         print_line(&format!("{name}: the lake has nothing of it; next: lockgate run"));
         return Ok(None);
+    }
+    if only_some && !reader.is_published().await? {
+        return Err(Error::new(Kind::Config, "the publication is gone, and it has to be made for all tables together")
+            .fix("Run the repair without --table."));
     }
     reader.may_start_anew(recorded, force).await?;
     // Before the slot is made: from here on no run may take the new slot for the old one.

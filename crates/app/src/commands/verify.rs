@@ -72,6 +72,7 @@ async fn source(parts: &Parts, name: &str, cast: &Cast, options: &Verify, report
     let reader = postgres::reread(assemble::source_config(parts, name, cast)?, parts.clock.clone()).await?;
     let running = match reader.slot().await? {
         Some(slot) if slot.active => true,
+        Some(slot) if slot.confirmed_bytes == 0 => false,
         Some(slot) => {
             let behind = HumanBytes(slot.confirmed_bytes);
             report.notes.push(format!(

@@ -98,7 +98,7 @@ async fn settle(
     mut before: Looked,
     verdict: &mut Verdict,
 ) -> Result<Looked> {
-    for _ in 0..LOOKS {
+    for look in 0..LOOKS {
         if before.is_empty() {
             break;
         }
@@ -116,7 +116,8 @@ async fn settle(
         sides.anew(stored().await?).await?;
         look_at_lake(sides, &mut now, |key| before.contains_key(&key)).await?;
         now.retain(|key, seen| {
-            let stays = before.get(key) == Some(seen);
+            // The lake must have been seen, caught up, between two sights of the source: else a row that came and went is missing.
+            let stays = look > 0 && before.get(key) == Some(seen);
             if stays && seen.source != seen.lake {
                 verdict.count(seen);
             }

@@ -9,8 +9,8 @@ const CHUNK_ROWS: u64 = 150_000;
 /// Seconds of reading that a chunk holds at most, because its transaction stays open meanwhile.
 const CHUNK_SECONDS: u64 = 2;
 
-/// Memory for a row that is looked at by itself: its entry, and the spare room of a hash table that has just grown.
-const ROW_BYTES: u64 = 224;
+/// Memory for a row that is looked at by itself: its entry, and the room of a hash table that grows to twice its size.
+const ROW_BYTES: u64 = 320;
 
 /// What a comparison may take: of the source's time, and of memory.
 pub(crate) struct Limits {

@@ -10,7 +10,7 @@
 //!
 //! **Beside a run** (`verify`). The lake is behind the source, so rows that changed a moment ago differ. What differs is looked at again: the
 //! source first, then, once the slot has confirmed the end of the log as it was after that, the lake. A row is different when two
-//! looks in a row saw the same on both sides, where "the same" includes the position at which the lake last changed the row: the lake had
+//! such looks in a row saw the same on both sides, where "the same" includes the position at which the lake last changed the row: the lake had
 //! by then applied everything that the source showed. A row that the lake lacks has no position; one that is deleted and inserted
 //! again, alike, between all looks could be taken for missing. Without a run the lake does not move and one look decides; its lag is told.
 //!

@@ -25,6 +25,10 @@ pub(crate) struct Sides<'a> {
 }
 
 /// What reading the source gives.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every one is the large one, and it is moved once for thousands of rows"
+)]
 pub(crate) enum Reading {
     /// Cleared rows with their fingerprints.
     Rows(ClearedBatch, Vec<Print>),

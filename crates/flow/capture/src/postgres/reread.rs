@@ -84,6 +84,11 @@ impl Reread {
         Ok(state.and_then(|state| state.confirmed).is_some_and(|confirmed| confirmed >= wanted))
     }
 
+    /// Whether the publication is there.
+    pub async fn is_published(&self) -> Result<bool> {
+        Ok(publication::oid(&self.address, &self.session, self.config.publication()).await?.is_some())
+    }
+
     /// The end of the database's log now, in the epoch of `like`. A stream comes to it even if nobody writes.
     pub async fn end_of_log(&self, like: &Position) -> Result<Position> {
         let end = end_of_log(&self.address, &self.session).await?;
