@@ -44,7 +44,8 @@ pub fn main() -> ExitCode {
             return outcome::finish(Err(what));
         }
     };
-    let done = logs::start(&cli.global).map_or_else(Err, |()| runtime.block_on(Box::pin(dispatch(cli))));
+    let ready = outcome::no_core_dumps().and_then(|()| logs::start(&cli.global));
+    let done = ready.map_or_else(Err, |()| runtime.block_on(Box::pin(dispatch(cli))));
     // Blocking reads that nobody waits for any more must not hold up the end.
     runtime.shutdown_background();
     outcome::finish(done)

@@ -6,6 +6,7 @@ mod e2e {
     mod clouds;
     mod copy_and_follow;
     mod crashes;
+    mod decoders;
     mod foreign_readers;
     mod leaks;
     mod policy;
