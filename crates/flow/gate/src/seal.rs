@@ -1,9 +1,8 @@
-use aes_siv::KeyInit;
-use aes_siv::siv::Aes256Siv;
 use change::{Error, Kind, Result};
 use zeroize::Zeroizing;
 
-use crate::keys::{KeyRing, Purpose};
+use crate::keys::{KeyRing, Purpose, push_field};
+use crate::siv::Siv;
 
 /// Seals what Lockgate keeps on local disk or beside the tables and nobody may read there: AES-256-SIV (RFC 5297) with a random nonce.
 ///
@@ -28,18 +27,14 @@ impl Sealer<'_> {
     /// Seals under the current epoch. `nonce` must be fresh from the operating system's generator.
     ///
     /// # Errors
-    /// [`Kind::Bug`] when the plain text is longer than the cipher takes.
+    /// [`Kind::Privacy`] when the key file has no key for the current epoch.
     pub fn seal(&self, nonce: [u8; 16], context: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
         let epoch = self.keys.current_epoch();
-        let sealed = self
-            .cipher(epoch)?
-            .encrypt([context, &nonce[..]], plain)
-            .map_err(|_| Error::new(Kind::Bug, format!("a record of {} is too long to be sealed", self.what)))?;
-        let mut record = Vec::with_capacity(HEADER + sealed.len());
+        let mut record = Vec::with_capacity(HEADER + 16 + plain.len());
         record.push(VERSION);
         record.extend_from_slice(&epoch.to_be_bytes());
         record.extend_from_slice(&nonce);
-        record.extend_from_slice(&sealed);
+        self.cipher(epoch, context, &nonce)?.seal(plain, &mut record);
         Ok(record)
     }
 
@@ -49,19 +44,23 @@ impl Sealer<'_> {
     /// [`Kind::Privacy`] when the record is damaged, was moved, was sealed with another key, or its epoch's key is gone.
     pub fn open(&self, context: &[u8], record: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
         let damaged = || {
-            Error::new(Kind::Privacy, format!("a sealed record of {} does not open", self.what))
-                .fix("It is damaged, was moved, or was sealed with another key file: restore both from the same backup.")
+            Error::new(Kind::Privacy, format!("a sealed record of {} does not open", self.what)).fix(
+                "It is damaged, was moved, or was sealed with another key file: restore both from the same backup.",
+            )
         };
         let (header, sealed) = record.split_at_checked(HEADER).ok_or_else(damaged)?;
         let (first, nonce) = header.split_at(5);
         let [VERSION, epoch @ ..] = first else { return Err(damaged()) };
         let epoch = u32::from_be_bytes(epoch.try_into().map_err(|_| damaged())?);
-        self.cipher(epoch)?.decrypt([context, nonce], sealed).map(Zeroizing::new).map_err(|_| damaged())
+        self.cipher(epoch, context, nonce)?.open(sealed).ok_or_else(damaged)
     }
 
-    fn cipher(&self, epoch: u32) -> Result<Aes256Siv> {
+    fn cipher(&self, epoch: u32, context: &[u8], nonce: &[u8]) -> Result<Siv> {
         let key = self.keys.derive_bytes::<64>(Purpose::Seal, self.what, epoch)?;
-        Ok(Aes256Siv::new((&*key).into()))
+        let mut associated = Vec::new();
+        push_field(&mut associated, context);
+        push_field(&mut associated, nonce);
+        Ok(Siv::new(&key, &associated))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use aes::Aes256;
 use aes::cipher::{Block, BlockCipherEncrypt, KeyInit};
+use zeroize::Zeroizing;
 
 /// Seals values; the same value is always sealed alike.
 pub(crate) struct Siv {
@@ -29,17 +30,36 @@ impl Siv {
 
     /// Appends the synthetic vector and the ciphertext: 16 bytes more than the value has.
     pub(crate) fn seal(&self, value: &[u8], out: &mut Vec<u8>) {
-        let vector = match value.split_last_chunk::<16>() {
+        let vector = self.vector(value);
+        out.extend_from_slice(&vector.to_be_bytes());
+        self.streamed(vector, value, out);
+    }
+
+    /// What was sealed; `None` when it was not sealed with this key and associated string.
+    pub(crate) fn open(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (vector, sealed) = sealed.split_first_chunk::<16>()?;
+        let vector = u128::from_be_bytes(*vector);
+        let mut value = Zeroizing::new(Vec::with_capacity(sealed.len()));
+        self.streamed(vector, sealed, &mut value);
+        (self.vector(&value) ^ vector == 0).then_some(value)
+    }
+
+    /// Section 2.4: the synthetic vector of a value.
+    fn vector(&self, value: &[u8]) -> u128 {
+        match value.split_last_chunk::<16>() {
             Some((start, last)) => {
                 let last = u128::from_be_bytes(*last) ^ self.state;
                 self.cmac(&[start, &last.to_be_bytes()].concat())
             }
             None => encrypted(&self.mac, doubled(self.state) ^ padded(value) ^ self.subkeys[0]),
-        };
-        out.extend_from_slice(&vector.to_be_bytes());
+        }
+    }
+
+    /// Encrypts and decrypts.
+    fn streamed(&self, vector: u128, bytes: &[u8], out: &mut Vec<u8>) {
         // Section 2.6: two bits are cleared, so that counters of 32 and 64 bits work too.
         let mut counter = vector & !(1 << 63 | 1 << 31);
-        for block in value.chunks(16) {
+        for block in bytes.chunks(16) {
             let key = encrypted(&self.stream, counter).to_be_bytes();
             out.extend(block.iter().zip(key).map(|(byte, key)| byte ^ key));
             counter = counter.wrapping_add(1);
@@ -98,6 +118,9 @@ mod tests {
                 siv.seal(value, &mut sealed);
                 assert_eq!(sealed, other.encrypt([&data[..associated]], value).unwrap(), "{associated} {length}");
                 assert_eq!(other.decrypt([&data[..associated]], &sealed).unwrap(), value);
+                assert_eq!(&**siv.open(&sealed).unwrap(), value);
+                sealed[length] ^= 1;
+                assert!(siv.open(&sealed).is_none());
             }
         }
     }

@@ -221,7 +221,18 @@ pub(crate) async fn write(
 ) -> Result<Add> {
     let (schema, statistics) = (schema.clone(), statistics.clone());
     let encoded = offload::compute(move || encode(&schema, &batches, &statistics)).await;
-    let Encoded { bytes, stats } = encoded.explain(|| "the encoder of data files ended".into())??;
+    let encoded = encoded.explain(|| "the encoder of data files ended".into())??;
+    put(store, folder, partition, encoded, now_ms).await
+}
+
+/// Puts an encoded file below `folder`.
+pub(crate) async fn put(
+    store: &LogStoreRef,
+    folder: &str,
+    partition: HashMap<String, Option<String>>,
+    Encoded { bytes, stats }: Encoded,
+    now_ms: i64,
+) -> Result<Add> {
     let name = data_file(folder);
     let size = bytes.len() as i64;
     let path = Path::from(name.as_str());

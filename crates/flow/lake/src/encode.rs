@@ -50,7 +50,88 @@ impl Statistics {
 
 /// Encodes batches of one structure. CPU-bound: call it where blocking is allowed.
 pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], statistics: &Statistics) -> Result<Encoded> {
-    let doing = || "cannot encode rows as Parquet".to_owned();
+    let mut encoder = Encoder::new(schema.clone(), statistics.clone());
+    batches.iter().try_for_each(|batch| encoder.push(batch))?;
+    encoder.finish()
+}
+
+/// A Parquet file that grows by batches of one structure: what is in memory is the file so far and a row group. CPU-bound.
+pub(crate) struct Encoder {
+    schema: SchemaRef,
+    statistics: Statistics,
+    /// Made with the first batch, whose values tell how to encode.
+    writer: Option<ArrowWriter<Vec<u8>>>,
+    rows: usize,
+    columns: Vec<Seen>,
+}
+
+/// What was seen of a column.
+#[derive(Clone, Default)]
+struct Seen {
+    nulls: usize,
+    ends: Option<(i128, i128)>,
+}
+
+impl Encoder {
+    pub(crate) fn new(schema: SchemaRef, statistics: Statistics) -> Self {
+        let columns = vec![Seen::default(); schema.fields().len()];
+        Self { schema, statistics, writer: None, rows: 0, columns }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn push(&mut self, batch: &RecordBatch) -> Result<()> {
+        let doing = || "cannot encode rows as Parquet".to_owned();
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => none.insert(file_writer(&self.schema, &self.statistics, Some(batch))?),
+        };
+        writer.write(batch).explain(doing)?;
+        self.rows += batch.num_rows();
+        for ((seen, field), column) in self.columns.iter_mut().zip(self.schema.fields()).zip(batch.columns()) {
+            seen.nulls += column.null_count();
+            if self.statistics.allow(field.name())
+                && let Some((low, high)) = ends(column)
+            {
+                seen.ends = Some(seen.ends.map_or((low, high), |(min, max)| (min.min(low), max.max(high))));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Result<Encoded> {
+        let stats = self.stats();
+        let writer = match self.writer {
+            Some(writer) => writer,
+            None => file_writer(&self.schema, &self.statistics, None)?,
+        };
+        let bytes = writer.into_inner().explain(|| "cannot encode rows as Parquet".to_owned())?;
+        Ok(Encoded { bytes: Bytes::from(bytes), stats })
+    }
+
+    fn stats(&self) -> String {
+        let (mut nulls, mut low, mut high) = (Map::new(), Map::new(), Map::new());
+        for (seen, field) in self.columns.iter().zip(self.schema.fields()) {
+            if matches!(field.data_type(), DataType::List(_) | DataType::Struct(_)) {
+                continue;
+            }
+            nulls.insert(field.name().clone(), json!(seen.nulls));
+            if let Some((min, max)) = seen.ends.and_then(|ends| bounds(field.data_type(), ends)) {
+                low.insert(field.name().clone(), min);
+                high.insert(field.name().clone(), max);
+            }
+        }
+        json!({ "numRecords": self.rows, "minValues": low, "maxValues": high, "nullCount": nulls }).to_string()
+    }
+}
+
+fn file_writer(
+    schema: &SchemaRef,
+    statistics: &Statistics,
+    first: Option<&RecordBatch>,
+) -> Result<ArrowWriter<Vec<u8>>> {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
@@ -61,17 +142,12 @@ pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], statistics: &S
     }
     // Values that hardly repeat, such as keys, gain nothing from a dictionary and cost a look-up each.
     for (index, field) in schema.fields().iter().enumerate() {
-        if batches.first().is_some_and(|batch| hardly_repeats(batch.column(index))) {
+        if first.is_some_and(|batch| hardly_repeats(batch.column(index))) {
             properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
         }
     }
-    let mut bytes = Vec::with_capacity(1 << 20);
-    let mut writer = ArrowWriter::try_new(&mut bytes, schema.clone(), Some(properties.build())).explain(doing)?;
-    for batch in batches {
-        writer.write(batch).explain(doing)?;
-    }
-    writer.close().explain(doing)?;
-    Ok(Encoded { bytes: Bytes::from(bytes), stats: stats(schema, batches, statistics) })
+    ArrowWriter::try_new(Vec::with_capacity(1 << 20), schema.clone(), Some(properties.build()))
+        .explain(|| "cannot encode rows as Parquet".to_owned())
 }
 
 /// Whether more than half of the first values differ. Structures and lists are not looked at.
@@ -93,63 +169,36 @@ fn hardly_repeats(column: &ArrayRef) -> bool {
     distinct * 2 > rows
 }
 
-fn stats(schema: &SchemaRef, batches: &[RecordBatch], statistics: &Statistics) -> String {
-    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let (mut nulls, mut low, mut high) = (Map::new(), Map::new(), Map::new());
-    for (index, field) in schema.fields().iter().enumerate() {
-        if matches!(field.data_type(), DataType::List(_) | DataType::Struct(_)) {
-            continue;
-        }
-        let columns: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(index)).collect();
-        let null_count: usize = columns.iter().map(|column| column.null_count()).sum();
-        nulls.insert(field.name().clone(), json!(null_count));
-        if statistics.allow(field.name())
-            && let Some((min, max)) = bounds(field.data_type(), &columns)
-        {
-            low.insert(field.name().clone(), min);
-            high.insert(field.name().clone(), max);
-        }
-    }
-    json!({ "numRecords": rows, "minValues": low, "maxValues": high, "nullCount": nulls }).to_string()
-}
-
-/// Minimum and maximum as Delta writes them; `None` for types whose bounds are of no use to readers, or when all is null.
-fn bounds(data_type: &DataType, columns: &[&ArrayRef]) -> Option<(Value, Value)> {
+/// Minimum and maximum of a column whose type has bounds that are of use to readers; `None` when all is null.
+fn ends(column: &ArrayRef) -> Option<(i128, i128)> {
     macro_rules! ends {
         ($kind:ty) => {{
-            let low = columns.iter().filter_map(|column| min(column.as_primitive::<$kind>())).min()?;
-            let high = columns.iter().filter_map(|column| max(column.as_primitive::<$kind>())).max()?;
-            (low, high)
+            let column = column.as_primitive::<$kind>();
+            (i128::from(min(column)?), i128::from(max(column)?))
         }};
     }
+    Some(match column.data_type() {
+        DataType::Int16 => ends!(Int16Type),
+        DataType::Int32 => ends!(Int32Type),
+        DataType::Int64 => ends!(Int64Type),
+        DataType::Decimal128(_, 0) => ends!(Decimal128Type),
+        DataType::Date32 => ends!(Date32Type),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => ends!(TimestampMicrosecondType),
+        _ => return None,
+    })
+}
+
+/// Minimum and maximum as Delta writes them.
+fn bounds(data_type: &DataType, (low, high): (i128, i128)) -> Option<(Value, Value)> {
+    let (low, high) = (i64::try_from(low).ok()?, i64::try_from(high).ok()?);
     Some(match data_type {
-        DataType::Int16 => {
-            let (low, high) = ends!(Int16Type);
-            (json!(low), json!(high))
-        }
-        DataType::Int32 => {
-            let (low, high) = ends!(Int32Type);
-            (json!(low), json!(high))
-        }
-        DataType::Int64 => {
-            let (low, high) = ends!(Int64Type);
-            (json!(low), json!(high))
-        }
-        DataType::Decimal128(_, 0) => {
-            let (low, high) = ends!(Decimal128Type);
-            (json!(i64::try_from(low).ok()?), json!(i64::try_from(high).ok()?))
-        }
-        DataType::Date32 => {
-            let (low, high) = ends!(Date32Type);
-            (json!(date(low)?), json!(date(high)?))
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
-            let (low, high) = ends!(TimestampMicrosecondType);
+        DataType::Date32 => (json!(date(low)?), json!(date(high)?)),
+        DataType::Timestamp(_, zone) => {
             // Delta's bounds have milliseconds: the lower end is cut, the upper one rounded up.
             let zone = zone.is_some();
             (json!(time(low.div_euclid(1000), zone)?), json!(time(high.div_euclid(1000) + 1, zone)?))
         }
-        _ => return None,
+        _ => (json!(low), json!(high)),
     })
 }
 
@@ -158,8 +207,8 @@ fn readable(date: &impl Datelike) -> bool {
     (1..=9999).contains(&date.year())
 }
 
-fn date(days: i32) -> Option<String> {
-    let date = NaiveDate::from_ymd_opt(1970, 1, 1)?.checked_add_signed(TimeDelta::try_days(i64::from(days))?)?;
+fn date(days: i64) -> Option<String> {
+    let date = NaiveDate::from_ymd_opt(1970, 1, 1)?.checked_add_signed(TimeDelta::try_days(days)?)?;
     readable(&date).then_some(())?;
     Some(date.format("%Y-%m-%d").to_string())
 }

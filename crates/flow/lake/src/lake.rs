@@ -11,6 +11,7 @@ use futures::TryStreamExt;
 use gate::ClearedSchema;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
+use tokio::sync::Mutex;
 use url::Url;
 
 use crate::copied::CopiedFiles;
@@ -35,6 +36,8 @@ pub struct Lake {
     given: Option<Arc<dyn ObjectStore>>,
     root: LogStoreRef,
     copied: Arc<CopiedFiles>,
+    /// Held by the table whose files are joined.
+    upkeep_turn: Arc<Mutex<()>>,
 }
 
 /// Which version of a table is meant.
@@ -72,7 +75,7 @@ impl Lake {
         let url = location::parse(lake, &options.store)?;
         let root = logstore_at(&url, &options.store)?;
         let copied = Arc::new(CopiedFiles::new(root.clone()));
-        Ok(Self { url, options: options.store, given: None, root, copied })
+        Ok(Self { url, options: options.store, given: None, root, copied, upkeep_turn: Arc::default() })
     }
 
     /// A lake at the root of a store that the caller has opened; the store must have conditional puts.
@@ -84,7 +87,7 @@ impl Lake {
         let url = Url::parse("memory:///").explain(|| "a store without a place".into())?;
         let root = logstore_in(&store, &url)?;
         let copied = Arc::new(CopiedFiles::new(root.clone()));
-        Ok(Self { url, options: HashMap::new(), given: Some(store), root, copied })
+        Ok(Self { url, options: HashMap::new(), given: Some(store), root, copied, upkeep_turn: Arc::default() })
     }
 
     fn store(&self, table: &LakeTable) -> Result<LogStoreRef> {
@@ -104,7 +107,8 @@ impl Lake {
     /// `Contract` when the table's columns do not fit `schema`; `Conflict` when the table is not ours; those of the store.
     pub async fn writer(&self, schema: &ClearedSchema, layer: Layer, options: WriterOptions) -> Result<TableWriter> {
         let table = LakeTable::new(schema.table.clone(), layer)?;
-        TableWriter::open(self.store(&table)?, schema, layer, options, self.copied.clone()).await
+        let turn = self.upkeep_turn.clone();
+        TableWriter::open(self.store(&table)?, schema, layer, options, self.copied.clone(), turn).await
     }
 
     /// What a table has made durable; `None` when it is not there.

@@ -31,6 +31,7 @@ mod offload;
 mod record;
 mod rows;
 
+mod join;
 mod sweep;
 mod upkeep;
 mod widen;

@@ -1,29 +1,23 @@
 //! Upkeep as part of writing: small files become larger ones, the log gets checkpoints, what no version needs is removed.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
 use change::{Result, Timestamp};
 use deltalake::DeltaTable;
 use deltalake::kernel::{Action, Add};
 use deltalake::protocol::checkpoints;
-use futures::TryStreamExt;
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
-use roaring::RoaringTreemap;
+use tokio::sync::Mutex;
 
-use crate::area;
 use crate::changes::{Changes, partition, without_date};
 use crate::current::Current;
-use crate::deleted;
-use crate::encode::fit;
 use crate::failure::Explain;
-use crate::identity::Identifier;
-use crate::index::{Change, KeyIndex, Place, Shape};
+use crate::index::{Change, KeyHash, KeyIndex, Place, Shape};
+use crate::join::{Joined, Target, join};
 use crate::log::{Committed, DataFile, TableLog, remove};
 use crate::offload;
-use crate::rows;
 use crate::sweep::sweep;
 
 /// Commits between two checkpoints of the log.
@@ -32,7 +26,7 @@ const LOG_CHECKPOINT_EVERY: u64 = 50;
 const SMALL_BYTES: i64 = 32 << 20;
 /// Files up to this size are joined whatever the others' sizes are.
 const TINY_BYTES: i64 = 1 << 20;
-/// Bytes of Parquet that one compaction reads: what it holds in memory is a few times as much.
+/// Bytes of Parquet that one compaction reads; the table's commits wait for it.
 const GROUP_BYTES: i64 = 24 << 20;
 /// Files of one compaction at least.
 const GROUP_FILES: usize = 8;
@@ -42,11 +36,18 @@ const DELETED_SHARE: f64 = 0.4;
 const SWEEP_EVERY_MICROS: i64 = 6 * 3600 * 1_000_000;
 
 /// What upkeep remembers of a table.
-#[derive(Default)]
 pub(crate) struct State {
+    /// Held while files are joined: one table of a lake at a time, so that memory does not grow with their number.
+    turn: Arc<Mutex<()>>,
     /// The version of the last log checkpoint, once it is known.
     checkpointed: Option<u64>,
     swept_at: Option<Timestamp>,
+}
+
+impl State {
+    pub(crate) fn new(turn: Arc<Mutex<()>>) -> Self {
+        Self { turn, checkpointed: None, swept_at: None }
+    }
 }
 
 /// Files to join: a group of small ones, or one with many deleted rows. Pure.
@@ -89,44 +90,38 @@ pub(crate) async fn current(table: &mut Current, state: &mut State, now: Timesta
     if old.is_empty() {
         return Ok(());
     }
+    // A table that has to wait looks again after its next commit.
+    let Ok(_turn) = state.turn.try_lock() else { return Ok(()) };
     compact(table, &old, now / 1000).await
 }
 
 /// Replaces files by one with their live rows, or by none.
 async fn compact(table: &mut Current, old: &[Add], now_ms: i64) -> Result<()> {
-    let (batches, places) = live_rows(&table.log, old, true).await?;
+    let target = Target {
+        folder: "",
+        partition: HashMap::new(),
+        schema: table.log.schema.clone(),
+        statistics: table.statistics.clone(),
+    };
+    let identifier = table.index.as_ref().map(|(_, identifier)| identifier);
+    let joined = join(&table.log.store, old, target, identifier, now_ms).await?;
     let mut actions: Vec<Action> = old.iter().map(|add| Action::Remove(remove(add, false, now_ms))).collect();
-    let mut added = None;
-    if !places.is_empty() {
-        let schema = table.log.schema.clone();
-        let mut add =
-            area::write(&table.log.store, "", Default::default(), &schema, batches.clone(), &table.statistics, now_ms)
-                .await?;
-        add.data_change = false;
-        actions.push(Action::Add(add.clone()));
-        added = Some(add);
-    }
+    actions.extend(joined.add.clone().map(Action::Add));
     let version = table.log.version + 1;
     let mut record = table.log.record.clone();
     record.sequence += 1;
     record.commit = uuid::Uuid::new_v4().as_u128();
-    let mut moves = Vec::new();
-    if let (Some((index, identifier)), Some(add)) = (&mut table.index, &added) {
-        moves = moves_of(index, identifier, &batches, &places, &add.path)?;
-    }
     if let Some((index, _)) = &mut table.index
         && index.shape() == Shape::Unique
     {
-        let mut step = index.step(version, record.commit)?;
-        step.push(&moves)?;
-        step.prepare()?;
+        prepare(index, version, record.commit, &joined, old)?;
     }
     let committed = table.log.commit_as("OPTIMIZE", actions, record, now_ms).await;
     let error = match committed {
         Ok(Committed::Done) => {
-            table.log.add_files(added);
+            table.log.add_files(joined.add.clone());
             old.iter().for_each(|add| drop(table.vectors.remove(&add.path)));
-            return table.index.as_mut().map_or(Ok(()), |(index, _)| follow(index, version, &moves, old));
+            return table.index.as_mut().map_or(Ok(()), |(index, _)| follow(index, version, &joined, old));
         }
         Ok(Committed::Fenced(error) | Committed::Foreign(error)) | Err(error) => error,
     };
@@ -136,38 +131,40 @@ async fn compact(table: &mut Current, old: &[Add], now_ms: i64) -> Result<()> {
     Err(error)
 }
 
-/// Where the rows of `places` lie in the file that replaces theirs.
-fn moves_of(
+/// Rows whose moves are given to the index at a time.
+const MOVES_AT_ONCE: usize = 1 << 16;
+
+/// Where rows lay, and where they lie in the file that replaces theirs.
+fn moves<'a>(
     index: &mut KeyIndex,
-    identifier: &Identifier,
-    batches: &[RecordBatch],
-    places: &[(String, u32)],
-    path: &str,
-) -> Result<Vec<Change>> {
-    let file = index.file_id(path)?;
-    let mut keys = Vec::with_capacity(places.len());
-    for batch in batches {
-        keys.extend(identifier.hashes(batch)?);
+    joined: &'a Joined,
+    old: &[Add],
+) -> Result<impl Iterator<Item = (KeyHash, Place, Place)> + 'a> {
+    let files = old.iter().map(|add| index.file_id(&add.path)).collect::<Result<Vec<_>>>()?;
+    let new = joined.add.as_ref().map(|add| index.file_id(&add.path)).transpose()?;
+    let moved = move |(row, (key, file, old_row)): (u32, &(KeyHash, u32, u32))| {
+        let from = Place { file: files[*file as usize], row: *old_row };
+        new.map(|file| (*key, from, Place { file, row }))
+    };
+    Ok((0_u32..).zip(&joined.rows).filter_map(moved))
+}
+
+fn prepare(index: &mut KeyIndex, version: u64, commit: u128, joined: &Joined, old: &[Add]) -> Result<()> {
+    let mut moves = moves(index, joined, old)?.map(|(key, from, to)| Change::Move { key, from, to }).peekable();
+    let mut step = index.step(version, commit)?;
+    while moves.peek().is_some() {
+        step.push(&moves.by_ref().take(MOVES_AT_ONCE).collect::<Vec<_>>())?;
     }
-    let mut changes = Vec::with_capacity(places.len());
-    for (row, (key, (path, old_row))) in (0_u32..).zip(keys.into_iter().zip(places)) {
-        let from = Place { file: index.file_id(path)?, row: *old_row };
-        changes.push(Change::Move { key, from, to: Place { file, row } });
-    }
-    Ok(changes)
+    step.prepare()
 }
 
 /// Brings the index to the version of a compaction that was committed.
-fn follow(index: &mut KeyIndex, version: u64, moves: &[Change], old: &[Add]) -> Result<()> {
+fn follow(index: &mut KeyIndex, version: u64, joined: &Joined, old: &[Add]) -> Result<()> {
     if index.shape() == Shape::Unique {
         index.finish()?;
     } else {
         // A move in a multiset costs as many reads as there are equal rows; one pass over the index costs the same for all.
-        let places = moves.iter().filter_map(|change| match change {
-            Change::Move { from, to, .. } => Some((*from, *to)),
-            _ => None,
-        });
-        let places: HashMap<Place, Place> = places.collect();
+        let places: HashMap<Place, Place> = moves(index, joined, old)?.map(|(_, from, to)| (from, to)).collect();
         index.relocate(version, |place| places.get(&place).copied().unwrap_or(place))?;
     }
     let gone: Vec<_> = old.iter().filter_map(|add| index.existing_file_id(&add.path)).collect();
@@ -184,15 +181,16 @@ pub(crate) async fn changes(table: &mut Changes, state: &mut State, now: Timesta
         let of_day = |file: &&DataFile| file.add.partition_values.values().next().cloned().flatten() == day;
         let old = choose(table.log.files.values().filter(of_day));
         let Some(first) = old.first() else { continue };
+        let Ok(_turn) = state.turn.try_lock() else { return Ok(()) };
         let now_ms = now / 1000;
-        let (batches, _) = live_rows(&table.log, &old, false).await?;
-        let schema = without_date(&table.log.schema);
-        let batches = batches.iter().map(|rows| fit(&schema, rows)).collect::<Result<Vec<_>>>()?;
-        let (folder, _) = day_partition(first);
-        let values = first.partition_values.clone();
-        let mut add =
-            area::write(&table.log.store, &folder, values, &schema, batches, &table.statistics, now_ms).await?;
-        add.data_change = false;
+        let target = Target {
+            folder: &folder_of(first),
+            partition: first.partition_values.clone(),
+            schema: without_date(&table.log.schema),
+            statistics: table.statistics.clone(),
+        };
+        // A change log deletes nothing: there are rows.
+        let Some(add) = join(&table.log.store, &old, target, None, now_ms).await?.add else { continue };
         let record = table.log.record.clone();
         match table.replace(&old, add, record, now_ms).await? {
             Committed::Done => {}
@@ -202,34 +200,9 @@ pub(crate) async fn changes(table: &mut Changes, state: &mut State, now: Timesta
     Ok(())
 }
 
-fn day_partition(add: &Add) -> (String, ()) {
-    let folder = add.path.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_else(|| partition(None).0);
-    (folder, ())
-}
-
-/// The live rows of files, in the table's structure, and where each of them lay.
-async fn live_rows(log: &TableLog, files: &[Add], places: bool) -> Result<(Vec<RecordBatch>, Vec<(String, u32)>)> {
-    let names: Vec<&str> = log.schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let (mut batches, mut from) = (Vec::new(), Vec::new());
-    for add in files {
-        let gone = match &add.deletion_vector {
-            Some(descriptor) => deleted::read(&log.store, descriptor).await?,
-            None => RoaringTreemap::new(),
-        };
-        let mut stream = rows::read(&log.store, &add.path, &names, None).await?;
-        let mut first = 0_u32;
-        while let Some(batch) = stream.try_next().await? {
-            let rows = first..first + batch.num_rows() as u32;
-            first = rows.end;
-            let live: BooleanArray = rows.clone().map(|row| Some(!gone.contains(u64::from(row)))).collect();
-            if places {
-                from.extend(rows.filter(|row| !gone.contains(u64::from(*row))).map(|row| (add.path.clone(), row)));
-            }
-            let kept = filter_record_batch(&batch, &live).explain(|| "cannot select rows".into())?;
-            batches.push(fit(&log.schema, &kept)?);
-        }
-    }
-    Ok((batches, from))
+/// The folder of a file, with a slash at its end.
+fn folder_of(add: &Add) -> String {
+    add.path.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_else(|| partition(None).0)
 }
 
 async fn log_checkpoint(log: &TableLog, state: &mut State) -> Result<()> {

@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use change::{Clock, Error, Identity, Position, Result, TableCheckpoint, Timestamp};
 use deltalake::logstore::LogStoreRef;
 use gate::{ClearedBatch, ClearedSchema};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::changes::{Changes, Waiting};
@@ -97,6 +98,7 @@ impl TableWriter {
         layer: Layer,
         options: WriterOptions,
         copied: Arc<CopiedFiles>,
+        upkeep_turn: Arc<Mutex<()>>,
     ) -> Result<Self> {
         let table = LakeTable::new(schema.table.clone(), layer)?;
         schema::check_names(schema)?;
@@ -127,7 +129,7 @@ impl TableWriter {
             })),
             Layer::Current => Layers::Current(Box::new(open_current(log, schema, statistics, &options, copied).await?)),
         };
-        let mut opened = Self { layers, lost: false, options, upkeep: upkeep::State::default() };
+        let mut opened = Self { layers, lost: false, options, upkeep: upkeep::State::new(upkeep_turn) };
         opened.evolve(schema).await?;
         Ok(opened)
     }

@@ -150,7 +150,7 @@ pub struct CopyConfig {
 
 impl Default for CopyConfig {
     fn default() -> Self {
-        Self { parallel: 2, chunk_rows: 150_000 }
+        Self { parallel: 2, chunk_rows: 500_000 }
     }
 }
 
