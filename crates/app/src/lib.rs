@@ -42,7 +42,6 @@ pub use crate::watch::Watch;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     outcome::quiet_panics();
-    no_core_dumps();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -50,18 +49,11 @@ pub fn main() -> ExitCode {
             return outcome::finish(Err(what));
         }
     };
-    let done = logs::start(&cli.global).map_or_else(Err, |()| runtime.block_on(Box::pin(dispatch(cli))));
+    let ready = outcome::no_core_dumps().and_then(|()| logs::start(&cli.global));
+    let done = ready.map_or_else(Err, |()| runtime.block_on(Box::pin(dispatch(cli))));
     // Blocking reads that nobody waits for any more must not hold up the end.
     runtime.shutdown_background();
     outcome::finish(done)
-}
-
-/// A core image would hold keys and raw rows.
-fn no_core_dumps() {
-    use rustix::process::{Resource, Rlimit, setrlimit};
-    if setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).is_err() {
-        tracing::warn!("core dumps cannot be turned off: set LimitCORE=0");
-    }
 }
 
 async fn dispatch(cli: Cli) -> change::Result<Outcome> {

@@ -1,5 +1,6 @@
 //! How a command ends: what is printed last, and the exit code.
 
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use change::{Error, Problem, Result, Severity};
@@ -46,11 +47,26 @@ pub(crate) fn quiet_panics() {
             }
             std::process::exit(i32::from(!why.starts_with("Broken pipe")));
         }
-        let place = panic.location().map(ToString::to_string).unwrap_or_else(|| "an unknown place".into());
-        eprintln!(
-            "error: Lockgate has a defect at {place}; nothing that was confirmed is lost\n  fix: Start it again, and report this line."
-        );
+        eprintln!("{}", told(panic));
     }));
+}
+
+fn told(panic: &PanicHookInfo<'_>) -> String {
+    let place = panic.location().map(ToString::to_string).unwrap_or_else(|| "an unknown place".into());
+    format!(
+        "error: Lockgate has a defect at {place}; nothing that was confirmed is lost\n  fix: Start it again, and report this line."
+    )
+}
+
+/// Raw rows and keys are in this process's memory: no image of it is written to a disk, whatever the system does with crashes.
+///
+/// A limit of one byte: no file is as small, and it is the one limit that Linux keeps where a crash is handed to a program
+/// (`core_pattern` with a pipe; `do_coredump` in its fs/coredump.c).
+pub(crate) fn no_core_dumps() -> Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) }).map_err(|error| {
+        Error::new(change::Kind::Privacy, "core dumps, which would hold raw rows, cannot be switched off").source(error)
+    })
 }
 
 /// Prints problems, worst last so that it stays on the screen, and says whether any is an error.
@@ -74,4 +90,24 @@ pub(crate) fn refused(problems: &[Problem]) -> Result<Outcome> {
 pub(crate) fn lost_task(_: tokio::task::JoinError) -> Error {
     // The message of a panic could hold a row value: only its place is printed, by the panic hook.
     Error::new(change::Kind::Bug, "a task of the run broke down; what it printed says where")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_with_its_place_and_without_its_message() {
+        let said = Arc::new(Mutex::new(String::new()));
+        let hears = said.clone();
+        std::panic::set_hook(Box::new(move |panic| *hears.lock().unwrap() = told(panic)));
+        let name = String::from("Zebulonova");
+        let panicked = std::panic::catch_unwind(|| panic!("the value {name} is odd"));
+        drop(std::panic::take_hook());
+        assert!(panicked.is_err());
+        let said = said.lock().unwrap();
+        assert!(said.contains("outcome.rs") && !said.contains("Zebulonova"), "{said}");
+    }
 }

@@ -7,6 +7,7 @@ mod e2e {
     mod clouds;
     mod copy_and_follow;
     mod crashes;
+    mod decoders;
     mod erase;
     mod failure_modes;
     mod foreign_readers;

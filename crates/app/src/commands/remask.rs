@@ -50,7 +50,7 @@ pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let _turn = Turn::alone(&project.state_dir())?;
     let keys = keys::load(policy.keys(), &project.dir)?;
-    let vault: Arc<dyn Vault> = Arc::new(VaultFile::open(&project.state_dir())?);
+    let vault: Arc<dyn Vault> = Arc::new(VaultFile::open(&project.state_dir(), keys.clone())?);
     let remasker = policy.remasker(keys, Some(vault), clock.clone());
     let lake = assemble::lake(&project).await?;
     let auditor = Auditor::open(&project, clock.clone(), Program::Remask).await?;

@@ -43,7 +43,7 @@ impl Policy {
     /// With the keys and the vault of a run; `clock` tells the day of processing.
     pub fn remasker(&self, keys: Option<KeyRing>, vault: Option<Arc<dyn Vault>>, clock: Arc<dyn Clock>) -> Remasker {
         let today = Date::from_timestamp(clock.now());
-        let means = Means { keys, vault, clock, suppression: Suppression::default() };
+        let means = Means { keys: keys.map(Arc::new), vault, clock, suppression: Suppression::default() };
         Remasker { policy: self.clone(), means, today }
     }
 }
@@ -92,6 +92,9 @@ impl Remasker {
                 None => dropped.push(column.clone()),
                 Some(_) if *before != Transform::Keep.to_string() => return refuse("cannot be computed from that"),
                 Some(rule) if rule.subject.is_some() => return refuse("needs to know whose row it is"),
+                Some(rule) if !rule.transform.known_columns().is_empty() => {
+                    return refuse("searches for values of other columns, which are not stored in clear");
+                }
                 Some(rule) if identifies && !rule.transform.is_injective() => {
                     return refuse("would make rows the same");
                 }
@@ -169,7 +172,7 @@ impl Remask {
                 columns.push(column.clone());
                 continue;
             };
-            let passed = changed.kernel.apply(column, Beside { today: self.today, subject: None })?;
+            let passed = changed.kernel.apply(column, Beside { today: self.today, subject: None, known: &[] })?;
             if passed.invalid > 0 && changed.identifies {
                 let what =
                     format!("{}.{}: {} values of the key cannot be read", self.table, field.name(), passed.invalid);

@@ -50,6 +50,9 @@ impl BlockMap {
                 &format!("the file does not have the {wanted} bytes that its header says"),
             ));
         }
+        if entries > (BLOCK_ENTRIES as u64) << log2_blocks {
+            return Err(damaged(file.path(), "its header counts more entries than its blocks can hold"));
+        }
         Ok(Self { file, log2_blocks, entries })
     }
 
@@ -109,7 +112,9 @@ impl BlockMap {
                     return Ok(false);
                 };
                 with_group += u64::from(payload.is_some());
-                with_group -= u64::from(before.is_some());
+                with_group = with_group
+                    .checked_sub(before.is_some().into())
+                    .ok_or_else(|| damaged(self.file.path(), "its header counts fewer entries than its blocks hold"))?;
             }
             match &mut window {
                 Some(window) => window.give(&mut block),
