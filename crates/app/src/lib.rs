@@ -71,7 +71,7 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Audit { command } => commands::audit::run(&dir, &command).await,
         Command::Erase(options) => commands::erase::run(&dir, &options).await,
         Command::Policy { command } => commands::policy::run(&dir, &command),
-        Command::Held { command } => commands::held::run(&dir, &command),
+        Command::Held { command } => commands::held::run(&dir, &command).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lockgate", &mut std::io::stdout());
             Ok(Outcome::Done)

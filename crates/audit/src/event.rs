@@ -151,6 +151,17 @@ pub enum Event {
         /// How many persons.
         persons: u64,
     },
+    /// What a gap in the source's log had swallowed was written.
+    Repaired {
+        /// The source table.
+        table: Name,
+        /// Rows that were missing.
+        inserted: u64,
+        /// Rows that were otherwise.
+        updated: u64,
+        /// Rows that were no longer at the source.
+        deleted: u64,
+    },
     /// A table's stored rows were brought under another policy.
     Remasked {
         /// The source table.

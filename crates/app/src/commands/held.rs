@@ -1,10 +1,11 @@
 //! `lockgate held`: the rows that the gate held back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use audit::{Event, HeldAction, Name, Program};
 use change::{Clock, Error, Kind, Result};
 use chrono::DateTime;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -12,6 +13,7 @@ use gate::{Policy, Sealed};
 use serde::Serialize;
 
 use crate::assemble;
+use crate::audit::Auditor;
 use crate::cli::{Chosen, Held};
 use crate::clock::SystemClock;
 use crate::held::{Choice, HeldLine, HeldStore, expire};
@@ -19,7 +21,7 @@ use crate::keys;
 use crate::outcome::{Outcome, refused};
 use crate::project::{POLICY_FILE, Project};
 
-pub(crate) fn run(dir: &Path, command: &Held) -> Result<Outcome> {
+pub(crate) async fn run(dir: &Path, command: &Held) -> Result<Outcome> {
     let project = match Project::read(dir) {
         Ok(project) => project,
         Err(problems) => return refused(&problems),
@@ -30,12 +32,35 @@ pub(crate) fn run(dir: &Path, command: &Held) -> Result<Outcome> {
     };
     let store = HeldStore::open(&project.state_dir())?;
     expire(&store, policy.held_days(), SystemClock::new().now())?;
-    match command {
-        Held::List { json } => list(&store, *json),
+    let (action, chosen) = match command {
+        Held::List { json } => return list(&store, *json),
+        Held::Show { id } => (HeldAction::Shown, Chosen { ids: vec![*id], all: false }),
+        Held::Release(chosen) => (HeldAction::Released, chosen.clone()),
+        Held::Drop(chosen) => (HeldAction::Dropped, chosen.clone()),
+    };
+    let auditor = recorded(&project, &store, action, &chosen).await?;
+    let done = match command {
         Held::Show { id } => show(&project, &policy, &store, *id),
-        Held::Release(chosen) => release(&store, chosen),
         Held::Drop(chosen) => drop_rows(&store, chosen),
+        Held::List { .. } | Held::Release(_) => release(&store, &chosen),
+    };
+    auditor.close().await?;
+    done
+}
+
+/// Nobody sees held rows or decides about them unless the audit log says so first.
+async fn recorded(project: &Project, store: &HeldStore, action: HeldAction, chosen: &Chosen) -> Result<Arc<Auditor>> {
+    let lines = store.lines()?;
+    let choice = choice(&lines, chosen)?;
+    let mut rows: BTreeMap<String, u64> = BTreeMap::new();
+    for line in lines.iter().filter(|line| choice.takes(line.id)) {
+        *rows.entry(line.table.to_string()).or_default() += 1;
     }
+    let auditor = Auditor::open(project, Arc::new(SystemClock::new()), Program::Held).await?;
+    for (table, rows) in rows {
+        auditor.record(Event::HeldDecided { action, table: Name::new(&table), rows })?;
+    }
+    Ok(auditor)
 }
 
 /// A held row, as `--json` prints it.

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use audit::{Event, Name, Program};
 use capture::postgres::{self, Reread, Resume};
 use change::{Error, FreshStart, Kind, RepairMark, Result, TableCheckpoint, TableName};
 use lake::Layer;
 
-use super::run::gather;
+use super::run::{Company, gather};
 use crate::assemble::{self, Cast, Means, Parts};
+use crate::audit::Auditor;
 use crate::cli::Repair;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
@@ -25,10 +27,17 @@ pub(crate) async fn run(dir: &Path, options: &Repair) -> Result<Outcome> {
         Ok(gathered) => gathered,
         Err(outcome) => return Ok(outcome),
     };
+    let auditor = Auditor::open(&parts.project, parts.clock.clone(), Program::Repair).await?;
+    let repaired = sources(&parts, &auditor, &company, options).await;
+    auditor.close().await?;
+    repaired
+}
+
+async fn sources(parts: &Parts, auditor: &Auditor, company: &Company, options: &Repair) -> Result<Outcome> {
     let mut done = Outcome::Done;
     let sources: Vec<(&String, &Cast)> = company.sources.iter().filter(|(_, cast)| !cast.followed.is_empty()).collect();
     for (name, cast) in sources {
-        if !source(&parts, name, cast, options).await.map_err(|error| error.context(name))? {
+        if !source(parts, auditor, name, cast, options).await.map_err(|error| error.context(name))? {
             done = Outcome::ToFix;
         }
     }
@@ -36,7 +45,7 @@ pub(crate) async fn run(dir: &Path, options: &Repair) -> Result<Outcome> {
 }
 
 /// Repairs one source; whether it is finished.
-async fn source(parts: &Parts, name: &str, cast: &Cast, options: &Repair) -> Result<bool> {
+async fn source(parts: &Parts, auditor: &Auditor, name: &str, cast: &Cast, options: &Repair) -> Result<bool> {
     let mut reader = postgres::reread(assemble::source_config(parts, name, cast)?, parts.clock.clone()).await?;
     let recorded = assemble::recorded(&parts.lake, name).await?;
     let Some(start) = begin(parts, name, &mut reader, &recorded, (options.force, cast.holds_back)).await? else {
@@ -49,7 +58,12 @@ async fn source(parts: &Parts, name: &str, cast: &Cast, options: &Repair) -> Res
             Some(before) => match cannot_be_compared(&reader, table, before) {
                 Some(why) => say(table, &format!("{why}: the next run copies it anew")),
                 None => match one(parts, &reader, table, &start, before, options).await {
-                    Ok(mended) => say_mended(table, &mended),
+                    Ok(mended) => {
+                        let Mended { inserted, updated, deleted, .. } = mended;
+                        let table_name = Name::new(&table.to_string());
+                        auditor.record(Event::Repaired { table: table_name, inserted, updated, deleted })?;
+                        say_mended(table, &mended);
+                    }
                     Err(error) if matches!(error.kind(), Kind::Contract | Kind::Privacy | Kind::Data) => {
                         say(
                             table,
