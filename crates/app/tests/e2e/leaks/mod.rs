@@ -191,9 +191,10 @@ async fn ask(searched: &mut Searched) {
             let watched = searched.run(Surface::Answers, &["query", &question, "--format", format]).await;
             assert_eq!(watched.code, Some(0), "{}", String::from_utf8_lossy(&watched.stderr));
             if format == "parquet" {
-                let answer = searched.project.dir.with_extension("said").join("answer.parquet");
+                let answer = searched.project.dir.with_extension("parquet");
                 std::fs::write(&answer, &watched.stdout).unwrap();
                 searched.scanner.file(Surface::Answers, &answer, &searched.project.dir);
+                std::fs::remove_file(answer).unwrap();
             }
         }
     }

@@ -68,6 +68,7 @@ impl Watch {
         };
         let said = |path: &Path| fs::read(path).unwrap();
         let (stdout, stderr) = (said(&self.out), said(&self.err));
+        fs::remove_dir_all(self.out.parent().unwrap()).unwrap();
         let (written, nameless) = (std::mem::take(&mut self.written), std::mem::take(&mut self.nameless));
         Watched { code, stdout, stderr, written, nameless }
     }
