@@ -242,9 +242,18 @@ impl Means {
 
     /// The lake side: no table is open yet.
     pub(crate) fn workers(&self) -> Workers {
+        self.workers_with(|options| options)
+    }
+
+    /// The lake side of a repair, which takes rows that other programs have changed as they are.
+    pub(crate) fn mending_workers(&self) -> Workers {
+        self.workers_with(WriterOptions::mending)
+    }
+
+    fn workers_with(&self, options: impl FnOnce(WriterOptions) -> WriterOptions) -> Workers {
         Workers::new(Shared {
             lake: self.lake.clone(),
-            options: WriterOptions::new(self.clock.clone(), self.index_dir.clone(), self.boot.clone()),
+            options: options(WriterOptions::new(self.clock.clone(), self.index_dir.clone(), self.boot.clone())),
             stamp: self.gate.stamp().clone(),
             clock: self.clock.clone(),
         })

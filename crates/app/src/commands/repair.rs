@@ -158,7 +158,7 @@ async fn one(
 ) -> Result<Mended> {
     let schema = reader.schema(table).ok_or_else(|| Error::new(Kind::Bug, "it was not looked up"))?;
     let gate = parts.gate.table(schema)?;
-    let mut workers = Means::of(parts).workers();
+    let mut workers = Means::of(parts).mending_workers();
     workers.evolve(&gate).await?;
     let number = repair::level(&parts.lake, &mut workers, table, start).await?;
     let stored = parts.lake.stored(table, Layer::Current).await?;

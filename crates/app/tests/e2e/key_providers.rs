@@ -196,16 +196,3 @@ async fn a_place_that_gives_no_keys_is_told_as_such_and_nothing_passes() {
     assert!(!project.lake_table("t").exists(), "something passed without keys");
     project.end().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_running_program_leaves_no_core_image() {
-    let project = Project::new("core", SETUP, &["public.t"], RULES).await;
-    let mut child = project.command(&["run"]).stderr(std::process::Stdio::null()).spawn().unwrap();
-    project.wait_for("SELECT count(*) FROM db.public.t", "20").await;
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    project.end().await;
-}

@@ -26,8 +26,8 @@ struct Entry {
 ///
 /// Files that were only arranged anew, added columns and properties are taken over. `Conflict` when the table's rows are not those of our
 /// last commit (a restore to it is fine): the checkpoint would promise rows that are not there. `Conflict` too when a table feature was
-/// switched on that we do not know how to write.
-pub(crate) async fn check(log: &TableLog) -> Result<()> {
+/// switched on that we do not know how to write. Who `mends` the rows takes them as they are.
+pub(crate) async fn check(log: &TableLog, mends: bool) -> Result<()> {
     let (mut operations, mut changed) = (Vec::new(), false);
     for version in (0..=log.version).rev() {
         let doing = || format!("{}: cannot read commit {version}", log.table);
@@ -35,7 +35,7 @@ pub(crate) async fn check(log: &TableLog) -> Result<()> {
         let Some(bytes) = log.store.read_commit_entry(version).await.explain(doing)? else { return Ok(()) };
         let entry = Entry::read(&bytes);
         if entry.ours {
-            return if changed { same_rows(log, version, &operations).await } else { Ok(()) };
+            return if changed && !mends { same_rows(log, version, &operations).await } else { Ok(()) };
         }
         if let Some(features) = &entry.features {
             check_features(log, features)?;
@@ -102,7 +102,7 @@ async fn same_rows(log: &TableLog, ours: u64, operations: &[String]) -> Result<(
     let what =
         format!("{}: another program has changed the table's rows since version {ours} ({operations})", log.table);
     Err(Error::new(Kind::Conflict, what).fix(format!(
-        "Restore the table to version {ours}, the last that Lockgate wrote, or take both folders of the table out of the lake, so that it is copied anew.",
+        "Restore the table to version {ours}, the last that Lockgate wrote, or stop the run and mend the table: lockgate repair --force",
     )))
 }
 

@@ -30,13 +30,20 @@ pub struct WriterOptions {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) index_dir: PathBuf,
     pub(crate) boot: Option<String>,
+    /// Rows that other programs have changed are no reason to stop: the writer compares and mends them.
+    pub(crate) mends: bool,
 }
 
 impl WriterOptions {
     /// `index_dir` is a folder on a local disk for key indexes. `boot` is any text that differs from one boot of the machine to the next
     /// (`/proc/sys/kernel/random/boot_id`): without it an index is built anew at every start.
     pub fn new(clock: Arc<dyn Clock>, index_dir: PathBuf, boot: Option<String>) -> Self {
-        Self { clock, index_dir, boot }
+        Self { clock, index_dir, boot, mends: false }
+    }
+
+    /// For a writer that compares the table with its source and mends what differs: it takes the rows as other programs have left them.
+    pub fn mending(self) -> Self {
+        Self { mends: true, ..self }
     }
 }
 
@@ -107,7 +114,7 @@ impl TableWriter {
         let writer = Uuid::new_v4().to_string();
         let log = match TableLog::load(&table, &store).await? {
             Some(mut log) => {
-                foreign::check(&log).await?;
+                foreign::check(&log, options.mends).await?;
                 // The claim is made by the first commit: whoever commits second finds that its version is taken.
                 log.record.epoch += 1;
                 log.record.writer = writer;
