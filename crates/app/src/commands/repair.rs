@@ -60,7 +60,7 @@ async fn source(parts: &Parts, auditor: &Auditor, name: &str, cast: &Cast, optio
                 None => match one(parts, &reader, table, &start, before, options).await {
                     Ok(mended) => {
                         let Mended { inserted, updated, deleted, .. } = mended;
-                        let table_name = Name::new(&table.to_string());
+                        let table_name = Name::new(table.to_string());
                         auditor.record(Event::Repaired { table: table_name, inserted, updated, deleted })?;
                         say_mended(table, &mended);
                     }
