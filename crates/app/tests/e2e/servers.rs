@@ -57,6 +57,32 @@ async fn a_server_with_tls_and_password_is_verified() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_opens_a_server_that_asks_for_one() {
+    let asks = PrivatePostgres::with().tls().hba("hostssl all certified 127.0.0.1/32 cert");
+    let Ok(postgres) = asks.start().await else {
+        println!("skipped: this Postgres cannot do TLS, or there is no openssl");
+        return;
+    };
+    let (certificate, key) = postgres.client_certificate("certified").unwrap();
+    let setup = format!("CREATE ROLE certified LOGIN SUPERUSER; {SETUP}");
+    let project = Project::on(postgres, "mtls", &setup, &["public.t"], POLICY).await;
+    let yaml = std::fs::read_to_string(project.dir.join("lockgate.yaml")).unwrap();
+    let yaml = yaml.replace("postgresql://postgres@", "postgresql://certified@");
+    std::fs::write(project.dir.join("lockgate.yaml"), &yaml).unwrap();
+    let output = project.lockgate(&["check", "--connect"]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("`sslcert`"), "{message}");
+
+    let presented = format!("      sslcert: {}\n      sslkey: {}\n      slot:", certificate.display(), key.display());
+    std::fs::write(project.dir.join("lockgate.yaml"), yaml.replace("      slot:", &presented)).unwrap();
+    project.lockgate_ok(&["check", "--connect"]);
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("t", &["id", "v", "n"]).await;
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn init_writes_a_folder_that_check_accepts_and_run_fills() {
     let setup = "CREATE TABLE members (member_id bigint PRIMARY KEY, ssn text, first_name text, birth_date date, zip text, plan_code text, notes text);
         CREATE TABLE loose (id int);

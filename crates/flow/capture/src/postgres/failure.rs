@@ -71,7 +71,7 @@ fn by_code(address: &Address, code: &str) -> Error {
         "28P01" => Error::new(Kind::Auth, format!("{place} refuses the password of {user}"))
             .fix("Check the secret that the source's `password` points to."),
         "28000" => Error::new(Kind::Auth, format!("{place} lets {user} in under no rule (SQLSTATE 28000)"))
-            .fix("Check that the role exists and that pg_hba.conf has a line for it, this database and this client's address."),
+            .fix("Check that the role exists, that pg_hba.conf has a line for it, this database and this client's address, and that `sslcert` and `sslkey` are given where the line asks for a certificate."),
         "3D000" => Error::new(Kind::Config, format!("there is no database {} on this server", address.database()))
             .fix("Check the database name in the source's `url`."),
         "42501" => Error::new(Kind::Auth, format!("{user} lacks a right on {place} (SQLSTATE 42501)"))
