@@ -94,7 +94,7 @@ pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
             });
         }
     }
-    match Policy::parse(&project.policy_text, POLICY_FILE) {
+    match project.policy() {
         Ok(policy) => {
             for table in policy.tables().filter(|table| !project.file.sources.contains_key(&table.source)) {
                 let known: Vec<&str> = project.file.sources.keys().map(String::as_str).collect();
@@ -145,7 +145,7 @@ pub(crate) fn compile(
     tables: &[Arc<TableSchema>],
     clock: &Arc<dyn Clock>,
 ) -> std::result::Result<Gate, Vec<Problem>> {
-    let policy = Policy::parse(&project.policy_text, POLICY_FILE)?;
+    let policy = project.policy()?;
     let keys = keys::load(policy.keys(), &project.dir).map_err(|error| vec![as_problem(POLICY_FILE, None, &error)])?;
     compile_with(&policy, keys, project, left_out, tables, clock)
 }

@@ -154,18 +154,25 @@ pub(crate) struct Run {
     pub(crate) json: bool,
 }
 
-/// Options of `lockgate verify`.
+/// What a comparison may take.
 #[derive(Args, Debug, Clone)]
-pub(crate) struct Verify {
-    /// Only this table (schema.table); may be repeated
-    #[arg(long = "table", value_name = "TABLE")]
-    pub(crate) tables: Vec<String>,
+pub(crate) struct CompareLimits {
     /// Read at most so many rows a second from a source
     #[arg(long, value_name = "ROWS_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
     /// Memory for rows that are compared one by one, in MiB; a larger table is first summed up, which reads it once more
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) memory: u64,
+}
+
+/// Options of `lockgate verify`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Verify {
+    /// Only this table (schema.table); may be repeated
+    #[arg(long = "table", value_name = "TABLE")]
+    pub(crate) tables: Vec<String>,
+    #[command(flatten)]
+    pub(crate) limits: CompareLimits,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -177,12 +184,8 @@ pub(crate) struct Repair {
     /// Only this table (schema.table); may be repeated. The others have to be repaired before a run goes on
     #[arg(long = "table", value_name = "TABLE")]
     pub(crate) tables: Vec<String>,
-    /// Read at most so many rows a second from a source
-    #[arg(long, value_name = "ROWS_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) rate: Option<u64>,
-    /// Memory for rows that are compared one by one, in MiB; a larger table is first summed up, which reads it once more
-    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) memory: u64,
+    #[command(flatten)]
+    pub(crate) limits: CompareLimits,
     /// Also when the log goes on without a gap (after somebody else wrote the lake's tables), or the same data lies on another server
     #[arg(long)]
     pub(crate) force: bool,

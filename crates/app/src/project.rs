@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use change::{Error, Kind, Problem, Result, Severity};
+use gate::Policy;
 
 use crate::project_reader::Reader;
 use crate::secrets::Reference;
@@ -118,6 +119,24 @@ impl Project {
             (Ok((file, file_text)), Ok(policy_text)) => Ok(Self { dir: dir.to_owned(), file, file_text, policy_text }),
             (file, policy_text) => Err(file.err().into_iter().flatten().chain(policy_text.err()).collect()),
         }
+    }
+
+    /// Reads the folder and its policy.
+    ///
+    /// # Errors
+    /// As [`Project::read`]; those of the policy once the files can be read.
+    pub(crate) fn with_policy(dir: &Path) -> Result<(Self, Policy), Vec<Problem>> {
+        let project = Self::read(dir)?;
+        let policy = project.policy()?;
+        Ok((project, policy))
+    }
+
+    /// What `policy.yaml` says.
+    ///
+    /// # Errors
+    /// All problems at once; each names its line.
+    pub(crate) fn policy(&self) -> Result<Policy, Vec<Problem>> {
+        Policy::parse(&self.policy_text, POLICY_FILE)
     }
 
     /// The lake as a URL or an absolute folder.

@@ -130,12 +130,3 @@ async fn live_work_keeps_its_rate() {
     let rows = live.tally().rows();
     assert!((1_800..2_300).contains(&rows), "{rows}");
 }
-
-/// By hand: `cargo test -p sandbox --test main load_speed -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "a figure, not a test"]
-async fn load_speed() {
-    let begin = tokio::time::Instant::now();
-    let (_server, _client, _, rows) = loaded(1_000_000, 1).await;
-    eprintln!("{rows:?} in {:?}", begin.elapsed());
-}

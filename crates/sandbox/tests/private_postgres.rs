@@ -77,9 +77,10 @@ fn installed_servers_are_listed_newest_first() {
     assert!(all.is_sorted_by_key(|installed| std::cmp::Reverse(installed.major)));
 }
 
-/// Not a test of its own: the process that the next one kills.
+/// Not a test of its own, and without an end: the process that `a_killed_owner_leaves_nothing_behind`, which every test run has, starts
+/// and kills.
 #[tokio::test]
-#[ignore = "waits to be killed; started by a_killed_owner_leaves_nothing_behind"]
+#[ignore = "never ends: `cargo x test -p sandbox a_killed_owner_leaves_nothing_behind` runs it in a process of its own, and kills that"]
 async fn owner_to_be_killed() {
     let server = PrivatePostgres::start().await.unwrap();
     eprintln!("folder={}", server.folder().display());

@@ -6,22 +6,17 @@ use std::sync::Arc;
 
 use audit::{Event, Name, Purge};
 use change::{Error, Kind, Raw, Result};
-use gate::Policy;
 use zeroize::Zeroizing;
 
 use crate::cli::{self, Erase};
 use crate::clock::SystemClock;
 use crate::erase::{Progress, Request, Worksite, lift, place};
 use crate::outcome::{Outcome, refused};
-use crate::project::{POLICY_FILE, Project};
+use crate::project::Project;
 
 pub(crate) async fn run(dir: &Path, options: &Erase) -> Result<Outcome> {
-    let project = match Project::read(dir) {
-        Ok(project) => project,
-        Err(problems) => return refused(&problems),
-    };
-    let policy = match Policy::parse(&project.policy_text, POLICY_FILE) {
-        Ok(policy) => policy,
+    let (project, policy) = match Project::with_policy(dir) {
+        Ok(read) => read,
         Err(problems) => return refused(&problems),
     };
     let ids = match &options.subject {

@@ -19,15 +19,11 @@ use crate::clock::SystemClock;
 use crate::held::{Choice, HeldLine, HeldStore, expire};
 use crate::keys;
 use crate::outcome::{Outcome, refused};
-use crate::project::{POLICY_FILE, Project};
+use crate::project::Project;
 
 pub(crate) async fn run(dir: &Path, command: &Held) -> Result<Outcome> {
-    let project = match Project::read(dir) {
-        Ok(project) => project,
-        Err(problems) => return refused(&problems),
-    };
-    let policy = match Policy::parse(&project.policy_text, POLICY_FILE) {
-        Ok(policy) => policy,
+    let (project, policy) = match Project::with_policy(dir) {
+        Ok(read) => read,
         Err(problems) => return refused(&problems),
     };
     let store = HeldStore::open(&project.state_dir())?;

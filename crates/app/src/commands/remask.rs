@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use audit::{Event, Hash, Hex, Name, Program};
 use change::{Clock, Error, Kind, Result, TableName};
-use gate::{Policy, Remasker, Vault};
+use gate::{Remasker, Vault};
 use lake::{Lake, LakeTable, Layer};
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use crate::cli::Remask;
 use crate::clock::SystemClock;
 use crate::keys;
 use crate::outcome::{Outcome, refused};
-use crate::project::{POLICY_FILE, Project};
+use crate::project::Project;
 use crate::turn::Turn;
 use crate::vault::VaultFile;
 
@@ -35,12 +35,8 @@ struct Receipt {
 
 #[allow(clippy::print_stdout, clippy::print_stderr)]
 pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
-    let project = match Project::read(dir) {
-        Ok(project) => project,
-        Err(problems) => return refused(&problems),
-    };
-    let policy = match Policy::parse(&project.policy_text, POLICY_FILE) {
-        Ok(policy) => policy,
+    let (project, policy) = match Project::with_policy(dir) {
+        Ok(read) => read,
         Err(problems) => return refused(&problems),
     };
     let tables: Vec<TableName> = policy.tables().filter(|table| options.names(table)).cloned().collect();

@@ -163,7 +163,7 @@ async fn one(
     let number = repair::level(&parts.lake, &mut workers, table, start).await?;
     let stored = parts.lake.stored(table, Layer::Current).await?;
     let stored = stored.ok_or_else(|| Error::new(Kind::Bug, "it is not in the lake"))?;
-    let limits = Limits::new(options.rate, options.memory, parts.clock.clone());
+    let limits = Limits::new(options.limits.rate, options.limits.memory, parts.clock.clone());
     let sides = Sides::new(reader, &gate, stored, &limits, &start.stream.through).await?;
     let mended = repair::mend(&sides, reader, &mut workers, (start, before, number), &parts.clock).await;
     workers.close().await;

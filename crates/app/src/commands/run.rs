@@ -118,7 +118,7 @@ pub(crate) async fn gather(
         return Ok(Err(Outcome::ToFix));
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let policy = match Policy::parse(&project.policy_text, POLICY_FILE) {
+    let policy = match project.policy() {
         Ok(policy) => policy,
         Err(problems) => return refused(&problems).map(Err),
     };

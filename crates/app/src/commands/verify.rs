@@ -113,7 +113,7 @@ async fn compare(parts: &Parts, reader: &Reread, table: &TableName, options: &Ve
     let gate = parts.gate.table(schema)?;
     joined(parts.gate.stamp(), &gate, stored.stamp())?;
     let version = Some(stored.version());
-    let limits = Limits::new(options.rate, options.memory, parts.clock.clone());
+    let limits = Limits::new(options.limits.rate, options.limits.memory, parts.clock.clone());
     let mut sides = Sides::new(reader, &gate, stored, &limits, &low).await?;
     let notes = sides.notes();
     let verdict = repair::verify(&mut sides, reader, &parts.lake, running).await?;

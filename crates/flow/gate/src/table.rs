@@ -284,4 +284,4 @@ fn cleared_identity(raw: &TableSchema, passages: &[Passage]) -> Identity {
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -16,7 +16,7 @@ fn asked(variable: &str, default: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "runs as long as it is told to: `cargo x soak`"]
+#[ignore = "lasts as long as it is told to, 40 minutes unless told: `cargo x soak --cycles 500 --minutes 40`"]
 #[allow(clippy::disallowed_methods, reason = "how long people are made to wait is measured by their clock")]
 async fn kill_9_again_and_again_loses_and_doubles_nothing() {
     let (cycles, minutes) = (asked("LOCKGATE_SOAK_CYCLES", 500), asked("LOCKGATE_SOAK_MINUTES", 40));

@@ -3,29 +3,14 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Int64Type};
-use change::{
-    ChangeBatch, Column, Identity, Kind, Op, Origin, Position, RowMetaBuilder, TableName, TableSchema, Unsent,
-};
+use change::{ChangeBatch, Identity, Kind, Op, Origin, Position, RowMetaBuilder, TableName, TableSchema, Unsent};
 
 use crate::policy::tests::{compile, keys};
+use crate::table::tests::schema;
 use crate::{Cleared, HeldIndex, HeldRow, Policy, Sealed, TableGate, Why};
 
 const HOLD: &str = "id: keep, born: { transform: date_year, on_invalid: hold }, note: keep";
 const NULL: &str = "id: keep, born: date_year, note: keep";
-
-fn schema(columns: &[(&str, DataType)]) -> Arc<TableSchema> {
-    let column = |(name, data_type): &(&str, DataType)| Column {
-        name: (*name).into(),
-        data_type: data_type.clone(),
-        nullable: true,
-        source_type: data_type.to_string(),
-    };
-    Arc::new(TableSchema {
-        table: TableName::new("db", "public", "members"),
-        columns: columns.iter().map(column).collect(),
-        identity: Identity::Key(vec![0]),
-    })
-}
 
 fn members() -> Arc<TableSchema> {
     schema(&[("id", DataType::Int64), ("born", DataType::Utf8), ("note", DataType::Utf8)])

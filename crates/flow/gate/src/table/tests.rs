@@ -7,7 +7,7 @@ use change::{ChangeBatch, Column, Identity, Op, Origin, RowMetaBuilder, TableNam
 use crate::policy::tests::compile;
 use crate::{Policy, TableGate};
 
-fn schema(columns: &[(&str, DataType)]) -> Arc<TableSchema> {
+pub(crate) fn schema(columns: &[(&str, DataType)]) -> Arc<TableSchema> {
     let column = |(name, data_type): &(&str, DataType)| Column {
         name: (*name).into(),
         data_type: data_type.clone(),
