@@ -243,7 +243,7 @@ impl Pipeline {
                 self.watch.table(&schema.table, |seen| seen.copied = true);
             }
             if let Some(keeper) = &mut self.keeper {
-                keeper.open_table(&gate, opened.uncopied, opened.released)?;
+                keeper.open_table(&gate, &opened)?;
             }
         }
         progress.gates.insert(schema.table.clone(), Gates { newest: gate, copy: None });
@@ -365,7 +365,8 @@ impl Pipeline {
             let through = progress.durable.as_ref().is_some_and(|durable| durable.through >= *until)
                 || (!self.may_confirm(progress)
                     && progress.boundary.as_ref().is_some_and(|boundary| boundary.through >= *until));
-            through && progress.copies.is_empty()
+            let owed = self.keeper.as_ref().is_some_and(|keeper| keeper.is_owed(until));
+            through && progress.copies.is_empty() && !owed
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Result, RowMeta, TableCheckpoint, TableName};
+use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Position, Result, RowMeta, TableCheckpoint, TableName};
 use gate::{ClearedBatch, PolicyStamp, TableGate, TableStamp};
 use lake::{Lake, Layer, StoredRows, TableWriter, WriterOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -72,6 +72,8 @@ pub(crate) struct Opened {
     pub(crate) uncopied: bool,
     /// The number of the last release of held rows in each lake table.
     pub(crate) released: [u64; Workers::LAYERS],
+    /// Each of its lake tables has the stream through there, or further.
+    pub(crate) through: Option<Position>,
 }
 
 /// The workers of a run.
@@ -114,7 +116,8 @@ impl Workers {
             self.tell(&schema.table, || Command::Evolve(schema.clone(), gate.rules().clone())).await?;
             return Ok(None);
         }
-        let mut opened = Opened { uncopied: false, released: [0; Self::LAYERS] };
+        let mut opened = Opened { uncopied: false, released: [0; Self::LAYERS], through: None };
+        let mut through = Vec::with_capacity(Self::LAYERS);
         let mut queues = Vec::with_capacity(Self::LAYERS);
         for (number, layer) in [Layer::Changes, Layer::Current].into_iter().enumerate() {
             let writer = self.shared.lake.writer(&schema, layer, self.shared.options.clone()).await?;
@@ -122,6 +125,7 @@ impl Workers {
             let checkpoint = writer.checkpoint();
             opened.uncopied |= checkpoint.copy.as_ref().is_none_or(|copy| copy.finished.is_none());
             opened.released[number] = checkpoint.released;
+            through.push(checkpoint.stream.as_ref().map(|stream| stream.through.clone()));
             let (queue, commands) = mpsc::channel(COMMANDS_AHEAD);
             let worker = Worker {
                 table: schema.table.clone(),
@@ -134,6 +138,8 @@ impl Workers {
             self.tasks.spawn(worker.run(commands));
             queues.push(queue);
         }
+        // None comes before any position.
+        opened.through = through.into_iter().min().flatten();
         self.queues.insert(schema.table.clone(), queues);
         Ok(Some(opened))
     }

@@ -11,6 +11,7 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 
 use super::{HeldStore, Release};
+use crate::workers::Opened;
 
 /// Keeps held rows for the tables of one run.
 pub(crate) struct Keeper {
@@ -23,13 +24,15 @@ pub(crate) struct Keeper {
     looked_at: Option<Duration>,
     /// What the store's file was when it was looked at: it changes when a command writes there.
     version: i64,
-    /// Marked rows wait for a boundary there.
+    /// Rows may come in at a boundary there.
     waiting: Option<Position>,
+    /// Something was let in or erased, so that others may be free.
+    again: bool,
     days: u32,
     expired_at: Duration,
 }
 
-/// How often marks of `lockgate held release` are looked for.
+/// How often the decisions of `lockgate held` are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often rows that have been held for too long are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
@@ -57,16 +60,17 @@ impl Keeper {
             looked_at: None,
             version: 0,
             waiting: None,
+            again: false,
             days: gate.policy().held_days(),
             expired_at: clock.monotonic(),
             clock,
         }))
     }
 
-    /// A table is opened. `released` is the number of the last release in each of its lake tables; `uncopied` whether a first copy is not
-    /// finished.
-    pub(crate) fn open_table(&mut self, gate: &TableGate, uncopied: bool, released: [u64; 2]) -> Result<()> {
+    /// A table is opened.
+    pub(crate) fn open_table(&mut self, gate: &TableGate, opened: &Opened) -> Result<()> {
         let table = &gate.schema().table;
+        let Opened { uncopied, released, .. } = *opened;
         if let Some(begun) = self.store.begun(table)? {
             let has = released.map(|number| number >= begun.number);
             match has {
@@ -81,14 +85,18 @@ impl Keeper {
         let mut index = HeldIndex::default();
         index.set_copying(uncopied && gate.holds());
         self.tables.insert(table.clone(), index);
+        if let Some(through) = &opened.through {
+            self.durable(table, through)?;
+        }
         self.reload(table)
     }
 
     /// Takes over what is in the store. Rows of a release that was sent do not hold up others any more.
     fn reload(&mut self, table: &TableName) -> Result<()> {
-        let copying = self.tables.get(table).is_some_and(HeldIndex::is_copying);
         let mut index = self.store.index(table, self.resumed.contains_key(table))?;
-        index.set_copying(copying);
+        if let Some(before) = self.tables.get(table) {
+            index.go_on_from(before);
+        }
         self.tables.insert(table.clone(), index);
         Ok(())
     }
@@ -145,35 +153,45 @@ impl Keeper {
         }
     }
 
-    /// Tables with rows that are marked for release, looked for now and then; and then erases what has been held for too long.
-    pub(crate) fn marked(&mut self, boundary: &Checkpoint) -> Result<Vec<TableName>> {
+    /// Tables with rows that may come in, looked for when something has changed; and erases what has been held for too long.
+    pub(crate) fn releasable(&mut self, boundary: &Checkpoint) -> Result<Vec<TableName>> {
         let now = self.clock.monotonic();
-        let early = self.looked_at.is_some_and(|at| now.saturating_sub(at) < LOOK_EVERY);
-        if early && self.waiting.as_ref().is_none_or(|position| *position > boundary.through) {
+        let free = self.is_owed(&boundary.through);
+        if !free && self.looked_at.is_some_and(|at| now.saturating_sub(at) < LOOK_EVERY) {
             return Ok(Vec::new());
         }
-        (self.looked_at, self.waiting) = (Some(now), None);
+        self.looked_at = Some(now);
         let mut changed = false;
         if now.saturating_sub(self.expired_at) >= EXPIRE_EVERY {
             self.expired_at = now;
             changed = expire(&self.store, self.days, self.clock.now())? > 0;
         }
         let version = self.store.version()?;
-        if std::mem::replace(&mut self.version, version) != version || changed {
+        changed |= std::mem::replace(&mut self.version, version) != version;
+        if changed {
             for table in self.tables.keys().cloned().collect::<Vec<_>>() {
                 self.reload(&table)?;
             }
         }
-        let mut marked = Vec::new();
+        if !free && !changed {
+            return Ok(Vec::new());
+        }
+        (self.waiting, self.again) = (None, false);
+        let mut tables = Vec::new();
         for table in self.tables.keys() {
-            if self.store.has_marked(table)? {
-                marked.push(table.clone());
+            if self.store.may_release(table)? {
+                tables.push(table.clone());
             }
         }
-        Ok(marked)
+        Ok(tables)
     }
 
-    /// Begins a release of marked rows at a boundary. Rows that do not pass are held again, with the reason.
+    /// Whether rows may come in at a boundary at or below a position.
+    pub(crate) fn is_owed(&self, through: &Position) -> bool {
+        self.looked_at.is_none() || self.again || self.waiting.as_ref().is_some_and(|position| position <= through)
+    }
+
+    /// Begins a release at a boundary. Rows that do not pass are held again, with the reason.
     ///
     /// # Errors
     /// Those of the store, and of the gate that have nothing to do with the rows.
@@ -206,6 +224,7 @@ impl Keeper {
 
     /// A release is durable in both tables.
     pub(crate) fn released(&mut self, table: &TableName) -> Result<()> {
+        self.again = true;
         self.store.released(table)
     }
 
@@ -214,8 +233,8 @@ impl Keeper {
         let Some(index) = self.tables.get_mut(table) else { return Ok(()) };
         if index.knows_of(through) {
             self.store.forget(table, through)?;
-            index.forget(through);
         }
+        index.forget(through);
         Ok(())
     }
 

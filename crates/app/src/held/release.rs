@@ -10,6 +10,8 @@ use super::store::{Choice, HeldStore, broken, keys, name, position};
 
 /// Rows of one release: so many are opened and cleared at a time.
 const ROWS_AT_ONCE: usize = 5_000;
+/// SQL of a row that may come in once nothing of its key is before it: somebody marked it, or nothing was wrong with it but its place.
+const WILLING: &str = "(state = 'released' OR state = 'held' AND column_name IS NULL AND refused IS NULL)";
 
 /// Rows that go into both tables of a source table under one number.
 #[derive(Clone, Debug)]
@@ -24,7 +26,7 @@ pub(crate) struct Release {
 /// What [`HeldStore::take`] gives.
 pub(crate) struct Taken {
     pub(crate) release: Option<Release>,
-    /// Where the next marked row is that may come in at a later boundary.
+    /// Where the next row is that may come in at a boundary: a later one, or this one when there were too many rows for one release.
     pub(crate) later: Option<Position>,
 }
 
@@ -68,26 +70,35 @@ impl HeldStore {
         Ok(marked as u64)
     }
 
-    /// Whether rows of a table wait that are marked for release.
-    pub(crate) fn has_marked(&self, table: &TableName) -> Result<bool> {
-        let sql = "SELECT 1 FROM held WHERE tbl = ?1 AND state = 'released' LIMIT 1";
-        let found = self.connection().query_row(sql, params![name(table)?], |_| Ok(())).optional();
+    /// Whether rows of a table may come in: marked ones, or some that waited behind others of their key.
+    pub(crate) fn may_release(&self, table: &TableName) -> Result<bool> {
+        let sql = format!("SELECT 1 FROM held WHERE tbl = ?1 AND ({WILLING}) LIMIT 1");
+        let found = self.connection().query_row(&sql, params![name(table)?], |_| Ok(())).optional();
         Ok(found.map_err(broken)?.is_some())
     }
 
-    /// Begins a release of marked rows at or below a boundary, in their order and none before an earlier one of its key.
+    /// Begins a release at or below a boundary of marked rows and of those that only waited behind others: in their order, and none
+    /// before an earlier one of its key.
     pub(crate) fn take(&self, table: &TableName, boundary: &Checkpoint, now: Timestamp) -> Result<Taken> {
         let tbl = name(table)?;
         let mut connection = self.connection();
         let transaction = connection.transaction().map_err(broken)?;
+        let on_its_way = "SELECT 1 FROM held WHERE tbl = ?1 AND state = 'taken' LIMIT 1";
+        let on_its_way = transaction.query_row(on_its_way, params![tbl], |_| Ok(())).optional().map_err(broken)?;
+        if on_its_way.is_some() {
+            // One release at a time: this one would carry its rows as well, into a table that may have them.
+            return Ok(Taken { release: None, later: None });
+        }
         let (mut taken, mut waiting, mut later) = (Vec::new(), BTreeSet::new(), None);
         {
-            let sql = "SELECT id, last, keys, state FROM held WHERE tbl = ?1 AND state IN ('held', 'released') ORDER BY position, id";
-            let mut statement = transaction.prepare(sql).map_err(broken)?;
+            let sql = format!(
+                "SELECT id, last, keys, {WILLING} FROM held WHERE tbl = ?1 AND state IN ('held', 'released') ORDER BY position, id"
+            );
+            let mut statement = transaction.prepare(&sql).map_err(broken)?;
             let mut rows = statement.query(params![tbl]).map_err(broken)?;
             while let Some(row) = rows.next().map_err(broken)? {
-                let (keys, state) = (keys(row, 2)?, row.get::<_, String>(3).map_err(broken)?);
-                let free = state == "released" && !keys.iter().any(|key| waiting.contains(key));
+                let (keys, willing) = (keys(row, 2)?, row.get::<_, bool>(3).map_err(broken)?);
+                let free = willing && !keys.iter().any(|key| waiting.contains(key));
                 let last = position(row, 1)?;
                 if free && last <= boundary.through && taken.len() < ROWS_AT_ONCE {
                     taken.push(row.get::<_, i64>(0).map_err(broken)?);
@@ -236,5 +247,78 @@ impl HeldStore {
             connection.execute(sql, params![tbl]).map_err(broken)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use change::{Op, Position};
+    use gate::{HeldRow, RowKey, Why};
+
+    use super::*;
+
+    /// A row that was held at a place in the stream, because of itself or of an earlier one of its key.
+    fn held(place: u8, key: u8, why: Why) -> HeldRow {
+        let position = Position::from_bytes(&[place]);
+        HeldRow {
+            last: position.clone(),
+            position,
+            copied: false,
+            keys: vec![RowKey::from_bytes([key; 16])],
+            op: Op::Update,
+            committed_at: 0,
+            whole: true,
+            why,
+            sealed: vec![0],
+        }
+    }
+
+    fn unreadable() -> Why {
+        Why::Unreadable { column: "born".into(), transform: "date_year".into() }
+    }
+
+    fn boundary(place: u8) -> Checkpoint {
+        Checkpoint { stream: "db".into(), through: Position::from_bytes(&[place]), identity: String::new() }
+    }
+
+    fn places(taken: Taken) -> Vec<u8> {
+        let rows = taken.release.map(|release| release.rows).unwrap_or_default();
+        rows.iter().map(|row| row.position.as_bytes()[0]).collect()
+    }
+
+    fn store(name: &str, rows: &[HeldRow]) -> (HeldStore, TableName, std::path::PathBuf) {
+        let folder = std::env::temp_dir().join(format!("lockgate-release-{name}-{}", std::process::id()));
+        let (store, table) = (HeldStore::open(&folder).unwrap(), TableName::new("db", "public", "person"));
+        store.keep(&table, rows, 0, "policy").unwrap();
+        (store, table, folder)
+    }
+
+    #[test]
+    fn one_release_of_a_table_at_a_time() {
+        let rows = [held(1, 1, unreadable()), held(2, 2, unreadable())];
+        let (store, table, folder) = store("one", &rows);
+        store.mark(&Choice::These(vec![2])).unwrap();
+        assert_eq!(places(store.take(&table, &boundary(9), 1).unwrap()), [2]);
+        store.mark(&Choice::All).unwrap();
+        // The first may be in one of the two lake tables: its rows must not come again under another number.
+        assert!(places(store.take(&table, &boundary(9), 2).unwrap()).is_empty());
+        assert_eq!(store.begun(&table).unwrap().unwrap().rows.len(), 1);
+        store.released(&table).unwrap();
+        assert_eq!(places(store.take(&table, &boundary(9), 3).unwrap()), [1]);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_only_waited_follows_by_itself() {
+        let rows =
+            [held(1, 1, unreadable()), held(2, 2, unreadable()), held(3, 1, Why::Behind), held(4, 2, Why::Behind)];
+        let (store, table, folder) = store("follows", &rows);
+        assert!(places(store.take(&table, &boundary(9), 1).unwrap()).is_empty());
+        store.mark(&Choice::These(vec![1])).unwrap();
+        assert_eq!(places(store.take(&table, &boundary(9), 2).unwrap()), [1, 3]);
+        store.released(&table).unwrap();
+        store.erase(&[2]).unwrap();
+        assert_eq!(places(store.take(&table, &boundary(9), 3).unwrap()), [4]);
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

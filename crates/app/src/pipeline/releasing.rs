@@ -36,17 +36,20 @@ impl Pipeline {
         }
         let Some(keeper) = &mut self.keeper else { return Ok(()) };
         let mut begun = Vec::new();
-        for table in keeper.marked(&boundary)? {
-            let Some(gates) = progress.gates.get(&table).filter(|_| !progress.releases.contains_key(&table)) else {
-                continue;
-            };
-            if let Some(release) = keeper.release(&gates.newest, &boundary)? {
-                self.workers.touch(&table);
-                begun.push(release);
+        while begun.is_empty() {
+            let tables = keeper.releasable(&boundary)?;
+            if tables.is_empty() {
+                return Ok(());
             }
-        }
-        if begun.is_empty() {
-            return Ok(());
+            for table in tables {
+                let Some(gates) = progress.gates.get(&table).filter(|_| !progress.releases.contains_key(&table)) else {
+                    continue;
+                };
+                if let Some(release) = keeper.release(&gates.newest, &boundary)? {
+                    self.workers.touch(&table);
+                    begun.push(release);
+                }
+            }
         }
         self.commit(progress).await?;
         for (release, batch) in begun {

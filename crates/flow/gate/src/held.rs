@@ -77,6 +77,8 @@ pub struct HeldIndex {
     /// Keys of copied rows that were kept back, and whether they are held now.
     copied: HashMap<RowKey, bool>,
     copying: bool,
+    /// Every lake table has what came from the stream at or below this position, or it was kept back.
+    durable: Option<Position>,
 }
 
 /// What becomes of a row.
@@ -97,6 +99,12 @@ impl HeldIndex {
     /// See [`HeldIndex::set_copying`].
     pub fn is_copying(&self) -> bool {
         self.copying
+    }
+
+    /// Takes over what is known of the run, and not of the rows, from an index that this one replaces.
+    pub fn go_on_from(&mut self, before: &Self) {
+        self.copying = before.copying;
+        self.durable.clone_from(&before.durable);
     }
 
     /// Takes in a streamed row that was kept back; `held` unless it was released or dropped since.
@@ -135,10 +143,13 @@ impl HeldIndex {
         self.positions.first().is_some_and(|first| first <= through)
     }
 
-    /// Nothing at or below this position can be sent again.
+    /// Every lake table is beyond this position: what is sent again from there is passed over, whether it was kept back or not.
     pub fn forget(&mut self, through: &Position) {
         let later = self.positions.split_off(through);
         self.positions = later.into_iter().filter(|position| position > through).collect();
+        if self.durable.as_ref().is_none_or(|durable| durable < through) {
+            self.durable = Some(through.clone());
+        }
     }
 
     /// No copied row can be sent again.
@@ -169,7 +180,8 @@ impl HeldIndex {
                 None => false,
             }
         } else {
-            if !self.positions.is_empty() && self.positions.contains(&Position::from_bytes(position)) {
+            let old = self.durable.as_ref().is_some_and(|durable| position <= durable.as_bytes());
+            if old || !self.positions.is_empty() && self.positions.contains(&Position::from_bytes(position)) {
                 return Fate::Skip;
             }
             // What comes before the first held change of its key has passed before, and is sent again.
