@@ -23,7 +23,7 @@ pub(crate) async fn run(dir: &Path, options: &Erase) -> Result<Outcome> {
         Some(_) => Some(read_ids(options.ids.as_deref())?),
         None => None,
     };
-    let site = Worksite::open(&project, policy, Arc::new(SystemClock::new())).await?;
+    let site = Worksite::open(project, policy, Arc::new(SystemClock::new())).await?;
     let done = match (&options.subject, &ids) {
         (Some(subject), Some(ids)) if options.hold || options.lift => hold(&site, options, subject, ids).await,
         (Some(subject), Some(ids)) => erase(&site, options, subject, ids).await,
@@ -103,11 +103,12 @@ async fn finish(site: &Worksite, requests: Vec<Request>) -> Result<()> {
         match site.go_on(request).await? {
             Progress::Done(path, receipt) => {
                 println!(
-                    "request {}: {} persons, {} rows taken out of {} tables, {} objects removed, {} objects scanned: no trace",
+                    "request {}: {} persons, {} rows taken out of {} tables, {} held rows erased, {} objects removed, {} objects scanned: no trace",
                     receipt.request,
                     receipt.persons,
                     receipt.tables.values().map(|table| table.rows).sum::<u64>(),
                     receipt.tables.values().filter(|table| table.rows > 0).count(),
+                    receipt.held_rows_removed,
                     receipt.objects_removed,
                     receipt.scanned_objects,
                 );

@@ -1,9 +1,10 @@
 //! Erasing persons. A request is a sealed record in the lake that knows how far it is; every step may be done again:
 //!
 //! 1. suppressed: the record is there, and no gate lets the persons through any more;
-//! 2. deleted: no table's newest version has their rows, and the vault has no codes of theirs;
+//! 2. deleted: no table's newest version has their rows, none of those is held back, and the vault has no codes of theirs;
 //! 3. done: no object of the lake has anything of theirs, a scan has shown it, and the tokens are out of the record. What stays is keyed hashes.
 
+mod held_rows;
 mod legal_hold;
 mod receipt;
 mod request;

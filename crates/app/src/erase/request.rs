@@ -42,6 +42,9 @@ pub(crate) struct Request {
     /// The vault's domain and what to forget there.
     pub(crate) vault: Option<(String, Vec<[u8; 32]>)>,
     pub(crate) codes_removed: u64,
+    /// Rows that were held back, and what was held behind them.
+    #[serde(default)]
+    pub(crate) held_rows_removed: u64,
     pub(crate) tables: BTreeMap<String, TableErased>,
 }
 

@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use audit::{Event, Hash, Hex, Name, Purge};
@@ -7,6 +7,7 @@ use change::{Clock, Error, Kind, Raw, Result};
 use gate::{KeyRing, Policy, Subject, Suppressed, Vault};
 use lake::{Doomed, Lake, LakeTable, Residue, Traces};
 
+use super::held_rows::Finder;
 use super::receipt::Receipt;
 use super::request::{Phase, Request};
 use super::{keys_of, legal_hold};
@@ -25,6 +26,7 @@ pub(crate) struct Worksite {
     policy: Policy,
     vault: Arc<VaultFile>,
     clock: Arc<dyn Clock>,
+    project: Project,
     state_dir: PathBuf,
     _turn: Turn,
 }
@@ -37,28 +39,17 @@ pub(crate) enum Progress {
     Waiting(Request, change::Timestamp),
 }
 
-/// Held rows are sealed, and only a decision about them opens them: one may be of a person who is to be erased.
-fn refuse_beside_held_rows(state_dir: &Path) -> Result<()> {
-    let held = HeldStore::existing(state_dir)?.map_or(Ok(0), |store| store.count())?;
-    if held == 0 {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Config, format!("{held} rows are held, and some may be of the persons"))
-        .fix("Decide about them first: lockgate held list, then release or drop them."))
-}
-
 impl Worksite {
     /// # Errors
     /// `Unavailable` while a run goes on; those of the lake, the keys, the vault and the audit log.
-    pub(crate) async fn open(project: &Project, policy: Policy, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub(crate) async fn open(project: Project, policy: Policy, clock: Arc<dyn Clock>) -> Result<Self> {
         let state_dir = project.state_dir();
         let turn = Turn::alone(&state_dir)?;
-        let keys = keys_of(project, &policy)?;
-        refuse_beside_held_rows(&state_dir)?;
+        let keys = keys_of(&project, &policy)?;
         let vault = Arc::new(VaultFile::open(&state_dir, Some(keys.clone()))?);
-        let lake = assemble::lake(project).await?;
-        let auditor = Auditor::open(project, clock.clone(), audit::Program::Erase).await?;
-        Ok(Self { lake, keys, auditor, policy, vault, clock, state_dir, _turn: turn })
+        let lake = assemble::lake(&project).await?;
+        let auditor = Auditor::open(&project, clock.clone(), audit::Program::Erase).await?;
+        Ok(Self { lake, keys, auditor, policy, vault, clock, project, state_dir, _turn: turn })
     }
 
     /// The subject behind `source.schema.table.column`.
@@ -115,6 +106,7 @@ impl Worksite {
             places: places.collect(),
             vault: subject.vault_domain().map(|domain| (domain.to_owned(), vault)),
             codes_removed: 0,
+            held_rows_removed: 0,
             tables: BTreeMap::new(),
             suppressed: known.suppressed,
         };
@@ -163,7 +155,7 @@ impl Worksite {
         self.purge(request).await
     }
 
-    /// Takes the rows out of every table, and the codes out of the vault.
+    /// Takes the rows out of every table and out of what is held back, and the codes out of the vault.
     async fn delete(&self, request: &mut Request) -> Result<()> {
         let index_dir = self.state_dir.join("index");
         for (table, columns) in request.places.clone() {
@@ -171,6 +163,11 @@ impl Worksite {
             let erased = self.lake.erase(&table, &doomed, &index_dir, self.clock.now()).await?;
             request.count(&table, erased);
             request.save(&self.lake, &self.keys).await?;
+        }
+        if let Some(store) = HeldStore::existing(&self.state_dir)? {
+            let Self { project, policy, keys, clock, .. } = self;
+            let finder = Finder { project, policy, keys, clock, persons: &request.suppressed };
+            request.held_rows_removed += finder.erase(&store)?;
         }
         if let Some((domain, index)) = &request.vault {
             request.codes_removed += self.vault.forget(domain, index)?;
@@ -202,6 +199,7 @@ impl Worksite {
             on_hold: request.on_hold,
             tables: request.tables.clone(),
             vault_codes_removed: request.codes_removed,
+            held_rows_removed: request.held_rows_removed,
             traces_removed: before.found.into_iter().map(|(path, hash)| (path, Hash(hash))).collect(),
             objects_removed,
             scanned_objects: after.objects,

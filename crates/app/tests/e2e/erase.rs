@@ -47,7 +47,7 @@ impl Project {
         child.wait_with_output().unwrap()
     }
 
-    fn erase_ok(&self, arguments: &[&str], ids: &str) -> String {
+    pub(super) fn erase_ok(&self, arguments: &[&str], ids: &str) -> String {
         let output = self.erase(arguments, ids);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "lockgate erase {arguments:?}: {said}");

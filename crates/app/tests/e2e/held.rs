@@ -253,6 +253,38 @@ async fn a_release_that_one_of_two_tables_lacks_comes_in_at_its_own_place() {
     project.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn held_rows_of_an_erased_person_go_and_those_of_others_stay() {
+    let setup = "CREATE TABLE person (id int PRIMARY KEY, name text, born text, plan text, body text);
+        INSERT INTO person SELECT i, 'name-' || i, '1980-01-01', 'p', 'b' FROM generate_series(1, 9) i;";
+    let project = Project::new("held-erase", setup, &["public.person"], HOLD).await;
+    project.catch_up(false);
+    // Held, behind it, a delete that carries the key alone; one of somebody else; and a key that passes from the person to another.
+    let changes = "UPDATE person SET born = 'CANARY' WHERE id IN (7, 8); UPDATE person SET plan = 'q' WHERE id = 7;
+        DELETE FROM person WHERE id = 7; INSERT INTO person VALUES (7, 'other', '1990-01-01', 'o', 'b')";
+    project.source_does(changes).await;
+    project.catch_up(true);
+    assert_eq!(project.held_rows().0.len(), 5);
+
+    let subject = ["--subject", "db.public.person.name"];
+    let said = project.erase_ok(&subject, "name-7\n");
+    assert!(said.contains("3 held rows erased"), "{said}");
+    let (rows, list) = project.held_rows();
+    assert_eq!(rows.len(), 2, "{list}");
+    let receipt = std::fs::read_to_string(files(&project.dir.join(".lockgate/receipts")).pop().unwrap()).unwrap();
+    assert!(receipt.contains(r#""held_rows_removed": 3"#), "{receipt}");
+
+    project.write_policy(NULL);
+    project.lockgate_ok(&["held", "release", "--all"]);
+    project.catch_up(false);
+    assert!(project.held_rows().0.is_empty());
+    project.assert_same("person", &["id", "plan", "body"]).await;
+    // Of the person nothing came in; of their key, the other's insert did.
+    assert_eq!(project.ops_of(7), ["i"]);
+    assert!(project.erase_ok(&subject, "name-7\n").contains("0 held rows erased"));
+    project.end().await;
+}
+
 fn copy_folder(from: &Path, to: &Path) {
     for file in files(from) {
         let copy = to.join(file.strip_prefix(from).unwrap());

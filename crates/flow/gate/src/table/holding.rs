@@ -234,14 +234,28 @@ impl TableGate {
         self.let_out(coming, passing)
     }
 
+    /// Whether a held row, or one of the two halves of a change of key, is of a suppressed person.
+    ///
+    /// # Errors
+    /// `Privacy` when the record does not open.
+    pub fn is_suppressed(&self, row: &Sealed<'_>) -> Result<bool> {
+        let batch = self.unsealed(row)?;
+        let rows = batch.len();
+        Ok(self.receive(batch)?.meta.len() < rows)
+    }
+
     fn reopened(&self, row: &Sealed<'_>) -> Result<(Coming, Passing)> {
+        let coming = self.receive(self.unsealed(row)?)?;
+        let passing = self.pass(&coming, false)?;
+        Ok((coming, passing))
+    }
+
+    fn unsealed(&self, row: &Sealed<'_>) -> Result<ChangeBatch> {
         let keys = self.holder.as_ref().map(|holder| &holder.keys).ok_or_else(|| {
             Error::new(Kind::Privacy, format!("{}: held rows cannot be opened without their key", self.raw.table))
                 .fix("Name the key file in the policy's `keys`, and give the table its key back.")
         })?;
-        let coming = self.receive(held::adapt(held::open(keys, row)?, &self.raw)?)?;
-        let passing = self.pass(&coming, false)?;
-        Ok((coming, passing))
+        held::adapt(held::open(keys, row)?, &self.raw)
     }
 
     fn joined(&self, batches: Vec<ClearedBatch>) -> Result<Option<ClearedBatch>> {
