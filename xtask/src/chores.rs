@@ -87,7 +87,7 @@ pub(crate) fn demo(arguments: &[String]) -> Result<()> {
 
 /// The simulation: one seed exactly, or many with figures.
 pub(crate) fn sim(arguments: &[String]) -> Result<()> {
-    let mut command = cargo(&["test", "--quiet", "--package", "app", "--test", "sim"]);
+    let mut command = cargo(&["test", "--quiet", "--workspace", "--exclude", "xtask", "--test", "sim"]);
     command.args(["--", "--nocapture", "--exact", "nothing_is_lost_doubled_or_out_of_order"]);
     for pair in arguments.chunks(2) {
         let variable = match pair {
@@ -103,7 +103,7 @@ pub(crate) fn sim(arguments: &[String]) -> Result<()> {
 
 /// Kills and restarts for as long as it is told to, and prints figures.
 pub(crate) fn soak(arguments: &[String]) -> Result<()> {
-    let mut command = cargo(&["test", "--quiet", "--package", "app", "--test", "main"]);
+    let mut command = cargo(&["test", "--quiet", "--workspace", "--exclude", "xtask", "--test", "main"]);
     let test = "e2e::failure_modes::soak::kill_9_again_and_again_loses_and_doubles_nothing";
     command.args(["--", "--ignored", "--nocapture", "--exact", test]);
     for pair in arguments.chunks(2) {

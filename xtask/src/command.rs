@@ -27,6 +27,14 @@ pub(crate) fn python() -> Option<PathBuf> {
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
+    // `cargo run` tells this program which package it is; build scripts that look at that would be run again, and with them everything
+    // that hangs on them, whenever somebody goes from `cargo x` to plain `cargo` and back.
+    let of_this_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(of_this_package) {
+            command.env_remove(name);
+        }
+    }
     command.env("LOCKGATE_TOOLS", tools());
     // Resolved, because set-up may have moved the servers to where other accounts can reach them and left a link.
     if let (None, Ok(servers)) = (env::var_os("LOCKGATE_POSTGRES"), tools().join("postgres").canonicalize()) {
