@@ -185,7 +185,7 @@ fn is_email(value: &str) -> bool {
 fn is_network(value: &str) -> bool {
     value.starts_with("http://")
         || value.starts_with("https://")
-        || value.split_once('/').map_or(value, |(address, _)| address).parse::<std::net::IpAddr>().is_ok()
+        || value.split_once('/').map_or(value, |(address, _)| address).parse::<core::net::IpAddr>().is_ok()
 }
 
 /// Dates with separators, year first or last, the month as a number or by its first letters, with or without a time behind; and eight digits
