@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use capture::postgres::{self, Described, ValueShape};
+use capture::postgres::{self, Described};
 use change::{Error, Kind, Result};
 use gate::{Candidate, Shape, Transform, propose};
 
@@ -55,7 +55,7 @@ pub(crate) async fn run(dir: &Path, options: &Init) -> Result<Outcome> {
 /// The tables, with what cannot be followed left out and said, and what to write under `tables`: the patterns as they were given, or the names
 /// of what is left.
 #[allow(clippy::print_stderr)]
-async fn describe(dir: &Path, url: &str, options: &Init) -> Result<(Vec<Described>, Vec<String>)> {
+async fn describe(dir: &Path, url: &str, options: &Init) -> Result<(Vec<Described<Shape>>, Vec<String>)> {
     let password = Reference::parse(&options.password).map_err(|error| error.context("--password"))?;
     // A database that asks for no password needs none to be set.
     let password = Some(password)
@@ -69,7 +69,7 @@ async fn describe(dir: &Path, url: &str, options: &Init) -> Result<(Vec<Describe
     if let Some(problem) = config.problems().into_iter().find(|problem| problem.severity == change::Severity::Error) {
         return Err(Error::new(Kind::Config, problem.what).fix(problem.fix));
     }
-    let mut described = postgres::describe(&config).await?;
+    let mut described = postgres::describe(&config, Shape::of).await?;
     let mut left_out = false;
     for (table, why) in postgres::tables(&config).await?.refused {
         if why.kind() == Kind::Auth {
@@ -105,10 +105,10 @@ struct Found {
     dropped: usize,
 }
 
-fn policy_text(described: &[Described]) -> (String, Found) {
+fn policy_text(described: &[Described<Shape>]) -> (String, Found) {
     let mut text = format!(
         "# Proposed by `lockgate init`: a start, not a review. A column that is not named is never stored.\n\
-         # The transforms are described in docs/guide/policy.md.\n\
+         # The transforms are described in docs/guide/policy.md. A letter is the class of 45 CFR 164.514(b)(2)(i) that a column seems to be of.\n\
          profile: limited_data_set\nkeys: file:./{KEY_FILE}\ntables:\n"
     );
     let mut found = Found::default();
@@ -126,14 +126,16 @@ fn policy_text(described: &[Described]) -> (String, Found) {
                 column: &column.name,
                 source_type: &column.source_type,
                 is_key: key.contains(&index) && matches!(schema.identity, change::Identity::Key(_)),
-                shape: table.shapes.get(index).copied().map_or(Shape::Unknown, shape),
+                shape: table.shapes.get(index).copied().unwrap_or(Shape::Unknown),
             });
             found.columns += 1;
             found.kept += usize::from(proposal.transform == Transform::Keep);
             found.dropped += usize::from(proposal.transform == Transform::Drop);
+            let letter = proposal.class.and_then(|class| class.letter(&column.name));
+            let letter = letter.map_or_else(String::new, |letter| format!("{letter}: "));
             let _ = writeln!(
                 text,
-                "    {}: {:<28} # {}; {}",
+                "    {}: {:<28} # {}; {letter}{}",
                 quoted(&column.name),
                 proposal.transform,
                 column.source_type,
@@ -149,24 +151,6 @@ fn quoted(name: &str) -> String {
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
         && name.starts_with(|c: char| c.is_ascii_alphabetic());
     if plain { name.to_owned() } else { format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")) }
-}
-
-/// What the connector saw, in the gate's words.
-fn shape(seen: ValueShape) -> Shape {
-    match seen {
-        ValueShape::Unknown => Shape::Unknown,
-        ValueShape::FewValues => Shape::FewValues,
-        ValueShape::ManyValues => Shape::ManyValues,
-        ValueShape::Prose => Shape::Prose,
-        ValueShape::Ssn => Shape::Ssn,
-        ValueShape::Mbi => Shape::Mbi,
-        ValueShape::Npi => Shape::Npi,
-        ValueShape::Phone => Shape::Phone,
-        ValueShape::Email => Shape::Email,
-        ValueShape::Network => Shape::Network,
-        ValueShape::Date => Shape::Date,
-        ValueShape::Account => Shape::Account,
-    }
 }
 
 fn project_text(url: &str, options: &Init, tables: &[String]) -> String {

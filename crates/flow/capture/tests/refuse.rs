@@ -141,7 +141,7 @@ async fn a_table_whose_policies_hide_rows_is_refused_and_the_others_go_on() {
     let report = probe(&config).await.unwrap();
     let all: String = report.problems.iter().map(|problem| format!("{problem}\n")).collect();
     assert!(all.contains("ALTER ROLE \"reader\" BYPASSRLS;"), "{all}");
-    assert_eq!(describe(&config).await.unwrap().len(), 2);
+    assert_eq!(describe(&config, |_| ()).await.unwrap().len(), 2);
     let mut source = open(&config, &Default::default()).await.unwrap();
     let mut replay = Replay::default();
     replay.until(&mut source, &end_of_log(&server, 0).await).await;
@@ -200,7 +200,7 @@ async fn an_error_never_repeats_a_value() {
 }
 
 #[tokio::test]
-async fn a_description_tells_shapes_and_keys() {
+async fn a_description_reduces_a_sample_and_tells_keys() {
     let server = PrivatePostgres::start().await.unwrap();
     server
         .execute(
@@ -209,9 +209,9 @@ async fn a_description_tells_shapes_and_keys() {
         )
         .await
         .unwrap();
-    let found = describe(&config(&server, &["public.people"])).await.unwrap();
-    let shapes: Vec<String> = found[0].shapes.iter().map(|shape| format!("{shape:?}")).collect();
-    assert_eq!(shapes, ["ManyValues", "Ssn", "Email", "FewValues"]);
+    let distinct = |values: &[&str]| values.iter().collect::<std::collections::HashSet<_>>().len();
+    let found = describe(&config(&server, &["public.people"]), distinct).await.unwrap();
+    assert_eq!(found[0].shapes, [200, 200, 200, 1]);
     assert_eq!(found[0].schema.identity, change::Identity::Key(vec![0]));
 }
 

@@ -99,7 +99,7 @@ impl Declared {
 
 impl Class {
     /// The letter of its class in [`LETTERS`]; `None` for what is none of them, and for free text, which may hold all.
-    pub(crate) fn letter(self, column: &str) -> Option<char> {
+    pub fn letter(self, column: &str) -> Option<char> {
         let has = |these: &[&str]| words(column).iter().any(|word| these.contains(&word.as_str()));
         Some(match self {
             Class::Name => 'A',
@@ -137,7 +137,7 @@ const WORDS: [(Class, &str); 24] = [
         Class::MedicalRecord,
         "mrn, medical record, chart, patient id, patient number, patient no, patient key, accession",
     ),
-    (Class::Birth, "dob, birth, birthday, birthdate, born"),
+    (Class::Birth, "dob, birth, brth, birthday, birthdate, born"),
     (Class::Death, "death, dod, deceased, died"),
     (Class::Email, "email, e mail, mail"),
     (Class::Phone, "phone, telephone, tel, mobile, cell, pager, fax"),
@@ -158,9 +158,9 @@ const WORDS: [(Class, &str); 24] = [
     (Class::Zip, "zip, zipcode, zip4, postal, postcode"),
     (
         Class::Street,
-        "address, addr, street, apt, apartment, suite, latitude, longitude, lat, lon, lng, geo, geocode, location",
+        "address, addr, adr, street, apt, apartment, suite, latitude, longitude, lat, lon, lng, geo, geocode, location",
     ),
-    (Class::Place, "city, town, county, district, precinct, tract, neighborhood"),
+    (Class::Place, "city, town, county, cnty, fips, birthplace, district, precinct, tract, neighborhood"),
     (
         Class::Name,
         "name, names, surname, lastname, firstname, fullname, middlename, fname, lname, mname, forename, \
@@ -172,7 +172,7 @@ const WORDS: [(Class, &str); 24] = [
     (Class::State, "state, province"),
     (
         Class::Unique,
-        "id, ids, uuid, guid, key, number, num, no, nbr, npi, identifier, ref, reference, hash, token, seq",
+        "id, ids, uid, uids, sk, uuid, guid, key, number, num, no, nbr, npi, identifier, ref, reference, hash, token, seq",
     ),
     (
         Class::Amount,
@@ -189,8 +189,16 @@ const WORDS: [(Class, &str); 24] = [
 
 /// The class that a column's name gives away.
 pub fn classify(column: &str) -> Option<Class> {
-    let words = format!(" {} ", words(column).join(" "));
-    let found = |runs: &str| runs.split(", ").any(|run| words.contains(&format!(" {run} ")));
+    let words = words(column);
+    if let [only] = &words[..]
+        && ["first", "last", "middle", "given", "family"].contains(&only.as_str())
+    {
+        return Some(Class::Name);
+    }
+    // `dt7` is one of several `dt`, while `zip4` and `icd10` are words themselves.
+    let numberless: Vec<&str> = words.iter().map(|word| word.trim_end_matches(|c: char| c.is_ascii_digit())).collect();
+    let spaced = [format!(" {} ", words.join(" ")), format!(" {} ", numberless.join(" "))];
+    let found = |runs: &str| runs.split(", ").any(|run| spaced.iter().any(|words| words.contains(&format!(" {run} "))));
     WORDS.iter().find(|(_, runs)| found(runs)).map(|(class, _)| *class)
 }
 
@@ -221,8 +229,21 @@ pub(crate) fn names_direct_identifier(column: &str) -> bool {
 
 /// A name's words in lower case: `memberId`, `MEMBER_ID` and `memberid` are all `member id`.
 pub(crate) fn words(name: &str) -> Vec<String> {
-    const STEMS: [&str; 9] =
-        ["member", "patient", "claim", "provider", "subscriber", "account", "policy", "encounter", "person"];
+    const STEMS: [&str; 11] = [
+        "member",
+        "patient",
+        "claim",
+        "provider",
+        "subscriber",
+        "account",
+        "policy",
+        "encounter",
+        "person",
+        "insurance",
+        "appointment",
+    ];
+    const TAILS: [&str; 3] = ["note", "notes", "date"];
+    const WHOLE: [&str; 4] = ["update", "mandate", "candidate", "birthdate"];
     let mut words: Vec<String> = Vec::new();
     let mut previous = '_';
     for character in name.chars() {
@@ -239,9 +260,22 @@ pub(crate) fn words(name: &str) -> Vec<String> {
     }
     words
         .into_iter()
-        .flat_map(|word| match word.strip_suffix("id").filter(|stem| STEMS.contains(stem)) {
-            Some(stem) => vec![stem.to_owned(), "id".to_owned()],
-            None => vec![word],
+        .flat_map(|word| {
+            let stem = |word: &str| STEMS.iter().any(|stem| word.ends_with(stem));
+            let parts = match word.strip_suffix("id").filter(|rest| stem(rest)) {
+                Some(rest) => {
+                    let at = STEMS.iter().find(|stem| rest.ends_with(**stem)).map_or(0, |stem| rest.len() - stem.len());
+                    vec![rest[..at].to_owned(), rest[at..].to_owned(), "id".to_owned()]
+                }
+                None => {
+                    let tail = |tail: &&&str| word.ends_with(**tail) && word.len() >= tail.len() + 4;
+                    match TAILS.iter().find(tail).filter(|_| !WHOLE.contains(&word.as_str())) {
+                        Some(tail) => vec![word[..word.len() - tail.len()].to_owned(), (*tail).to_owned()],
+                        None => vec![word],
+                    }
+                }
+            };
+            parts.into_iter().filter(|part| !part.is_empty())
         })
         .collect()
 }
@@ -260,6 +294,14 @@ mod tests {
             ("mbi", Some(Class::HealthPlan)),
             ("MRN", Some(Class::MedicalRecord)),
             ("birthDate", Some(Class::Birth)),
+            ("SERVICEDATE", Some(Class::Date)),
+            ("LINENOTE", Some(Class::FreeText)),
+            ("PRIMARYINSURANCEID", Some(Class::Unique)),
+            ("procedure_dt7", Some(Class::Date)),
+            ("fips_cnty_cd", Some(Class::Place)),
+            ("first", Some(Class::Name)),
+            ("first_visit", None),
+            ("instance_uid", Some(Class::Unique)),
             ("dob", Some(Class::Birth)),
             ("last_name", Some(Class::Name)),
             ("employer_name", Some(Class::Name)),

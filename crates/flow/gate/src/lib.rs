@@ -35,6 +35,7 @@ mod invalid;
 
 mod class;
 mod propose;
+mod shape;
 
 mod diff;
 mod explain;
@@ -55,12 +56,13 @@ pub use held::{HeldIndex, HeldRow, Nonces, RowKey, Sealed, Why};
 pub use keys::KeyRing;
 pub use policy::Policy;
 pub use profile::Profile;
-pub use propose::{Candidate, Proposal, Shape, propose};
+pub use propose::{Candidate, Proposal, propose};
 pub use rehearse::Rehearsed;
 pub use remask::{Remask, Remasker};
 pub use reveal::Treatment;
 pub use scrub::{EntityFinder, KnownValues, Label, REFUSED, Scratch, Scrubbed, Scrubber, TEXT_BYTES_MAX};
 pub use seal::Sealer;
+pub use shape::Shape;
 pub use stamp::{PolicyStamp, TableStamp};
 pub use subject::{KnownAs, Subject, SubjectPlace};
 pub use suppress::{Scope, Suppressed};

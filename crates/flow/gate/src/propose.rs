@@ -1,11 +1,13 @@
 mod holds;
 mod known;
+mod seen;
 
 use holds::Holds;
 use known::{is_birth_year, is_bound, is_count, is_counter, is_npi, is_public_code};
 
 use crate::Transform;
 use crate::class::{Class, classify, words};
+use crate::shape::Shape;
 use crate::transform::{DateUnit, Edges};
 
 /// A column of a live database, as `init` finds it.
@@ -23,35 +25,6 @@ pub struct Candidate<'a> {
     pub shape: Shape,
 }
 
-/// What a sample of a column's values looks like. Tells no value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Shape {
-    /// Nothing was sampled, or nothing stands out.
-    Unknown,
-    /// A handful of values, each many times.
-    FewValues,
-    /// Nearly every value is another.
-    ManyValues,
-    /// Long text with spaces.
-    Prose,
-    /// Nine digits as social security numbers are made.
-    Ssn,
-    /// Eleven characters as Medicare beneficiary identifiers are made.
-    Mbi,
-    /// Ten digits with the check digit of a provider identifier.
-    Npi,
-    /// Phone numbers.
-    Phone,
-    /// E-mail addresses.
-    Email,
-    /// Web or network addresses.
-    Network,
-    /// Dates in text.
-    Date,
-    /// Card or account numbers with a check digit.
-    Account,
-}
-
 /// What `init` writes for a column, for a person to review.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
@@ -59,10 +32,12 @@ pub struct Proposal {
     pub transform: Transform,
     /// Why, as a comment for the reviewer.
     pub why: &'static str,
+    /// What the column seems to hold; `None` when nothing says it.
+    pub class: Option<Class>,
 }
 
 fn proposal(transform: Transform, why: &'static str) -> Proposal {
-    Proposal { transform, why }
+    Proposal { transform, why, class: None }
 }
 
 fn dropped(why: &'static str) -> Proposal {
@@ -72,8 +47,12 @@ fn dropped(why: &'static str) -> Proposal {
 /// Proposes a transform. An identifier is never kept, and whatever is doubtful is dropped, or made as coarse as Safe Harbor asks for where a
 /// type alone allows it. Every proposal fits a limited data set.
 pub fn propose(candidate: &Candidate<'_>) -> Proposal {
-    let words = words(candidate.column);
     let holds = Holds::of(candidate.source_type);
+    Proposal { class: seen::class(candidate, holds), ..transform(candidate, holds) }
+}
+
+fn transform(candidate: &Candidate<'_>, holds: Holds) -> Proposal {
+    let words = words(candidate.column);
     if holds == Holds::Number && candidate.shape == Shape::FewValues && is_counter(&words) {
         return proposal(Transform::Keep, "counts within something else: few values, each many times");
     }
@@ -84,12 +63,20 @@ pub fn propose(candidate: &Candidate<'_>) -> Proposal {
     let is_text = matches!(holds, Holds::Text { .. });
     let is_number_or_text = is_text || holds == Holds::Number;
     // Ten digits with a wrong check digit look like phone numbers; the name knows better.
-    let may_be_npi =
-        matches!(candidate.shape, Shape::Unknown | Shape::FewValues | Shape::ManyValues | Shape::Npi | Shape::Phone);
+    let may_be_npi = matches!(
+        candidate.shape,
+        Shape::Unknown
+            | Shape::FewValues
+            | Shape::FewLong
+            | Shape::Long
+            | Shape::ManyValues
+            | Shape::Npi
+            | Shape::Phone
+    );
     if class == Some(Class::Unique) && is_npi(&words) && is_number_or_text && may_be_npi {
         return proposal(token(candidate), "provider identifier (NPI): joins survive through its token");
     }
-    if let Some(found) = by_shape(candidate) {
+    if let Some(found) = by_shape(candidate, class) {
         return found;
     }
     if is_birth_year(class, &words) && is_number_or_text {
@@ -120,9 +107,21 @@ fn key(candidate: &Candidate<'_>, holds: Holds) -> Proposal {
 }
 
 /// What the values give away, whatever the column is called.
-fn by_shape(candidate: &Candidate<'_>) -> Option<Proposal> {
+fn by_shape(candidate: &Candidate<'_>, class: Option<Class>) -> Option<Proposal> {
     let (transform, why) = match candidate.shape {
-        Shape::Unknown | Shape::FewValues | Shape::ManyValues | Shape::Date => return None,
+        Shape::Unknown | Shape::FewValues | Shape::Date => return None,
+        // States are called as cities and people are.
+        Shape::Name | Shape::Place if class == Some(Class::State) => return None,
+        // Money, codes and provider numbers have these shapes too: the name knows better, when it says anything.
+        Shape::FewLong | Shape::Long | Shape::ManyValues | Shape::Zip | Shape::Point if class.is_some() => return None,
+        Shape::FewLong | Shape::Long => (Transform::Drop, "looks like numbers or codes of persons or things"),
+        Shape::ManyValues => (Transform::Drop, "nearly every value is another: it may identify"),
+        Shape::Zip => (Transform::Drop, "looks like ZIP codes, or codes of another kind"),
+        Shape::Point => (Transform::Drop, "looks like points on the map"),
+        Shape::Name => (Transform::Drop, "looks like names of people"),
+        Shape::Street => (Transform::Drop, "looks like street addresses"),
+        Shape::Place => (Transform::Drop, "looks like cities"),
+        Shape::Vehicle => (Transform::Drop, "looks like vehicles"),
         Shape::Prose => (Transform::Drop, "looks like free text"),
         Shape::Ssn => (Transform::Drop, "looks like social security numbers"),
         Shape::Mbi => (token(candidate), "looks like Medicare beneficiary identifiers"),
@@ -212,8 +211,9 @@ const PUBLIC_CODE_CHARACTERS: usize = 8;
 fn code(shape: Shape, holds: Holds, words: &[String]) -> Proposal {
     let is_public = is_public_code(words);
     let width = if let Holds::Text { characters } = holds { characters.unwrap_or(usize::MAX) } else { 0 };
-    let few = shape == Shape::FewValues;
-    if shape == Shape::ManyValues {
+    // Drugs and diagnoses have long codes; others that long may be of a person.
+    let few = shape == Shape::FewValues || (shape == Shape::FewLong && is_public);
+    if matches!(shape, Shape::ManyValues | Shape::Zip) {
         dropped("a code by its name, but nearly every value is another: dropped until somebody has looked")
     } else if shape == Shape::Date {
         dropped("a code by its name, but its values look like dates")

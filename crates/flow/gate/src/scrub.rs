@@ -24,9 +24,11 @@ mod word;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub(crate) use self::identifier::{is_mbi, is_npi, is_ssn, is_vin, luhn};
 pub(crate) use self::known::KnownKind;
 pub use self::known::KnownValues;
 pub use self::label::Label;
+pub(crate) use self::lexicon::{is_city, is_month, is_person, is_strange, is_street};
 
 use self::lexicon::Lexicon;
 use self::normal::Normal;

@@ -7,18 +7,17 @@ use super::client::{Address, Session};
 use super::config::PostgresConfig;
 use super::failure;
 use super::measure::{end_of_log, lag_of};
-use super::shape::{ValueShape, shape_of};
 use super::slot;
 use super::table::quoted;
 use super::types::{Form, TextForm};
 
 /// A table as the catalog shows it, with what its values look like.
 #[derive(Clone, Debug)]
-pub struct Described {
+pub struct Described<S> {
     /// Columns, types and identity.
     pub schema: Arc<TableSchema>,
-    /// For each column, what a sample of its values looks like; no value is kept.
-    pub shapes: Vec<ValueShape>,
+    /// For each column, what a sample of its values was reduced to; no value is kept.
+    pub shapes: Vec<S>,
 }
 
 /// Values that are looked at for a shape.
@@ -51,17 +50,18 @@ pub async fn tables(config: &PostgresConfig) -> Result<Tables> {
     Ok(tables)
 }
 
-/// The tables that `tables` names, with the shapes of their values. Connects, reads a sample of each, and lets go.
-pub async fn describe(config: &PostgresConfig) -> Result<Vec<Described>> {
+/// The tables that `tables` names, with the shapes of their values: `shape_of` is handed a sample of each column's values, none where the type
+/// says enough or the table cannot be read, and what it returns must tell none of them. Connects, reads, and lets go.
+pub async fn describe<S>(config: &PostgresConfig, shape_of: impl Fn(&[&str]) -> S) -> Result<Vec<Described<S>>> {
     let address = Address::of(config)?;
     let session = address.connect("describe").await?;
     let mut described = Vec::new();
     for table in named(&address, &session, config).await? {
         let Ok(schema) = table.table.schema() else { continue };
         let shapes = if table.readable {
-            sampled(&address, &session, &table).await?
+            sampled(&address, &session, &table, &shape_of).await?
         } else {
-            vec![ValueShape::Unknown; schema.columns.len()]
+            schema.columns.iter().map(|_| shape_of(&[])).collect()
         };
         described.push(Described { schema, shapes });
     }
@@ -82,7 +82,12 @@ pub(crate) async fn named(address: &Address, session: &Session, config: &Postgre
     catalog::tables(address, session, &config.source, wanted).await
 }
 
-async fn sampled(address: &Address, session: &Session, table: &CatalogTable) -> Result<Vec<ValueShape>> {
+async fn sampled<S>(
+    address: &Address,
+    session: &Session,
+    table: &CatalogTable,
+    shape_of: impl Fn(&[&str]) -> S,
+) -> Result<Vec<S>> {
     let columns = &table.table.columns;
     let list: Vec<String> = columns
         .iter()

@@ -21,7 +21,6 @@ mod standing;
 
 mod describe;
 mod probe;
-mod shape;
 
 mod apply;
 mod copy;
@@ -44,6 +43,5 @@ pub use describe::{Described, Tables, describe, lag, tables};
 pub use identity::Resume;
 pub use probe::{ProbeReport, probe};
 pub use reread::{Reread, SlotView, number_of, numbered, reread};
-pub use shape::ValueShape;
 pub use source::{PostgresSource, open};
 pub use types::OnUnfit;

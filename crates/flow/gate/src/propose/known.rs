@@ -49,7 +49,7 @@ pub(super) fn is_counter(words: &[String]) -> bool {
 
 /// One end of a period: `service_from`, `coverage_end`.
 pub(super) fn is_bound(words: &[String]) -> bool {
-    const BOUNDS: [&str; 24] = [
+    const BOUNDS: [&str; 25] = [
         "from",
         "to",
         "thru",
@@ -57,6 +57,7 @@ pub(super) fn is_bound(words: &[String]) -> bool {
         "until",
         "since",
         "start",
+        "stop",
         "starts",
         "started",
         "begin",

@@ -1,9 +1,17 @@
 use super::*;
 use crate::class::names_direct_identifier;
 
-const SHAPES: [Shape; 12] = [
+const SHAPES: [Shape; 20] = [
     Shape::Unknown,
     Shape::FewValues,
+    Shape::FewLong,
+    Shape::Long,
+    Shape::Name,
+    Shape::Street,
+    Shape::Place,
+    Shape::Zip,
+    Shape::Point,
+    Shape::Vehicle,
     Shape::ManyValues,
     Shape::Prose,
     Shape::Ssn,

@@ -191,7 +191,7 @@ fn spaced(text: &Text<'_>, at: usize) -> Option<(usize, Label)> {
 }
 
 /// Nine digits that can have been issued, or an ITIN: SSA's rules since 25 June 2011.
-pub(super) fn is_ssn(digits: &[u8]) -> bool {
+pub(crate) fn is_ssn(digits: &[u8]) -> bool {
     digits.len() == 9
         && digits.iter().all(u8::is_ascii_digit)
         && !matches!(&digits[..3], b"000" | b"666")
@@ -208,7 +208,7 @@ fn is_hicn(bytes: &[u8]) -> bool {
 }
 
 /// CMS: 11 places C A AN N A AN N A A N N, letters without S L O I B Z, the first digit 1 to 9.
-pub(super) fn is_mbi(bytes: &[u8]) -> bool {
+pub(crate) fn is_mbi(bytes: &[u8]) -> bool {
     let letter = |byte: u8| byte.is_ascii_uppercase() && !b"SLOIBZ".contains(&byte);
     bytes.len() == 11
         && bytes.iter().zip(b"CAXNAXNAANN").all(|(byte, place)| match place {
@@ -220,7 +220,7 @@ pub(super) fn is_mbi(bytes: &[u8]) -> bool {
 }
 
 /// CMS: ten digits from 1 or 2, Luhn over 80840 and them.
-pub(super) fn is_npi(digits: &[u8]) -> bool {
+pub(crate) fn is_npi(digits: &[u8]) -> bool {
     let mut whole = *b"808400000000000";
     let right = digits.len() == 10 && matches!(digits[0], b'1' | b'2') && digits.iter().all(u8::is_ascii_digit);
     if right {
@@ -234,7 +234,7 @@ pub(super) fn is_phone(digits: &[u8]) -> bool {
     digits.len() == 10 && digits.iter().all(u8::is_ascii_digit) && digits[0] >= b'2' && digits[3] >= b'2'
 }
 
-pub(super) fn luhn(digits: &[u8]) -> bool {
+pub(crate) fn luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits
         .iter()
         .rev()
@@ -259,7 +259,7 @@ pub(super) fn is_dea(bytes: &[u8]) -> bool {
 }
 
 /// 49 CFR 565: 17 characters without I, O and Q; the ninth checks the others.
-pub(super) fn is_vin(bytes: &[u8]) -> bool {
+pub(crate) fn is_vin(bytes: &[u8]) -> bool {
     const WEIGHTS: [u32; 17] = [8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2];
     const LETTERS: &[u8; 26] = b"12345678\x0012345\x007\x00923456789";
     if bytes.len() != 17 {

@@ -395,6 +395,55 @@ pub(super) fn folded(word: &str) -> String {
     }
 }
 
+/// The words of a value that is not a sentence, without the digits that stand at their ends.
+fn bare_words(value: &str) -> impl Iterator<Item = &str> {
+    let ends = |c: char| !c.is_alphabetic();
+    value
+        .split(|c: char| c.is_whitespace() || c == ',')
+        .map(move |word| word.trim_matches(ends))
+        .filter(|word| !word.is_empty())
+}
+
+/// Whether a value holds a given name or a surname, and no more words than a person has.
+pub(crate) fn is_person(value: &str) -> bool {
+    let lexicon = Lexicon::shared();
+    let is_name = |word: &str| {
+        let found = lexicon.look_up(word);
+        word.len() > 1 && (found.is(Word::GIVEN) || found.is(Word::SURNAME))
+    };
+    bare_words(value).count() <= 5 && bare_words(value).any(is_name)
+}
+
+/// Whether a value begins with a capital and has a word of four letters or more that is in no vocabulary, and few words in all.
+pub(crate) fn is_strange(value: &str) -> bool {
+    let lexicon = Lexicon::shared();
+    let is_unknown = |word: &str| {
+        let is_word = word.chars().count() >= 4 && word.chars().all(|c| c.is_alphabetic() || c == '\'');
+        is_word && !lexicon.look_up(word).is(Word::SAFE) && !lexicon.derives(word)
+    };
+    value.starts_with(char::is_uppercase) && bare_words(value).count() <= 4 && bare_words(value).any(is_unknown)
+}
+
+/// Whether a value is the name of a city.
+pub(crate) fn is_city(value: &str) -> bool {
+    let lexicon = Lexicon::shared();
+    let words: Vec<String> = bare_words(value).map(folded).collect();
+    match &words[..] {
+        [word] => lexicon.look_up(word).is(Word::CITY),
+        words => lexicon.is_city(&words.join("_")),
+    }
+}
+
+/// Whether a word is a month's name or the start of one.
+pub(crate) fn is_month(word: &str) -> bool {
+    Lexicon::shared().look_up(word).is(Word::MONTH)
+}
+
+/// Whether a word is one of a street's: `Avenue`, `st.`
+pub(crate) fn is_street(word: &str) -> bool {
+    Lexicon::shared().look_up(word.trim_end_matches(['.', ','])).is(Word::STREET)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

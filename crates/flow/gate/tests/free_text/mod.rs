@@ -2,7 +2,7 @@
 //! 'package(gate) and test(free_text)'` prints the tables of `docs/privacy/measured.md`.
 
 mod corpus;
-mod shared;
+pub(crate) mod shared;
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Measured, Note};
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../../shared/data");
     std::env::var_os("LOCKGATE_DATA").map_or_else(|| beside.into(), PathBuf::from)
 }
