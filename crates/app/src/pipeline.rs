@@ -115,6 +115,10 @@ impl Pipeline {
             if progress.ready(&self.batching, self.clock.monotonic(), self.until.as_ref()) {
                 self.commit(progress).await?;
             }
+            if self.until.as_ref().is_some_and(|until| progress.reached_and_unconfirmed(until)) {
+                // The source may have nothing more to say.
+                self.confirm_idle(progress).await?;
+            }
             if self.finished(progress) {
                 return Ok(());
             }
@@ -423,6 +427,12 @@ impl Progress {
         let leave_at = self.leaving_since.map(|since| since + LEAVE_WITHIN);
         let next = [commit_at, leave_at].into_iter().flatten().min();
         next.map_or(RECORD_EVERY, |at| at.saturating_sub(now))
+    }
+
+    /// The last boundary that is waited for has come, and was not confirmed because something was in flight.
+    fn reached_and_unconfirmed(&self, until: &Position) -> bool {
+        let durable = self.durable.as_ref().is_some_and(|durable| durable.through >= *until);
+        !durable && self.releases.is_empty() && self.boundary.as_ref().is_some_and(|last| last.through >= *until)
     }
 
     fn answered(&mut self, table: &TableName, layer: Layer) {

@@ -83,7 +83,8 @@ impl Keeper {
             self.store.copy_ends(table)?;
         }
         let mut index = HeldIndex::default();
-        index.set_copying(uncopied && gate.holds());
+        // Under rules that hold nothing as well: they may turn before the copy ends.
+        index.set_copying(uncopied);
         self.tables.insert(table.clone(), index);
         if let Some(through) = &opened.through {
             self.durable(table, through)?;

@@ -200,14 +200,16 @@ impl HeldStore {
         self.connection().execute(sql, params![name(table)?, at.as_bytes()]).map(|rows| rows as u64).map_err(broken)
     }
 
-    /// Notes keys of which a change has passed beside a first copy.
-    pub(crate) fn note_passed(&self, table: &TableName, passed: &[RowKey]) -> Result<()> {
+    /// Notes keys of which a change has passed beside a first copy, and where: it is newer than rows copied with a lower LOW only.
+    pub(crate) fn note_passed(&self, table: &TableName, passed: &[(RowKey, Position)]) -> Result<()> {
         let (tbl, mut connection) = (name(table)?, self.connection());
         let transaction = connection.transaction().map_err(broken)?;
         {
-            let mut add = transaction.prepare("INSERT OR IGNORE INTO passed VALUES (?1, ?2)").map_err(broken)?;
-            for key in passed {
-                add.execute(params![tbl, key.to_bytes()]).map_err(broken)?;
+            let add = "INSERT INTO passed_at VALUES (?1, ?2, ?3)
+                ON CONFLICT (tbl, key) DO UPDATE SET position = max(position, excluded.position)";
+            let mut add = transaction.prepare(add).map_err(broken)?;
+            for (key, position) in passed {
+                add.execute(params![tbl, key.to_bytes(), position.as_bytes()]).map_err(broken)?;
             }
         }
         transaction.commit().map_err(broken)
@@ -240,7 +242,7 @@ impl HeldStore {
     pub(crate) fn copy_ends(&self, table: &TableName) -> Result<()> {
         let (tbl, connection) = (name(table)?, self.connection());
         for sql in [
-            "DELETE FROM passed WHERE tbl = ?1",
+            "DELETE FROM passed_at WHERE tbl = ?1",
             "DELETE FROM copy_watched WHERE tbl = ?1",
             "DELETE FROM held WHERE tbl = ?1 AND copied = 1 AND state = 'gone'",
         ] {
@@ -305,6 +307,21 @@ mod tests {
         assert_eq!(store.begun(&table).unwrap().unwrap().rows.len(), 1);
         store.released(&table).unwrap();
         assert_eq!(places(store.take(&table, &boundary(9), 3).unwrap()), [1]);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_change_outdates_rows_of_the_copy_that_it_passed_beside_and_not_of_a_later_one() {
+        let (store, table, folder) = store("passed", &[]);
+        let position = |place: u8| Position::from_bytes(&[place]);
+        store.note_passed(&table, &[(RowKey::from_bytes([1; 16]), position(5))]).unwrap();
+        store.note_passed(&table, &[(RowKey::from_bytes([1; 16]), position(4))]).unwrap();
+        let copied = |low: u8| HeldRow { copied: true, ..held(low, 1, unreadable()) };
+        assert_eq!(store.keep(&table, &[copied(4)], 0, "policy").unwrap(), [0]);
+        assert_eq!(store.count().unwrap(), 0);
+        // The first copy was given up; what it had is gone, and the change with it.
+        assert!(store.keep(&table, &[copied(7)], 0, "policy").unwrap().is_empty());
+        assert_eq!(store.count().unwrap(), 1);
         std::fs::remove_dir_all(folder).unwrap();
     }
 

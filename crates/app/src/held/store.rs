@@ -28,7 +28,7 @@ const SCHEMA: &str = "
     CREATE UNIQUE INDEX IF NOT EXISTS held_copied ON held (tbl, keys) WHERE copied = 1;
     CREATE TABLE IF NOT EXISTS release_begun (tbl TEXT PRIMARY KEY, number INTEGER NOT NULL, boundary TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS copy_watched (tbl TEXT PRIMARY KEY, low BLOB NOT NULL);
-    CREATE TABLE IF NOT EXISTS passed (tbl TEXT NOT NULL, key BLOB NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID;";
+    CREATE TABLE IF NOT EXISTS passed_at (tbl TEXT NOT NULL, key BLOB NOT NULL, position BLOB NOT NULL, PRIMARY KEY (tbl, key)) WITHOUT ROWID;";
 
 /// What anybody may know of a held row.
 #[derive(Clone, Debug)]
@@ -131,8 +131,9 @@ impl HeldStore {
         for (place, row) in rows.iter().enumerate() {
             let bytes = flat(&row.keys);
             if row.copied {
-                let passed = "SELECT 1 FROM passed WHERE tbl = ?1 AND key = ?2";
-                let found = transaction.query_row(passed, params![tbl, bytes], |_| Ok(())).optional();
+                let passed = "SELECT 1 FROM passed_at WHERE tbl = ?1 AND key = ?2 AND position > ?3";
+                let low = row.position.as_bytes();
+                let found = transaction.query_row(passed, params![tbl, bytes, low], |_| Ok(())).optional();
                 if found.map_err(broken)?.is_some() {
                     out_of_date.push(place);
                     continue;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::buffer::BooleanBuffer;
-use change::{ChangeBatch, Clock, Error, Identity, Kind, Origin, Result, RowMeta, TableSchema, Unsent};
+use change::{ChangeBatch, Clock, Error, Identity, Kind, Origin, Position, Result, RowMeta, TableSchema, Unsent};
 
 use crate::calendar::Date;
 use crate::gate::Means;
@@ -70,8 +70,9 @@ pub struct Cleared {
     pub invalid: Vec<(String, u64)>,
     /// Rows that were kept back, to be made durable before anything at or above their position is.
     pub held: Vec<HeldRow>,
-    /// Keys of streamed rows that passed beside a first copy, when that was asked for: a copied row of theirs is out of date.
-    pub passed: Vec<RowKey>,
+    /// Keys of streamed rows that passed beside a first copy, when that was asked for, and where: a row of theirs that was copied with a lower
+    /// position is out of date.
+    pub passed: Vec<(RowKey, Position)>,
 }
 
 /// Raw rows and what is known beside their values.

@@ -63,7 +63,7 @@ impl TableGate {
             let position = coming.meta.positions.value(unit.start);
             match index.fate(copied, position, &keys[unit.clone()], fault.is_none()) {
                 Fate::Pass if copied || !index.is_copying() => {}
-                Fate::Pass => passed.extend_from_slice(&keys[unit]),
+                Fate::Pass => passed.extend(keys[unit].iter().map(|key| (*key, Position::from_bytes(position)))),
                 Fate::Skip => keep[unit].fill(false),
                 Fate::Hold => {
                     keep[unit.clone()].fill(false);
