@@ -64,6 +64,9 @@ const KNOWN_PERCENT: usize = 40;
 /// So many different single letters are initials rather than a code.
 const INITIALS_MIN: usize = 9;
 
+/// Whether one value is of a class.
+type Test = fn(&str) -> bool;
+
 impl Shape {
     /// The shape of a sample. The narrow classes come first, because a number with a check digit is also one of many values.
     pub fn of(sample: &[&str]) -> Shape {
@@ -73,7 +76,7 @@ impl Shape {
         };
         let alike = |is: &dyn Fn(&str) -> bool| share(is, ALIKE_PERCENT);
         let some = |is: &dyn Fn(&str) -> bool| share(is, SOME_PERCENT);
-        let classes: [(Shape, fn(&str) -> bool); 10] = [
+        let classes: [(Shape, Test); 10] = [
             (Shape::Email, is_email),
             (Shape::Mbi, is_mbi),
             (Shape::Ssn, is_ssn),
