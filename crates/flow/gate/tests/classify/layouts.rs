@@ -21,10 +21,13 @@ pub(super) struct Column {
     values: Vec<String>,
 }
 
+/// Whether one value is of a type.
+type Test = fn(&str) -> bool;
+
 impl Column {
     /// The type that a loader would give it by all of its values.
     pub(super) fn source_type(&self) -> &'static str {
-        let types: [(&str, fn(&str) -> bool); 6] = [
+        let types: [(&str, Test); 6] = [
             ("boolean", |value| matches!(value, "true" | "false")),
             ("uuid", is_uuid),
             ("bigint", is_whole),
@@ -32,7 +35,7 @@ impl Column {
             ("date", |value| value.len() == 10 && is_day(value)),
             ("timestamp without time zone", |value| value.len() > 18 && is_day(&value[..10])),
         ];
-        let fits = |is: &fn(&str) -> bool| self.values().next().is_some() && self.values().all(is);
+        let fits = |is: &Test| self.values().next().is_some() && self.values().all(is);
         types.iter().find(|(_, is)| fits(is)).map_or("text", |(name, _)| name)
     }
 
