@@ -50,6 +50,17 @@ fn number(name: &str) -> Option<u64> {
 /// Seed 179 found a checkpoint that went back, 238 debts of a multiset that a truncate had paid.
 const SEEDS: u64 = 240;
 
+/// Outside of those: a put that said its entry was there already, and an entry that could then not be read, stopped the table.
+const FOUND: [u64; 2] = [101_232, 200_404];
+
+#[test]
+fn seeds_that_found_a_defect_stay_clean() {
+    for seed in FOUND {
+        let faults = on_a_thread(seed, None, false).faults;
+        assert!(faults.is_empty(), "seed {seed}:\n{}", faults.join("\n"));
+    }
+}
+
 #[test]
 fn nothing_is_lost_doubled_or_out_of_order() {
     if let Some(seed) = number("LOCKGATE_SEED") {

@@ -131,11 +131,13 @@ impl TableLog {
                 // A put that timed out after it had succeeded is a success.
                 Ok(Some(found)) if found == bytes => {}
                 Ok(Some(_)) => return Ok(self.overtaken(version).await),
-                _ => {
+                found => {
                     let doing = || format!("{}: cannot commit version {version}", self.table);
-                    return match error {
-                        TransactionError::ObjectStore { source } => Err(source).explain(doing),
-                        error => Err(error).explain(doing),
+                    return match (error, found) {
+                        (TransactionError::ObjectStore { source }, _) => Err(source).explain(doing),
+                        // Whose entry is there cannot be known now: that says nothing about the table.
+                        (TransactionError::VersionAlreadyExists(_), Err(unread)) => Err(unread).explain(doing),
+                        (error, _) => Err(error).explain(doing),
                     };
                 }
             },
