@@ -269,6 +269,7 @@ async fn held_rows_of_an_erased_person_go_and_those_of_others_stay() {
     let subject = ["--subject", "db.public.person.name"];
     let said = project.erase_ok(&subject, "name-7\n");
     assert!(said.contains("3 held rows erased"), "{said}");
+    project.assert_nowhere(&[said]);
     let (rows, list) = project.held_rows();
     assert_eq!(rows.len(), 2, "{list}");
     let receipt = std::fs::read_to_string(files(&project.dir.join(".lockgate/receipts")).pop().unwrap()).unwrap();

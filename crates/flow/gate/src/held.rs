@@ -13,7 +13,7 @@
 //! held.
 //!
 //! A source sends again what was not confirmed. A row that was kept back before is known by its position and passed over, also when it
-//! has been released or dropped since, until every lake table is beyond it.
+//! has been released or dropped since, until every lake table is beyond it; from then on everything up to there is passed over.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -119,6 +119,11 @@ fn an_unreadable_row_is_held_with_all_that_follows_on_its_key_and_comes_in_as_it
     assert_eq!(ids(&free), [2, 4]);
     index.forget(&Position::from_bytes(&[30]));
     assert!(index.is_idle(false));
+    // What every table has, or was decided about, is not held anew when it is sent again; what comes above is.
+    let again = clear(&gate_then, &mut index, batch(30, Origin::Stream, &[(Op::Insert, 4, WRONG)]));
+    assert!(again.held.is_empty() && ids(&again).is_empty());
+    let above = clear(&gate_then, &mut index, batch(31, Origin::Stream, &[(Op::Insert, 4, WRONG)]));
+    assert_eq!(above.held.len(), 1);
 }
 
 #[test]
