@@ -141,6 +141,7 @@ impl Pipeline {
             Event::Changes(batch) => self.clear(batch, progress).await,
             Event::SchemaChanged { schema } => {
                 let table = schema.table.clone();
+                self.commit_before_reshape(&table, progress).await?;
                 let opened = self.reshape(&schema, progress).await;
                 self.hold_table(table, opened, progress)
             }
@@ -215,6 +216,19 @@ impl Pipeline {
             }
             Err(error) => self.hold_table(table, Err(error), progress),
         }
+    }
+
+    /// What waits of a table is committed before its structure changes, so that rows wait under one structure only. In the middle of a
+    /// transaction that cannot be.
+    async fn commit_before_reshape(&mut self, table: &TableName, progress: &mut Progress) -> Result<()> {
+        while self.workers.waits(table) && progress.boundary.is_some() {
+            if progress.round.is_none() && progress.releases.is_empty() {
+                return self.commit(progress).await;
+            }
+            let report = self.workers.report().await?;
+            self.settle(report, progress).await?;
+        }
+        Ok(())
     }
 
     async fn reshape(&mut self, schema: &Arc<change::TableSchema>, progress: &mut Progress) -> Result<()> {

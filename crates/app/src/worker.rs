@@ -152,6 +152,8 @@ impl Worker {
     ///
     /// So does one of which nothing was stored, when the table has rows of the stream from before LOW: they came beside a copy that
     /// ended before its first chunk, and what followed them below LOW is not sent any more.
+    ///
+    /// One that was finished, and whose source has to find another end, is unfinished until then.
     async fn start_copy(&mut self, progress: CopyProgress) -> Result<()> {
         let TableCheckpoint { stream, copy, .. } = self.writer.checkpoint();
         let void = match copy {
@@ -159,7 +161,13 @@ impl Worker {
             None => stream.as_ref().is_some_and(|stream| stream.through < progress.low),
         };
         if !void {
-            return Ok(());
+            let reopened = copy.as_ref().is_some_and(|stored| stored.finished.is_some()) && progress.finished.is_none();
+            if !reopened {
+                return Ok(());
+            }
+            let copy = copy.clone().map(|stored| CopyProgress { finished: None, ..stored });
+            let checkpoint = TableCheckpoint { copy, ..self.writer.checkpoint().clone() };
+            return self.commit(checkpoint, false, true).await.map(|_| ());
         }
         tracing::info!(table = %self.table, layer = %self.layer, "the copy starts over");
         self.writer.truncate(&progress.low, 0, 0, self.clock.now()).await?;
@@ -174,7 +182,7 @@ impl Worker {
         if let Some(chunk) = chunk {
             own.done.insert(chunk);
         }
-        if own.done.len() < u64::from(own.chunks) {
+        if !own.is_read() {
             own.finished = None;
         }
         let checkpoint = TableCheckpoint { copy: Some(own.clone()), ..self.writer.checkpoint().clone() };

@@ -189,6 +189,11 @@ impl Workers {
         Ok(())
     }
 
+    /// Whether a table has changes that are staged and not yet told to be committed.
+    pub(crate) fn waits(&self, table: &TableName) -> bool {
+        self.dirty.contains(table)
+    }
+
     /// Makes both layers of a table commit at the next boundary, also when nothing is staged.
     pub(crate) fn touch(&mut self, table: &TableName) {
         self.dirty.insert(table.clone());

@@ -62,8 +62,16 @@ pub struct CopyProgress {
     pub chunks: u32,
     /// The chunks whose rows are durable.
     pub done: ChunkSet,
-    /// Once all chunks are done: a position at or above everything that any chunk can have seen.
+    /// Once all chunks are done and the stream has come so far: a position at or above everything that any chunk can have seen, and any value
+    /// that was read again for an update. From there on the table is the source's at every boundary.
     pub finished: Option<Position>,
+}
+
+impl CopyProgress {
+    /// Whether the rows of every chunk are durable. Its end may still be missing.
+    pub fn is_read(&self) -> bool {
+        self.done.len() >= u64::from(self.chunks)
+    }
 }
 
 /// What one lake table has made durable of its source: stored in the table's own commits.

@@ -31,7 +31,7 @@ pub enum Event {
         committed_at: Timestamp,
     },
     /// A first copy begins or goes on; sent before its first chunk. When `progress` has another plan than the table has stored, the copy
-    /// starts over and whatever was copied before is void.
+    /// starts over and whatever was copied before is void. When all its chunks are done, only its end is missing.
     CopyStarted {
         /// The table.
         table: TableName,
@@ -47,7 +47,7 @@ pub enum Event {
         /// The table's progress with this chunk done.
         progress: CopyProgress,
     },
-    /// Every chunk was handed over (at once after [`Event::CopyStarted`] when the table was empty); `progress.finished` is set.
+    /// Every chunk was handed over, and every streamed row that may have needed one of theirs; `progress.finished` is set.
     CopyDone {
         /// The table.
         table: TableName,

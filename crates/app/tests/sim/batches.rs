@@ -46,6 +46,7 @@ impl Batches {
         let committed_at = START + change.at;
         match &change.what {
             What::Truncate => {
+                self.announce(change.table, change.columns, out);
                 self.hand_over(out);
                 out.push_back(Event::Truncated {
                     table: self.tables[change.table].table.name.clone(),
@@ -67,6 +68,11 @@ impl Batches {
                 }
             }
         }
+    }
+
+    /// Whether a change has another structure than the last of its table.
+    pub(crate) fn is_news(&self, change: &Change) -> bool {
+        self.tables[change.table].announced != change.columns
     }
 
     /// The structure comes before the first row that has it.

@@ -99,6 +99,7 @@ impl Simulation {
         let deaths = self.random.random_range(0..7);
         loop {
             self.lives += 1;
+            self.judge.lock().unwrap().life = self.lives;
             let last = self.lives > deaths;
             if self.lives > deaths + 20 {
                 return Err("it does not catch up".into());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use capture::postgres::Resume;
 use change::{
-    Checkpoint, ChunkSet, CopyProgress, Error, Event, Identity, Kind, Position, Result, Source, SourceStatus,
+    Checkpoint, ChunkSet, CopyProgress, Error, Event, Identity, Kind, Op, Position, Result, Source, SourceStatus,
     TableCheckpoint,
 };
 use rand::rngs::StdRng;
@@ -82,10 +82,23 @@ pub(crate) struct ScriptedSource {
     boundary: u64,
     /// Below this a table's changes were visible to its copy.
     from: Vec<u64>,
-    /// At or above this a table's base rows are in the lake.
-    copied_through: Vec<u64>,
+    /// Whether the lake has the rows that a table's updates build upon.
+    bases: Vec<Base>,
     /// When the connection breaks for good.
     breaks_at: Option<i64>,
+}
+
+/// How much of a table's first copy is behind the stream.
+enum Base {
+    Copying,
+    /// Every chunk is handed over, and the stream has to pass the end of the log as it was after values were last read again.
+    Settling {
+        progress: CopyProgress,
+        all_below: u64,
+        through: u64,
+        read: bool,
+    },
+    Whole,
 }
 
 /// How a table's copy stands at open.
@@ -130,7 +143,7 @@ pub(crate) fn open(
         next: script.log.partition_point(|transaction| transaction.lsn < confirmed),
         boundary: confirmed,
         from: Vec::new(),
-        copied_through: Vec::new(),
+        bases: Vec::new(),
         breaks_at: random.random_bool(0.1).then(|| now + random.random_range(0..30_000_000)),
         mutation,
         rivals,
@@ -139,7 +152,7 @@ pub(crate) fn open(
     if source.mutation == Some(Mutation::ResumesOffByOne) && confirmed > 1_000 {
         source.next += 1;
     }
-    source.plan(resume, now, committed);
+    source.plan(resume, now, committed, confirmed);
     Ok(source)
 }
 
@@ -163,7 +176,7 @@ impl Server {
 
 impl ScriptedSource {
     /// What every table's first copy needs, and what is said of it at once.
-    fn plan(&mut self, resume: &Resume, now: i64, committed: usize) {
+    fn plan(&mut self, resume: &Resume, now: i64, committed: usize, confirmed: u64) {
         let server = self.server.clone();
         let copies: Vec<Copy> = server
             .script
@@ -172,10 +185,19 @@ impl ScriptedSource {
             .enumerate()
             .map(|(number, table)| {
                 let keyed = matches!(table.identity, Identity::Key(_));
-                match resume.tables.get(&table.name).and_then(|stored| stored.copy.clone()) {
+                let stored = resume.tables.get(&table.name);
+                let from =
+                    stored.and_then(|stored| stored.stream.as_ref()).map_or(0, |stream| parts(&stream.through).0);
+                let ends_by = |finished: &Position| !keyed || parts(finished).0 <= from.max(confirmed);
+                match stored.and_then(|stored| stored.copy.clone()) {
                     // A table that the lake has and knows no copy of holds rows of the stream since a LOW that nobody knows.
                     None => Copy::Begins { anew: resume.tables.contains_key(&table.name) },
-                    Some(progress) if progress.finished.is_some() => Copy::Whole,
+                    Some(progress) if progress.finished.as_ref().is_some_and(ends_by) => Copy::Whole,
+                    // What it settled by is streamed again.
+                    Some(progress) if progress.finished.is_some() => {
+                        self.world.count("copies: settled again");
+                        Copy::GoesOn(CopyProgress { finished: None, ..progress })
+                    }
                     Some(progress) if keyed && self.judge.lock().unwrap().fits(number, &progress) => {
                         Copy::GoesOn(progress)
                     }
@@ -193,7 +215,7 @@ impl ScriptedSource {
             let (heap, columns) = server.script.table_after(committed, table);
             let own = snapshot.filter(|_| !matches!(server.script.tables[table].identity, Identity::Key(_)));
             self.first.push_back(Event::SchemaChanged { schema: server.script.tables[table].schema(columns) });
-            let (mut from, mut through) = (0, u64::MAX);
+            let (mut from, mut base) = (0, Base::Copying);
             let copying = |low: u64, progress: Option<CopyProgress>| Copying {
                 table,
                 progress,
@@ -206,7 +228,7 @@ impl ScriptedSource {
                 Copy::Whole => {
                     let stored =
                         resume.tables[&server.script.tables[table].name].copy.clone().unwrap_or_else(|| unreachable!());
-                    through = stored.finished.as_ref().map_or(0, |finished| parts(finished).0);
+                    base = Base::Whole;
                     from = parts(&stored.low).0;
                 }
                 Copy::GoesOn(progress) => {
@@ -233,7 +255,7 @@ impl ScriptedSource {
                 }
             }
             self.from.push(from);
-            self.copied_through.push(through);
+            self.bases.push(base);
         }
         self.first.extend(started);
     }
@@ -271,9 +293,13 @@ impl ScriptedSource {
         let bound: usize = progress.plan.split(' ').nth(2).and_then(|bound| bound.parse().ok()).unwrap_or(0);
         let Some(chunk) = (0..progress.chunks).find(|chunk| !progress.done.contains(*chunk)) else {
             let end = self.server.end_of_log(now);
-            progress.finished = Some(position(end, 0));
-            self.copied_through[table] = end;
             self.copies.remove(at);
+            if matches!(self.server.script.tables[table].identity, Identity::Key(_)) {
+                self.bases[table] = Base::Settling { progress, all_below: end, through: end, read: false };
+                return None;
+            }
+            self.bases[table] = Base::Whole;
+            progress.finished = Some(position(end, 0));
             return Some(Event::CopyDone { table: name, progress });
         };
         let first = chunk as usize * step;
@@ -303,25 +329,59 @@ impl ScriptedSource {
                 if change.lsn < self.from[change.table] {
                     continue;
                 }
+                if change.ordinal == 1 && self.batches.is_news(&change) {
+                    self.batches.hand_over(&mut self.stream);
+                    if let Some(before) = transaction.checked_sub(1) {
+                        self.reach_boundary(self.server.script.log[before].end);
+                    }
+                }
                 self.fill_gap(&mut change, committed);
                 self.batches.take(&change, &mut self.stream);
             }
         }
         self.next = last + 1;
         self.batches.hand_over(&mut self.stream);
+        self.settle(self.server.script.log[last].end);
         self.reach_boundary(self.server.script.log[last].end);
     }
 
     /// While a table's copy is unfinished, values that the log leaves out are read from the database.
-    fn fill_gap(&self, change: &mut Change, committed: usize) {
-        let What::Row { row, unsent, .. } = &mut change.what else { return };
-        if !*unsent || change.lsn >= self.copied_through[change.table] {
+    fn fill_gap(&mut self, change: &mut Change, committed: usize) {
+        let What::Row { op, row, unsent } = &mut change.what else { return };
+        let lacks = match &mut self.bases[change.table] {
+            Base::Copying => true,
+            // An insert without all values is the second half of a changed key.
+            Base::Settling { all_below, read, .. } if *unsent && (change.lsn < *all_below || *op == Op::Insert) => {
+                *read = true;
+                true
+            }
+            Base::Settling { .. } | Base::Whole => false,
+        };
+        if !*unsent || !lacks {
             return;
         }
         let (heap, _) = self.server.script.table_after(committed, change.table);
         if let Some(found) = heap.iter().flatten().find(|found| found[0] == row[0]) {
             row[BIG] = cell(found, BIG);
             *unsent = false;
+        }
+    }
+
+    /// Copies whose end the stream has come to.
+    fn settle(&mut self, reached: u64) {
+        let now = self.world.clock.micros();
+        for (table, base) in self.bases.iter_mut().enumerate() {
+            let Base::Settling { progress, through, read, .. } = base else { continue };
+            if reached >= *through && *read {
+                (*through, *read) = (self.server.end_of_log(now), false);
+                self.world.count("copies: looked at the log's end again");
+            }
+            if reached >= *through {
+                let progress = CopyProgress { finished: Some(position(*through, 0)), ..progress.clone() };
+                *base = Base::Whole;
+                let table = self.server.script.tables[table].name.clone();
+                self.stream.push_back(Event::CopyDone { table, progress });
+            }
         }
     }
 
@@ -349,7 +409,9 @@ impl ScriptedSource {
             if self.next < committed {
                 self.stream_step(committed);
             } else if self.random.random_bool(0.3) {
-                self.reach_boundary(self.server.end_of_log(now));
+                let end = self.server.end_of_log(now);
+                self.settle(end);
+                self.reach_boundary(end);
             }
         }
         self.stream.pop_front()

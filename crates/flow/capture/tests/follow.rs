@@ -1,8 +1,12 @@
 //! First copy and stream together come to the database's state, whatever happens on the way.
 
+use std::time::Duration;
+
+use change::{Event, Origin, Source};
 use sandbox::PrivatePostgres;
 
 use crate::replay::{Replay, config, end_of_log, open, selected};
+use crate::resume::open_when_free;
 
 const MEMBERS: &[&str] = &["id", "name", "note"];
 
@@ -93,6 +97,56 @@ async fn unchanged_toast_is_read_again_while_the_copy_is_unfinished_and_left_out
     replay.until(&mut source, &end_of_log(&server, 0).await).await;
     assert_eq!(replay.table("public.docs").unsent, before + 1);
     assert_eq!(replay.table("public.docs").visible(), selected(&server, "docs", &columns).await);
+}
+
+/// The row is in no chunk, and gone when its values are looked for: no later update of it may be taken for a loss.
+#[tokio::test]
+async fn a_row_that_chunks_missed_and_that_is_gone_again_leaves_no_trace() {
+    let server = PrivatePostgres::start().await.unwrap();
+    let big = "(select string_agg(md5(i::text), '') from generate_series(1, 400) i)";
+    server
+        .execute(&format!(
+            "create table docs (id int primary key, n int, body text, filler text) with (autovacuum_enabled = off);
+             insert into docs select i, 0, case when i = 150 then {big} end, repeat('x', 700) from generate_series(1, 200) i;
+             delete from docs where id <= 10"
+        ))
+        .await
+        .unwrap();
+    server.execute("vacuum analyze docs").await.unwrap();
+    let mut config = config(&server, &["public.docs"]);
+    config.copy.chunk_rows = 10;
+    let mut source = open(&config, &Default::default()).await.unwrap();
+    let mut replay = Replay::default();
+    while replay.tables.values().all(|table| table.copy.as_ref().is_none_or(|copy| copy.done.is_empty())) {
+        replay.apply(source.next().await.unwrap());
+    }
+    server.execute("update docs set n = 1 where id = 150").await.unwrap();
+    let place =
+        server.client().await.unwrap().query_one("select ctid::text from docs where id = 150", &[]).await.unwrap();
+    assert!(place.get::<_, String>(0).starts_with("(0,"), "the row does not move to where it was read already");
+    // The copy is stored, and what was streamed beside it is not.
+    let streamed = |event: &Event| match event {
+        Event::Changes(batch) => batch.origin() == Origin::Stream,
+        event => matches!(event, Event::Boundary(_)),
+    };
+    let copied = async {
+        while replay.table("public.docs").copy.as_ref().is_none_or(|copy| copy.finished.is_none()) {
+            let event = source.next().await.unwrap();
+            if !streamed(&event) {
+                replay.apply(event);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), copied).await.expect("the copy does not end");
+    drop(source);
+    server.execute("update docs set n = 2 where id = 150").await.unwrap();
+    server.execute("delete from docs where id = 150").await.unwrap();
+    let end = end_of_log(&server, 0).await;
+    let mut source = open_when_free(&config, &replay).await;
+    replay.until(&mut source, &end_of_log(&server, 0).await).await;
+    let table = replay.table("public.docs");
+    assert!(table.visible() == selected(&server, "docs", &["id", "n", "body", "filler"]).await);
+    assert!(table.copy.as_ref().and_then(|copy| copy.finished.clone()).is_some_and(|finished| finished >= end));
 }
 
 /// Rows with two large values each, more chunks than events are read ahead.

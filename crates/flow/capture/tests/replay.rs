@@ -196,6 +196,14 @@ impl Table {
         } else {
             self.rows.get(&id).and_then(|(_, row)| row.clone())
         };
+        if source.is_none() && (0..values.len()).any(|column| batch.unsent().is_unsent(column, row)) {
+            let finished = self.copy.as_ref().and_then(|copy| copy.finished.as_ref());
+            assert!(
+                finished.is_none_or(|finished| position <= *finished),
+                "an update behind the copy's end finds no row"
+            );
+            return;
+        }
         for (column, value) in values.iter_mut().enumerate() {
             if batch.unsent().is_unsent(column, row) {
                 self.unsent += 1;

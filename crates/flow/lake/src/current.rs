@@ -1,6 +1,6 @@
 //! The current table: rows are collapsed by key as they come in, and a commit appends the new images and marks the old ones deleted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -38,6 +38,12 @@ pub(crate) struct Current {
     /// Rows of a multiset that the stream has deleted before the first copy brought them: how many copied rows of an identity are to be
     /// passed over. Not durable: a copy of a table without key starts over when the process does, because its snapshot is gone.
     pub(crate) owed: HashMap<KeyHash, u64>,
+    /// The columns by which rows of a multiset are to be found.
+    pub(crate) identity: BTreeSet<String>,
+    /// The columns that the stream has sent since the table was opened.
+    pub(crate) sent: BTreeSet<String>,
+    /// Rows are found by columns that the stream does not send: it has not come to them, or they were dropped since the table was opened.
+    pub(crate) behind: bool,
     /// The index names a file that the table does not have: the log was restored, or a commit of it was damaged.
     pub(crate) stale: bool,
     /// What went wrong after the last commit was made.
@@ -60,6 +66,13 @@ impl Current {
         self.log.record.copying()
     }
 
+    /// Whether the rows of a multiset are found by the columns by which they are to be found.
+    pub(crate) fn is_identified(&self) -> bool {
+        self.index.as_ref().is_none_or(|(_, identifier)| {
+            identifier.names(&self.log.schema).into_iter().collect::<BTreeSet<String>>() == self.identity
+        })
+    }
+
     /// Takes in rows; what the table has already is passed over.
     pub(crate) async fn write(&mut self, batch: &Arc<ClearedBatch>, now_ms: i64) -> Result<()> {
         let copied = match batch.origin() {
@@ -73,7 +86,15 @@ impl Current {
                 }
                 true
             }
-            Origin::Stream | Origin::Held => false,
+            Origin::Stream => {
+                for column in &batch.schema().columns {
+                    if !self.sent.contains(&column.name) {
+                        self.sent.insert(column.name.clone());
+                    }
+                }
+                false
+            }
+            Origin::Held => false,
         };
         let after = self.log.record.checkpoint.stream.as_ref().map(|stream| stream.through.clone());
         // Held rows are from before the checkpoint, and were not in the table when it was made.

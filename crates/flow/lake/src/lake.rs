@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use change::{Checkpoint, Error, Kind, RepairMark, Result, TableCheckpoint, TableName, Timestamp};
+use change::{Error, Kind, RepairMark, Result, TableCheckpoint, TableName, Timestamp};
 use datafusion::catalog::TableProvider;
 use deltalake::DeltaTable;
 use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_for, logstore_with};
@@ -223,16 +223,6 @@ impl Lake {
         store.delete(&path).await.explain(|| format!("the lake {} cannot be cleaned", self.url))
     }
 
-    /// Records how far a stream is that brought nothing: written before the source is told that it may forget.
-    pub async fn put_stream_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
-        self.put_document(&stream_path(&checkpoint.stream), checkpoint).await
-    }
-
-    /// Reads what [`Lake::put_stream_checkpoint`] wrote last.
-    pub async fn stream_checkpoint(&self, stream: &str) -> Result<Option<Checkpoint>> {
-        self.document(&stream_path(stream)).await
-    }
-
     /// Records how far the repair of a source is.
     pub async fn put_repair_mark(&self, source: &str, mark: &RepairMark) -> Result<()> {
         self.put_document(&repair_path(source), mark).await
@@ -243,13 +233,13 @@ impl Lake {
         self.document(&repair_path(source)).await
     }
 
-    async fn put_document(&self, path: &Path, document: &impl Serialize) -> Result<()> {
+    pub(crate) async fn put_document(&self, path: &Path, document: &impl Serialize) -> Result<()> {
         let text = serde_json::to_vec(document).explain(|| format!("{path} is not JSON"))?;
         let put = self.root.object_store(None).put(path, text.into()).await;
         put.map(|_| ()).explain(|| format!("cannot write {path}"))
     }
 
-    async fn document<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
+    pub(crate) async fn document<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>> {
         let doing = || format!("cannot read {path}");
         match self.root.object_store(None).get(path).await {
             Ok(found) => {
@@ -260,10 +250,6 @@ impl Lake {
             Err(error) => Err(error).explain(doing),
         }
     }
-}
-
-fn stream_path(stream: &str) -> Path {
-    Path::from_iter([stream, "_lockgate", "stream.json"])
 }
 
 fn repair_path(source: &str) -> Path {

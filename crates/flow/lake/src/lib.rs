@@ -9,6 +9,7 @@ mod lake;
 mod location;
 mod naming;
 mod objects;
+mod stream_place;
 
 mod incoming;
 mod schema;

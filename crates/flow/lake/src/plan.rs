@@ -70,7 +70,7 @@ impl Current {
                 for ((key, wanted), places) in taken.iter().zip(index.rows(&taken)?) {
                     let missing = wanted.saturating_sub(places.len() as u64);
                     if missing > 0 && !copying {
-                        return Err(missing_row(&self.log));
+                        return Err(missing_row(&self.log, self.behind));
                     }
                     if missing > 0 {
                         plan.owed.insert(*key, missing);
@@ -137,7 +137,8 @@ impl Current {
         let finishes = record.checkpoint.copy.as_ref().is_some_and(|copy| copy.finished.is_some());
         // A truncate that waits has made the copied rows pass over, and the debts with them.
         if finishes && !self.stream.truncated && owed.values().any(|rows| *rows > 0) {
-            return Err(missing_row(&self.log));
+            // A new start copies the table anew, as it is now.
+            return Err(missing_row(&self.log, self.behind || !self.is_identified()));
         }
         Ok(plan)
     }
@@ -197,7 +198,12 @@ fn with_vector(add: &Add, vector: DeletionVectorDescriptor) -> Add {
     Add { deletion_vector: Some(vector), data_change: true, stats, ..add.clone() }
 }
 
-fn missing_row(log: &TableLog) -> Error {
+fn missing_row(log: &TableLog, behind: bool) -> Error {
+    if behind {
+        let what = format!("{}: a delete does not say all columns of its row: one may have been dropped", log.table);
+        return Error::new(Kind::Unavailable, what)
+            .fix("Nothing to do: the table is opened again, which shows its columns.");
+    }
     Error::new(Kind::SourceGone, format!("{}: a delete names a row that the lake does not have", log.table))
         .fix("Rows were lost or changed outside Lockgate: remove the table's folders so that it is copied anew.")
 }

@@ -1,6 +1,6 @@
 //! The one way into a lake table.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -140,6 +140,10 @@ impl TableWriter {
         };
         let mut opened = Self { layers, lost: false, options, upkeep: upkeep::State::new(upkeep_turn) };
         opened.evolve(schema).await?;
+        if let Layers::Current(current) = &mut opened.layers {
+            // That was the catalog's structure.
+            current.sent.clear();
+        }
         Ok(opened)
     }
 
@@ -221,26 +225,23 @@ impl TableWriter {
         }
     }
 
-    /// Rows of a table without key are found by the columns that the source sends: when it sends one less, the index is built anew.
+    /// Rows of a table without key are found by the columns that the source sends.
+    ///
+    /// A column that the stream has sent and sends no more was dropped: what is in the table is found without it from then on. One that the
+    /// stream has not sent yet came later than what it sends now, after a start. It is null there and does no harm.
     async fn reidentify(&mut self, cleared: &ClearedSchema) -> Result<()> {
         let Layers::Current(current) = &mut self.layers else { return Ok(()) };
         let Some((index, identifier)) = &current.index else { return Ok(()) };
-        let (shape, names) = (index.shape(), identity_names(cleared));
-        let lost = identifier.names(&current.log.schema).into_iter().any(|name| !names.contains(&name));
-        if shape == Shape::Unique || !lost {
+        if index.shape() == Shape::Unique {
             return Ok(());
         }
-        if current.stream.changes > 0 {
-            return Err(Error::new(
-                change::Kind::Unavailable,
-                format!("{}: a column was dropped while changes wait", current.log.table),
-            )
-            .fix("Nothing to do: the changes are read again."));
-        }
-        let (path, boot) = index_place(&current.log, &self.options);
-        current.index = None;
-        current.index = Some(rebuild::build(&current.log, &names, shape, &path, boot, None).await?);
-        Ok(())
+        let names: BTreeSet<String> = identity_names(cleared).into_iter().collect();
+        let mut wanted = names.clone();
+        wanted.extend(identifier.names(&current.log.schema).into_iter().filter(|name| !current.sent.contains(name)));
+        current.behind = wanted != names;
+        current.identity = wanted;
+        current.sent.extend(names);
+        current.meet_identity(&self.options).await
     }
 
     /// Stages rows; nobody sees them before the commit. Rows at or below the checkpoint and rows of chunks that are done are passed over.
@@ -365,7 +366,13 @@ impl TableWriter {
             Layers::Changes(changes) => changes.commit(copied, record, now_ms).await,
         };
         match written {
-            Ok(Written::Done) => Ok(Outcome::Done(Committed { version: self.version(), rows, newest })),
+            Ok(Written::Done) => {
+                if let Layers::Current(current) = &mut self.layers {
+                    let met = current.meet_identity(&self.options).await.err();
+                    current.failed = current.failed.take().or(met);
+                }
+                Ok(Outcome::Done(Committed { version: self.version(), rows, newest }))
+            }
             Ok(Written::Fenced(error)) => Ok(Outcome::Conflicted(error)),
             // The index and the list of files are of another version: only a new start makes them right.
             Ok(Written::Foreign(error)) => Err(error),
@@ -442,9 +449,30 @@ async fn open_current(
         copy: CopyArea::new(copied),
         vectors: HashMap::new(),
         owed: HashMap::new(),
+        identity: BTreeSet::new(),
+        sent: BTreeSet::new(),
+        behind: false,
         stale: false,
         failed: None,
     })
+}
+
+impl Current {
+    /// Builds the index anew when rows are to be found by other columns than it knows them by. What waits, or is owed to a first copy, is found by
+    /// what identified it when it came: then this is done after the commit.
+    async fn meet_identity(&mut self, options: &WriterOptions) -> Result<()> {
+        let Some((index, _)) = &self.index else { return Ok(()) };
+        let asked = index.shape() == Shape::Multiset && !self.is_identified();
+        if !asked || self.stream.changes > 0 || self.copying() {
+            return Ok(());
+        }
+        let shape = index.shape();
+        let (path, boot) = index_place(&self.log, options);
+        let names: Vec<String> = self.identity.iter().cloned().collect();
+        self.index = None;
+        self.index = Some(rebuild::build(&self.log, &names, shape, &path, boot, None).await?);
+        Ok(())
+    }
 }
 
 fn index_place(log: &TableLog, options: &WriterOptions) -> (PathBuf, Option<BootId>) {
@@ -466,10 +494,13 @@ async fn widen_current(current: &mut Current, columns: SchemaRef, options: &Writ
         let grown = |name: &String| current.log.schema.field_with_name(name).ok() != columns.field_with_name(name).ok();
         if current.stream.changes > 0 && identifier.names(&current.log.schema).iter().any(grown) {
             return Err(Error::new(
-                change::Kind::Unavailable,
-                format!("{}: a column of the key grew while changes wait", current.log.table),
+                change::Kind::Contract,
+                format!(
+                    "{}: a column of the key grew in a transaction that had changed rows before",
+                    current.log.table
+                ),
             )
-            .fix("Nothing to do: the changes are read again."));
+            .fix("Remove the table's folders from the lake so that it is copied anew."));
         }
     }
     for staged in current.stream.staged.iter_mut().chain(&mut current.copy.staged) {

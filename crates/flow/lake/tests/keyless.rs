@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
 use change::{Identity, Op, Origin};
-use lake::{Layer, TableWriter};
+use lake::{Layer, Outcome, TableWriter};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -179,4 +179,72 @@ async fn a_column_that_is_dropped_leaves_rows_that_can_be_deleted() {
     writer.write(&narrow.batch(Origin::Stream, &[row(Op::Delete, 20, 1, &[Cell::Int(1), text("x")])])).await.unwrap();
     done(commit_stream(&mut writer, 21).await);
     assert!(bag(&lake).await.is_empty());
+}
+
+/// A table of three columns with two rows that differ in the last, and its writer opened again.
+async fn alike_but_for_the_last(wide: &Door) -> (TestLake, TableWriter) {
+    let lake = TestLake::new().await;
+    let mut writer = lake.writer(wide, Layer::Current).await;
+    done(commit_copy(&mut writer, progress(position(1, 0), 0, &[], Some(position(1, 0)))).await);
+    let rows = [inserted(10, 1, "first"), inserted(10, 2, "second")];
+    writer.write(&wide.batch(Origin::Stream, &rows)).await.unwrap();
+    done(commit_stream(&mut writer, 11).await);
+    drop(writer);
+    let writer = lake.writer(wide, Layer::Current).await;
+    (lake, writer)
+}
+
+fn text(text: &str) -> Cell {
+    Cell::Text(text.into())
+}
+
+fn inserted(lsn: u64, ordinal: u64, last: &str) -> Row {
+    row(Op::Insert, lsn, ordinal, &[Cell::Int(1), text("x"), text(last)])
+}
+
+async fn deletes(writer: &mut TableWriter, door: &Door, lsn: u64, cells: &[Cell]) {
+    writer.write(&door.batch(Origin::Stream, &[row(Op::Delete, lsn, 1, cells)])).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_older_structure_that_is_sent_again_takes_no_other_row() {
+    let (wide, narrow) = (Door::new(&COLUMNS, Identity::WholeRow), Door::new(&COLUMNS[..2], Identity::WholeRow));
+    for (gone, left) in [("first", "second"), ("second", "first")] {
+        let (lake, mut writer) = alike_but_for_the_last(&wide).await;
+        writer.evolve(&narrow.schema()).await.unwrap();
+        deletes(&mut writer, &narrow, 5, &[Cell::Int(1), text("x")]).await;
+        writer.evolve(&wide.schema()).await.unwrap();
+        deletes(&mut writer, &wide, 20, &[Cell::Int(1), text("x"), text(gone)]).await;
+        done(commit_stream(&mut writer, 21).await);
+        assert_eq!(bag(&lake).await.into_keys().collect::<Vec<_>>(), [["1", "x", left].map(str::to_owned).to_vec()]);
+    }
+}
+
+#[tokio::test]
+async fn a_column_that_is_dropped_while_rows_wait_is_left_out_after_their_commit() {
+    let (wide, narrow) = (Door::new(&COLUMNS, Identity::WholeRow), Door::new(&COLUMNS[..2], Identity::WholeRow));
+    let (lake, mut writer) = alike_but_for_the_last(&wide).await;
+    writer.write(&wide.batch(Origin::Stream, &[inserted(20, 1, "third")])).await.unwrap();
+    writer.evolve(&narrow.schema()).await.unwrap();
+    done(commit_stream(&mut writer, 21).await);
+    for lsn in [30, 40, 50] {
+        deletes(&mut writer, &narrow, lsn, &[Cell::Int(1), text("x")]).await;
+        done(commit_stream(&mut writer, lsn + 1).await);
+    }
+    assert!(bag(&lake).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_column_that_was_dropped_before_the_stream_sent_it_is_known_after_another_start() {
+    let (wide, narrow) = (Door::new(&COLUMNS, Identity::WholeRow), Door::new(&COLUMNS[..2], Identity::WholeRow));
+    let (lake, mut writer) = alike_but_for_the_last(&wide).await;
+    writer.evolve(&narrow.schema()).await.unwrap();
+    deletes(&mut writer, &narrow, 20, &[Cell::Int(1), text("x")]).await;
+    let refused = commit_stream(&mut writer, 21).await;
+    assert!(matches!(refused, Outcome::Retryable(_)), "{refused:?}");
+    drop(writer);
+    let mut writer = lake.writer(&narrow, Layer::Current).await;
+    deletes(&mut writer, &narrow, 20, &[Cell::Int(1), text("x")]).await;
+    done(commit_stream(&mut writer, 21).await);
+    assert_eq!(bag(&lake).await.values().sum::<i64>(), 1);
 }

@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use change::{ChangeBatch, Error, Identity, Kind, Result, TableName, TableSchema, Timestamp};
 use pgwire_replication::Lsn;
 
 use super::catalog::{self, CatalogTable};
 use super::client::{Address, Session};
+use super::copy::settle::{Base, Next};
 use super::pgoutput::{Message, Relation};
 use super::rows::{RowAt, TableDecoder};
 use super::table::{PgTable, ReplicaIdentity};
@@ -15,9 +16,6 @@ use super::types::{OnUnfit, PgType};
 /// What the tasks of one source share of one table.
 #[derive(Debug)]
 pub(crate) struct TableFlags {
-    /// The log's end when the last chunk had been read: a change that commits below may lack its base row in the lake. `u64::MAX` until the
-    /// first copy is handed over whole.
-    pub(crate) copied_through: AtomicU64,
     /// The table cannot be read any further.
     pub(crate) stopped: AtomicBool,
 }
@@ -29,6 +27,7 @@ pub(crate) struct Followed {
     pub(crate) flags: Arc<TableFlags>,
     /// LOW of its first copy: changes that commit below were visible to every chunk and are not handed over.
     pub(crate) from: Lsn,
+    pub(crate) base: Base,
     relation: Option<Relation>,
     decoder: Option<TableDecoder>,
 }
@@ -75,9 +74,9 @@ pub(crate) struct Tables {
 }
 
 impl Followed {
-    pub(crate) fn new(catalog: CatalogTable, from: Lsn, flags: Arc<TableFlags>) -> Result<Self> {
+    pub(crate) fn new(catalog: CatalogTable, from: Lsn, base: Base, flags: Arc<TableFlags>) -> Result<Self> {
         let schema = catalog.table.schema()?;
-        Ok(Self { catalog, schema, flags, from, relation: None, decoder: None })
+        Ok(Self { catalog, schema, flags, from, base, relation: None, decoder: None })
     }
 
     pub(crate) fn name(&self) -> &TableName {
@@ -101,6 +100,21 @@ impl Tables {
 
     pub(crate) fn get(&self, oid: u32) -> Option<&Followed> {
         self.by_oid.get(&oid)
+    }
+
+    pub(crate) fn get_mut(&mut self, oid: u32) -> Option<&mut Followed> {
+        self.by_oid.get_mut(&oid)
+    }
+
+    /// A table whose copy needs something once everything below `reached` was handed over.
+    pub(crate) fn settling(&self, reached: Lsn) -> Option<(u32, Next)> {
+        let next = |(oid, table): (&u32, &Followed)| (*oid, table.base.next(reached));
+        self.by_oid.iter().map(next).find(|(_, next)| *next != Next::Wait)
+    }
+
+    /// Forgets positions that may be of another history of the log.
+    pub(crate) fn look_again(&mut self) {
+        self.by_oid.values_mut().for_each(|table| table.base.look_again());
     }
 
     /// Whether the announcement says anything new of a table that is followed.

@@ -1,8 +1,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 
-use change::{Clock, CopyProgress, Error, Event, Identity, Kind, Result, TableNotice};
+use change::{Clock, CopyProgress, Error, Event, Identity, Kind, Position, Result, TableCheckpoint, TableNotice};
 use pgwire_replication::Lsn;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -14,6 +14,7 @@ use super::config::PostgresConfig;
 use super::copy::plan::Plan;
 use super::copy::read::leaves;
 use super::copy::run::{Copies, Job};
+use super::copy::settle::Base;
 use super::copy::snapshot::{Snapshot, wait_for_writers};
 use super::identity::{Recorded, Resume};
 use super::measure::{Health, WatchedTable, WatchedTables, end_of_log};
@@ -88,7 +89,7 @@ pub(crate) async fn start(config: &PostgresConfig, resume: &Resume, clock: Arc<d
     let confirmed = opening.slot().await?;
     let link = opening.link(confirmed).await?;
     let epoch = opening.recorded.epoch() + u32::from(link.new_timeline);
-    let planned = opening.plan_copies(published).await?;
+    let planned = opening.plan_copies(published, confirmed, epoch).await?;
     let work = opening.jobs(planned, epoch).await?;
     Ok(opening.spawn(work, link, confirmed, epoch, clock))
 }
@@ -199,7 +200,8 @@ impl Opening<'_> {
     }
 
     /// What every table's first copy needs.
-    async fn plan_copies(&self, tables: Vec<Published>) -> Result<Vec<Planned>> {
+    async fn plan_copies(&self, tables: Vec<Published>, confirmed: Lsn, epoch: u32) -> Result<Vec<Planned>> {
+        let from = &PgPosition::boundary(epoch, confirmed).position();
         let mut planned = Vec::new();
         for Published { catalog, standing, parts, before } in tables {
             let recorded = self.resume.tables.get(&catalog.table.table);
@@ -214,11 +216,15 @@ impl Opening<'_> {
                 }
                 // The rows that left with a partition are not in the log.
                 Some((_, plan)) if plan.has_lost(&parts) => Copy::Begins { anew: true },
-                Some((progress, _)) if progress.finished.is_some() => Copy::Whole(progress),
+                Some((progress, _)) if is_whole(&catalog, &progress, recorded, from) => Copy::Whole(progress),
+                // What it settled by is streamed again.
+                Some((progress, _)) if progress.finished.is_some() => {
+                    Copy::GoesOn(CopyProgress { finished: None, ..progress })
+                }
                 Some((progress, plan)) => {
                     let keyed = matches!(catalog.table.identity, Identity::Key(_));
                     let now = leaves(&self.address, &self.session, &catalog.table, self.config.copy.chunk_rows).await?;
-                    let fits = keyed && plan.still_fits(&now);
+                    let fits = keyed && (progress.is_read() || plan.still_fits(&now));
                     if fits { Copy::GoesOn(progress) } else { Copy::Begins { anew: true } }
                 }
             };
@@ -243,15 +249,11 @@ impl Opening<'_> {
         let (mut tables, mut jobs) = (Tables::new(self.config.on_unfit), Vec::new());
         let (mut started, mut watched) = (Vec::new(), WatchedTables::new());
         for Planned { catalog, standing, parts, copy } in planned {
-            let mut copied_through = u64::MAX;
+            let whole = matches!(copy, Copy::Whole(_));
             let table = catalog.table.clone();
             let own = snapshot.as_ref().filter(|_| table.identity == Identity::WholeRow);
             let (from, job) = match copy {
-                Copy::Whole(progress) => {
-                    let finished = progress.finished.as_ref().map(PgPosition::parse).transpose()?;
-                    copied_through = finished.map_or(0, |finished| finished.lsn.as_u64());
-                    (PgPosition::parse(&progress.low)?, None)
-                }
+                Copy::Whole(progress) => (PgPosition::parse(&progress.low)?, None),
                 Copy::GoesOn(progress) => {
                     let low = PgPosition::parse(&progress.low)?;
                     let started_now = Event::CopyStarted { table: table.table.clone(), progress: progress.clone() };
@@ -265,13 +267,11 @@ impl Opening<'_> {
                     (low, Some((low, progress, own.cloned())))
                 }
             };
-            let flags = Arc::new(TableFlags {
-                copied_through: AtomicU64::new(copied_through),
-                stopped: AtomicBool::new(false),
-            });
+            let flags = Arc::new(TableFlags { stopped: AtomicBool::new(false) });
             let watch = WatchedTable::new(table.table.clone(), standing.clone(), parts, Arc::clone(&flags));
             watched.insert(table.oid, watch);
-            let followed = Followed::new(catalog, from.lsn, Arc::clone(&flags))?;
+            let followed =
+                Followed::new(catalog, from.lsn, if whole { Base::Whole } else { Base::Copying }, Arc::clone(&flags))?;
             self.first.push_back(Event::SchemaChanged { schema: Arc::clone(&followed.schema) });
             tables.add(followed);
             if let Some((low, progress, snapshot)) = job {
@@ -299,6 +299,7 @@ impl Opening<'_> {
     fn spawn(self, work: Work, link: Link, confirmed: Lsn, epoch: u32, clock: Arc<dyn Clock>) -> Opened {
         let Work { tables, jobs, watched } = work;
         let (out, events) = mpsc::channel(EVENTS_AHEAD);
+        let (read_in, read) = mpsc::channel(EVENTS_AHEAD);
         let (confirmed_in, confirmed_out) = watch::channel(confirmed);
         let (boundary_in, boundary) = watch::channel(confirmed);
         let health = Arc::new(Health::default());
@@ -315,6 +316,7 @@ impl Opening<'_> {
             out: out.clone(),
             confirmed: confirmed_out,
             boundary: boundary_in,
+            read,
             health: Arc::clone(&health),
             progress: Progress::from(confirmed),
         };
@@ -324,9 +326,9 @@ impl Opening<'_> {
             clock,
             chunk_rows: self.config.copy.chunk_rows,
             parallel: self.config.copy.parallel,
-            epoch,
             on_unfit: self.config.on_unfit,
             out,
+            read: read_in,
             health: Arc::clone(&health),
         };
         if !jobs.is_empty() {
@@ -347,6 +349,20 @@ impl Opening<'_> {
             tasks,
         }
     }
+}
+
+/// Whether a copy that the lake has as finished stays so when the stream goes on from `from`. An update of a time before its end that is
+/// sent again is filled again, from a later state of the database: then another end has to be found.
+fn is_whole(
+    catalog: &CatalogTable,
+    progress: &CopyProgress,
+    recorded: Option<&TableCheckpoint>,
+    from: &Position,
+) -> bool {
+    let through = recorded.and_then(|table| table.stream.as_ref()).map(|stream| &stream.through);
+    let from = through.map_or(from, |through| through.max(from));
+    let keyed = matches!(catalog.table.identity, Identity::Key(_));
+    progress.finished.as_ref().is_some_and(|finished| !keyed || from >= finished)
 }
 
 impl CatalogTable {

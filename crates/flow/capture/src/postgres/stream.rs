@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use change::{Checkpoint, Error, Event, Kind, Position, Result, TableName, TableNotice};
+use change::{Checkpoint, CopyProgress, Error, Event, Identity, Kind, Position, Result, TableName, TableNotice};
 use futures::FutureExt;
 use pgwire_replication::{Lsn, ReplicationEvent};
 use tokio::sync::{mpsc, watch};
@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use super::apply::{Applied, Followed, Tables, Transaction};
 use super::client::{Address, Session};
+use super::copy::settle::Next;
 use super::failure;
 use super::identity::StreamIdentity;
-use super::measure::Health;
-use super::pgoutput::{self, Message, POSTGRES_EPOCH_US, Relation};
+use super::measure::{Health, end_of_log, nudge};
+use super::pgoutput::{self, Message, OldTuple, POSTGRES_EPOCH_US, Relation};
 use super::position::PgPosition;
 use super::slot::{self, SlotState};
 use super::toast;
@@ -60,6 +61,8 @@ pub(crate) struct Follower {
     pub(crate) confirmed: watch::Receiver<Lsn>,
     /// The last boundary that was handed over.
     pub(crate) boundary: watch::Sender<Lsn>,
+    /// First copies of which every chunk was handed over, by the tables' oids.
+    pub(crate) read: mpsc::Receiver<(u32, CopyProgress)>,
     pub(crate) health: Arc<Health>,
     pub(crate) progress: Progress,
 }
@@ -89,7 +92,7 @@ impl Progress {
     /// off and that will be sent again. No boundary lies behind them.
     fn in_transaction(&self) -> bool {
         let cut_off = self.applied.message > 0 && self.applied.lsn >= self.reached;
-        self.transaction.is_some() || cut_off
+        self.transaction.is_some_and(|open| open.message > 0) || cut_off
     }
 }
 
@@ -163,6 +166,7 @@ impl Follower {
         if link.new_timeline {
             // Rows of the old history that wait keep their positions, which sort below all that follow.
             self.epoch += 1;
+            self.tables.look_again();
         }
         self.identity = link.identity.clone();
         // A transaction that was cut off is sent again from its begin.
@@ -212,6 +216,14 @@ impl Follower {
                     continue;
                 }
                 () = self.out.closed() => return Ok(Left::ByListener),
+                Some((oid, progress)) = self.read.recv() => {
+                    if let Some(table) = self.tables.get_mut(oid) {
+                        let keyed = matches!(table.schema.identity, Identity::Key(_));
+                        table.base.settle(progress, keyed);
+                    }
+                    self.settle().await?;
+                    continue;
+                }
                 _ = severed.changed() => return Err(failure::silent(&self.address)),
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.hand_over(true).await?;
@@ -252,7 +264,7 @@ impl Follower {
             ReplicationEvent::Commit { end_lsn, .. } => {
                 self.progress.transaction = None;
                 self.progress.reached = self.progress.reached.max(end_lsn);
-                if self.is_full() {
+                if self.is_full() || self.tables.settling(self.progress.reached).is_some() {
                     return self.hand_over(true).await;
                 }
                 self.await_more(if self.tables.rows > 0 { ROW_WAIT } else { IDLE_BOUNDARY });
@@ -262,6 +274,9 @@ impl Follower {
             ReplicationEvent::KeepAlive { wal_end, .. } => {
                 if self.progress.transaction.is_none() && wal_end > self.progress.reached {
                     self.progress.reached = wal_end;
+                    if self.tables.settling(wal_end).is_some() {
+                        return self.hand_over(true).await;
+                    }
                     self.await_more(IDLE_BOUNDARY);
                 }
                 Ok(())
@@ -345,12 +360,13 @@ impl Follower {
     }
 
     async fn without_gaps(&mut self, message: &Message<'_>, transaction: &Transaction) -> Result<Option<Vec<u8>>> {
-        let Message::Update { relation, new, .. } = message else { return Ok(None) };
-        if !new.cells().any(|cell| cell == pgoutput::Cell::Unchanged) {
-            return Ok(None);
-        }
-        let in_copy = |table: &Followed| transaction.lsn.as_u64() < table.flags.copied_through.load(Ordering::Acquire);
-        if !self.tables.get(*relation).is_some_and(in_copy) {
+        let Message::Update { relation, old, new, .. } = message else { return Ok(None) };
+        // The whole old row has them.
+        let has_gaps =
+            new.cells().any(|cell| cell == pgoutput::Cell::Unchanged) && !matches!(old, Some(OldTuple::Full(_)));
+        let key_changes = matches!(old, Some(OldTuple::Key(_)));
+        let lacks = |table: &Followed| table.base.lacks(transaction.lsn, key_changes);
+        if !has_gaps || !self.tables.get(*relation).is_some_and(lacks) {
             return Ok(None);
         }
         self.connect_aside().await?;
@@ -358,6 +374,9 @@ impl Follower {
             (Some(table), Some(session)) => toast::filled(&self.address, session, table, message).await,
             _ => Ok(None),
         };
+        if let Some(table) = self.tables.get_mut(*relation) {
+            table.base.was_read();
+        }
         match filled {
             Err(error) if error.kind() != Kind::Unavailable => {
                 let own = Error::new(Kind::Contract, error.what()).fix(error.how_to_fix().unwrap_or(READ_AGAIN));
@@ -374,7 +393,8 @@ impl Follower {
         if !self.tables.is_news(&relation) {
             return Ok(());
         }
-        self.hand_over(false).await?;
+        // Behind what came before there is a boundary, unless the transaction has rows already.
+        self.hand_over(true).await?;
         self.connect_aside().await?;
         let Some(session) = &self.progress.side else { return Ok(()) };
         let oid = relation.oid;
@@ -387,6 +407,36 @@ impl Follower {
             },
             Err(error) => Err(error),
         }
+    }
+
+    /// Goes on with copies of which every chunk was handed over. What was decoded must have been handed over.
+    async fn settle(&mut self) -> Result<()> {
+        let reached = self.progress.reached;
+        while let Some((oid, next)) = self.tables.settling(reached) {
+            match next {
+                Next::Wait => {}
+                Next::Look => {
+                    self.connect_aside().await?;
+                    let Some(session) = &self.progress.side else { return Ok(()) };
+                    let end = end_of_log(&self.address, session).await?;
+                    // The stream then comes to it even if nobody writes.
+                    nudge(&self.address, session).await?;
+                    if let Some(table) = self.tables.get_mut(oid) {
+                        table.base.look(end);
+                    }
+                }
+                Next::Finished(end) => {
+                    let finished = Some(PgPosition::boundary(self.epoch, end).position());
+                    let Some(table) = self.tables.get_mut(oid) else { continue };
+                    let Some(progress) = table.base.finish() else { continue };
+                    if !table.flags.stopped.load(Ordering::Acquire) {
+                        let table = table.name().clone();
+                        self.send(Event::CopyDone { table, progress: CopyProgress { finished, ..progress } }).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn connect_aside(&mut self) -> Result<()> {
@@ -437,6 +487,7 @@ impl Follower {
             return Ok(());
         }
         self.progress.due = None;
+        self.settle().await?;
         let reached = self.progress.reached;
         if reached > *self.boundary.borrow() {
             self.send(Event::Boundary(self.checkpoint(reached))).await?;

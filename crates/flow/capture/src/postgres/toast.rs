@@ -152,7 +152,7 @@ fn put_tuple<'a>(bytes: &mut Vec<u8>, cells: impl ExactSizeIterator<Item = Cell<
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicU64};
+    use std::sync::atomic::AtomicBool;
 
     use pgwire_replication::Lsn;
     use sandbox::PrivatePostgres;
@@ -161,6 +161,7 @@ mod tests {
     use crate::postgres::PostgresConfig;
     use crate::postgres::apply::{TableFlags, Tables};
     use crate::postgres::catalog;
+    use crate::postgres::copy::settle::Base;
     use crate::postgres::pgoutput::{Relation, RelationColumn, parse};
     use crate::postgres::table::ReplicaIdentity;
     use crate::postgres::types::OnUnfit;
@@ -183,9 +184,9 @@ mod tests {
             replica_identity: ReplicaIdentity::Default,
             columns: catalog.table.columns.iter().map(column).collect(),
         };
-        let flags = TableFlags { copied_through: AtomicU64::new(u64::MAX), stopped: AtomicBool::new(false) };
+        let flags = TableFlags { stopped: AtomicBool::new(false) };
         let mut tables = Tables::new(OnUnfit::default());
-        tables.add(Followed::new(catalog, Lsn::ZERO, Arc::new(flags)).unwrap());
+        tables.add(Followed::new(catalog, Lsn::ZERO, Base::Copying, Arc::new(flags)).unwrap());
         tables.announce(address, session, "db", relation).await.unwrap();
         (oid, tables)
     }

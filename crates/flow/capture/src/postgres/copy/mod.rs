@@ -10,4 +10,5 @@
 pub(crate) mod plan;
 pub(crate) mod read;
 pub(crate) mod run;
+pub(crate) mod settle;
 pub(crate) mod snapshot;

@@ -3,7 +3,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use change::{Clock, CopyProgress, Error, Event, Kind, Result, TableNotice};
-use pgwire_replication::Lsn;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -13,7 +12,7 @@ use super::snapshot::{Snapshot, wait_for_writers};
 use crate::postgres::apply::TableFlags;
 use crate::postgres::client::{Address, Session};
 use crate::postgres::failure;
-use crate::postgres::measure::{Health, end_of_log};
+use crate::postgres::measure::Health;
 use crate::postgres::position::PgPosition;
 use crate::postgres::standing::Standing;
 use crate::postgres::table::PgTable;
@@ -34,15 +33,23 @@ pub(crate) struct Job {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
 }
 
+impl Job {
+    /// Whether every chunk was read before this process came.
+    fn is_read(&self) -> bool {
+        self.progress.as_ref().is_some_and(CopyProgress::is_read)
+    }
+}
+
 /// What all copies of one source share.
 pub(crate) struct Copies {
     pub(crate) address: Address,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chunk_rows: u64,
     pub(crate) parallel: usize,
-    pub(crate) epoch: u32,
     pub(crate) on_unfit: OnUnfit,
     pub(crate) out: mpsc::Sender<Result<Event>>,
+    /// Takes copies of which every chunk was handed over, by the tables' oids.
+    pub(crate) read: mpsc::Sender<(u32, CopyProgress)>,
     pub(crate) health: Arc<Health>,
 }
 
@@ -76,7 +83,7 @@ impl Copies {
 
     /// Waits once for all jobs that read under snapshots of their own.
     async fn prepare(&self, jobs: &[Job]) -> Result<()> {
-        if jobs.iter().any(|job| job.snapshot.is_none()) {
+        if jobs.iter().any(|job| job.snapshot.is_none() && !job.is_read()) {
             let session = self.address.connect("copy").await?;
             wait_for_writers(&self.address, &session).await?;
         }
@@ -129,10 +136,10 @@ impl Copies {
             progress.done.insert(chunk);
             self.send(Ok(Event::ChunkDone { table: table.clone(), chunk, progress: progress.clone() })).await;
         }
-        let seen = self.seen(&session).await?;
-        progress.finished = Some(PgPosition::boundary(self.epoch, seen).position());
-        self.send(Ok(Event::CopyDone { table: table.clone(), progress })).await;
-        job.flags.copied_through.store(seen.as_u64(), Ordering::Release);
+        // Only when the source was dropped in this moment, which ends this task too.
+        if self.read.send((job.table.oid, progress)).await.is_err() {
+            tracing::debug!("nobody follows the stream any more");
+        }
         Ok(())
     }
 
@@ -190,12 +197,5 @@ impl Copies {
             }
         }
         Err(Error::new(Kind::Unavailable, format!("{}: chunk {chunk} could not be read", job.table.table)))
-    }
-
-    /// A position at or above everything that the chunks have seen, and one that the stream will come to even if nobody writes.
-    async fn seen(&self, session: &Session) -> Result<Lsn> {
-        let end = end_of_log(&self.address, session).await?;
-        crate::postgres::measure::nudge(&self.address, session).await?;
-        Ok(end)
     }
 }
