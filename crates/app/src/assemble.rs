@@ -190,8 +190,8 @@ pub(crate) async fn pipeline(
     stop: CancellationToken,
 ) -> Result<Pipeline> {
     let config = source_config(parts, name, cast)?;
-    let resume = resume(&parts.lake, name).await?;
-    let source = postgres::open(config, resume, parts.clock.clone()).await?;
+    let open = |resume| postgres::open(config.clone(), resume, parts.clock.clone());
+    let source = open_where_recorded(&parts.lake, name, open).await?;
     let until = if once { Some(source.end_of_log().await?) } else { None };
     let keeper = Keeper::open(&parts.project.state_dir(), &parts.gate, parts.clock.clone())?;
     let pipeline = Means::of(parts).pipeline(source, until, stop);
@@ -292,7 +292,7 @@ fn boot_id() -> Option<String> {
 ///
 /// # Errors
 /// Those of the lake; `SourceGone` while a repair is not finished.
-pub async fn resume(lake: &Lake, source: &str) -> Result<Resume> {
+pub(crate) async fn resume(lake: &Lake, source: &str) -> Result<Resume> {
     let mut resume = recorded(lake, source).await?;
     match lake.repair_mark(source).await? {
         Some(RepairMark { start: Some(start), finished: true }) => {
@@ -306,6 +306,38 @@ pub async fn resume(lake: &Lake, source: &str) -> Result<Resume> {
             .fix("Run: lockgate repair. It goes on where it was.")),
         None => Ok(resume),
     }
+}
+
+/// Readings of the records until the source agrees with them.
+const RECORDS_TRIES: u32 = 5;
+
+/// Opens a source where the lake's records end.
+///
+/// A process that is about to leave may record and confirm more between our look at the records and our look at the source. Then the source
+/// seems to have forgotten too much, and the records are read again.
+///
+/// # Errors
+/// Those of the lake and of `open`; `Unavailable` while somebody else goes on recording.
+pub async fn open_where_recorded<S, F: Future<Output = Result<S>>>(
+    lake: &Lake,
+    source: &str,
+    open: impl Fn(Resume) -> F,
+) -> Result<S> {
+    let mut recorded = resume(lake, source).await?;
+    for _ in 0..RECORDS_TRIES {
+        match open(recorded.clone()).await {
+            Err(error) if error.kind() == Kind::SourceGone => {
+                let now = resume(lake, source).await?;
+                if now == recorded {
+                    return Err(error);
+                }
+                recorded = now;
+            }
+            opened => return opened,
+        }
+    }
+    Err(Error::new(Kind::Unavailable, format!("{source}: another process writes what it brings into the lake"))
+        .fix("Stop the other Lockgate; this one goes on when it has ended."))
 }
 
 /// Whether a table was repaired since the stream began anew, or copied.

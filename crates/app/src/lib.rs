@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-pub use crate::assemble::{Means, resume};
+pub use crate::assemble::{Means, open_where_recorded};
 pub use crate::batching::Batching;
 use crate::cli::{Cli, Command};
 pub use crate::error_policy::{Action, table_action};

@@ -26,7 +26,6 @@ pub(crate) struct Judge {
     deliveries: HashMap<(usize, String, u32), Vec<Vec<Row>>>,
     /// By table: how often its rows were written anew elsewhere on the disk.
     rewrites: Vec<u64>,
-    pub(crate) life: u64,
     /// What is wrong; empty when nothing is.
     pub(crate) faults: Vec<String>,
     pub(crate) versions: u64,
@@ -37,9 +36,12 @@ pub(crate) struct Judge {
 struct Skipped {
     after: Position,
     low: u64,
-    /// The life in which two processes ran, of which only one will have its way.
-    maybe: Option<u64>,
+    /// Of two processes, only one will have its way.
+    maybe: bool,
 }
+
+/// Beginnings of copies beside another process that are tried in all combinations.
+const MAYBE_MAX: usize = 12;
 
 /// Faults that are kept.
 const FAULTS_MAX: usize = 5;
@@ -62,7 +64,6 @@ impl Judge {
             script,
             contents,
             deliveries: HashMap::new(),
-            life: 0,
             faults: Vec::new(),
             versions: 0,
         }
@@ -92,7 +93,6 @@ impl Judge {
     /// Notes that a table's copy begins at LOW, `maybe` because a rival process may begin it elsewhere.
     pub(crate) fn begins(&mut self, table: usize, low: u64, maybe: bool) {
         self.look();
-        let maybe = maybe.then_some(self.life);
         self.skipped[table].push(Skipped { after: self.changes[table].through(), low, maybe });
     }
 
@@ -274,13 +274,12 @@ impl Judge {
         let (through, version) = (seen.through(), seen.next - 1);
         let mut found: Vec<&Stored> = seen.rows().filter(|row| row.op != "r" && row.txid != 0).collect();
         found.sort_by(|a, b| (&a.position, a.ordinal).cmp(&(&b.position, b.ordinal)));
-        let sure: Vec<Skipped> =
-            self.skipped[table].iter().filter(|skipped| skipped.maybe.is_none()).cloned().collect();
+        let sure: Vec<Skipped> = self.skipped[table].iter().filter(|skipped| !skipped.maybe).cloned().collect();
         let wanted = self.wanted(table, &through, &sure);
         let wanted = if wanted.len() == found.len() {
             wanted
         } else {
-            let mut readings = self.readings(table, sure);
+            let mut readings = self.readings(table, &sure);
             let fitting = readings.find_map(|skipped| {
                 Some(self.wanted(table, &through, &skipped)).filter(|wanted| wanted.len() == found.len())
             });
@@ -312,22 +311,13 @@ impl Judge {
         }
     }
 
-    /// What may not be in the stream: `sure`, and of every life with two processes what one of them skipped, or nothing.
-    fn readings(&self, table: usize, sure: Vec<Skipped>) -> impl Iterator<Item = Vec<Skipped>> {
-        let mut lives: BTreeMap<u64, Vec<Skipped>> = BTreeMap::new();
-        for skipped in &self.skipped[table] {
-            if let Some(life) = skipped.maybe {
-                lives.entry(life).or_default().push(skipped.clone());
-            }
-        }
-        let count = lives.values().map(|choices| choices.len() + 1).product::<usize>();
-        (0..count).map(move |mut number| {
-            let mut skipped = sure.clone();
-            for choices in lives.values() {
-                skipped.extend(choices.get(number % (choices.len() + 1)).cloned());
-                number /= choices.len() + 1;
-            }
-            skipped
+    /// What may not be in the stream: `sure`, and any of what two processes skipped beside each other.
+    fn readings(&self, table: usize, sure: &[Skipped]) -> impl Iterator<Item = Vec<Skipped>> {
+        let maybe: Vec<Skipped> = self.skipped[table].iter().filter(|skipped| skipped.maybe).cloned().collect();
+        let sure = sure.to_vec();
+        (0..1_usize << maybe.len().min(MAYBE_MAX)).map(move |chosen| {
+            let those = maybe.iter().enumerate().filter(|(number, _)| chosen >> number & 1 == 1);
+            sure.iter().chain(those.map(|(_, skipped)| skipped)).cloned().collect()
         })
     }
 

@@ -99,7 +99,6 @@ impl Simulation {
         let deaths = self.random.random_range(0..7);
         loop {
             self.lives += 1;
-            self.judge.lock().unwrap().life = self.lives;
             let last = self.lives > deaths;
             if self.lives > deaths + 20 {
                 return Err("it does not catch up".into());
@@ -217,8 +216,9 @@ impl Simulation {
     }
 
     async fn once(&self, means: &Means, seed: u64, end: u64, rivals: bool) -> Result<Ended, Error> {
-        let resume = app::resume(&means.lake, SOURCE).await?;
-        let source = source::open(&self.server, &self.world, &self.judge, &resume, seed, self.mutation, rivals)?;
+        let open =
+            async |resume| source::open(&self.server, &self.world, &self.judge, &resume, seed, self.mutation, rivals);
+        let source = app::open_where_recorded(&means.lake, SOURCE, open).await?;
         means.pipeline(source, Some(position(end, 0)), CancellationToken::new()).run().await
     }
 

@@ -39,7 +39,7 @@ impl StreamIdentity {
 }
 
 /// What the lake had recorded when the process started.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resume {
     /// Every table's own checkpoint; a table that is not in it begins with a first copy.
     pub tables: BTreeMap<TableName, TableCheckpoint>,
