@@ -299,6 +299,9 @@ impl Pipeline {
                         seen.copying(&copy);
                     }
                 });
+                // Whoever leaves before the end of a copy is confirmed has to find another one at the next start.
+                self.until =
+                    self.until.take().map(|until| copy.finished.clone().map_or(until.clone(), |end| until.max(end)));
                 progress.copied(&table, &copy);
                 if let (Some(keeper), false) = (&mut self.keeper, progress.copies.contains_key(&table)) {
                     keeper.copy_ends(&table)?;

@@ -201,7 +201,9 @@ impl Opening<'_> {
 
     /// What every table's first copy needs.
     async fn plan_copies(&self, tables: Vec<Published>, confirmed: Lsn, epoch: u32) -> Result<Vec<Planned>> {
-        let from = &PgPosition::boundary(epoch, confirmed).position();
+        // Everything at or below the record is durable, even if the server has not heard of it.
+        let recorded_through = self.resume.stream.as_ref().map(|stream| stream.through.clone());
+        let from = &recorded_through.max(Some(PgPosition::boundary(epoch, confirmed).position())).unwrap_or_default();
         let mut planned = Vec::new();
         for Published { catalog, standing, parts, before } in tables {
             let recorded = self.resume.tables.get(&catalog.table.table);
