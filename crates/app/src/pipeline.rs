@@ -300,8 +300,11 @@ impl Pipeline {
                     }
                 });
                 // Whoever leaves before the end of a copy is confirmed has to find another one at the next start.
-                self.until =
-                    self.until.take().map(|until| copy.finished.clone().map_or(until.clone(), |end| until.max(end)));
+                if let (Some(until), Some(end)) = (&mut self.until, &copy.finished)
+                    && *until < *end
+                {
+                    *until = end.clone();
+                }
                 progress.copied(&table, &copy);
                 if let (Some(keeper), false) = (&mut self.keeper, progress.copies.contains_key(&table)) {
                     keeper.copy_ends(&table)?;
