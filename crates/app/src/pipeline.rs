@@ -97,7 +97,11 @@ impl Pipeline {
     /// Those of the source and of the lake that end a run; [`crate::table_action`] says what to do about each.
     pub async fn run(mut self) -> Result<Ended> {
         let mut progress = Progress { stopped: std::mem::take(&mut self.refused), ..Progress::default() };
-        let outcome = self.turn(&mut progress).await;
+        let mut outcome = self.turn(&mut progress).await;
+        if let (Ok(()), Some(durable)) = (&outcome, progress.durable.as_ref().filter(|_| self.may_confirm(&progress))) {
+            // The table that has recorded the most may be taken out of the lake before the next start.
+            outcome = self.lake.put_stream_checkpoint(durable).await;
+        }
         let interrupted = self.until.is_some() && !self.caught_up(&progress);
         self.workers.close().await;
         self.feed.close().await;
