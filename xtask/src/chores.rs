@@ -155,6 +155,20 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     step("figures", &mut compare)
 }
 
+/// Shapes that are larger than usual.
+pub(crate) fn scale(arguments: &[String]) -> Result<()> {
+    let named = |option: &str| arguments.iter().any(|argument| argument.split('=').next() == Some(option));
+    if !named("--lockgate") && !named("--help") {
+        build()?;
+    }
+    let mut scale = cargo(&["run", "--quiet", "--release", "--package", "compare", "--", "scale"]);
+    scale.args(arguments);
+    if !named("--python") {
+        scale.arg("--python").arg(tools().join("venv/bin/python"));
+    }
+    step("extreme shapes", &mut scale)
+}
+
 /// What the foreign readers see.
 pub(crate) fn readers(arguments: &[String]) -> Result<()> {
     if arguments.is_empty() {

@@ -1,10 +1,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use sandbox::claims::SOURCE;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::process::{Finished, Running, timed};
 use crate::stage::Stage;
@@ -18,6 +20,14 @@ pub(crate) struct Project {
     program: PathBuf,
     dir: PathBuf,
     log: PathBuf,
+}
+
+/// What `lockgate init` proposes.
+pub(crate) struct Proposed {
+    /// The text of its `policy.yaml`.
+    pub(crate) policy: String,
+    /// From its start to its end.
+    pub(crate) took: Duration,
 }
 
 /// When a commit is due: the first bound that is reached.
@@ -68,6 +78,38 @@ impl Project {
     /// Replaces the engineers' file.
     pub(crate) fn set(&self, lockgate_yaml: &str) -> Result<()> {
         fs::write(self.dir.join("lockgate.yaml"), lockgate_yaml).context("the project folder cannot be written")
+    }
+
+    /// Replaces the privacy officer's file.
+    pub(crate) fn review(&self, policy_yaml: &str) -> Result<()> {
+        fs::write(self.dir.join("policy.yaml"), policy_yaml).context("the project folder cannot be written")
+    }
+
+    /// What `init` makes of a table, in a folder of its own that is removed again.
+    pub(crate) async fn proposed(stage: &Stage, name: &str, url: &str, table: &str) -> Result<Proposed> {
+        let dir = stage.path(name);
+        remove(&dir)?;
+        fs::create_dir_all(&dir)?;
+        let program = fs::canonicalize(&stage.options.lockgate)?;
+        let mut command = Command::new(program);
+        command.arg("--dir").arg(&dir).args(["init", "--name", SOURCE, "--from", url, "--tables", table]);
+        let started = Instant::now();
+        let output = command.output().await?;
+        let took = started.elapsed();
+        ensure!(output.status.success(), "init: {}", String::from_utf8_lossy(&output.stderr).trim());
+        let policy = fs::read_to_string(dir.join("policy.yaml")).context("init wrote no policy.yaml")?;
+        remove(&dir)?;
+        Ok(Proposed { policy, took })
+    }
+
+    /// Starts to copy or catch up; it ends by itself.
+    pub(crate) fn start_once(&self) -> Result<Running> {
+        Running::start(self.command().args(["run", "--once"]), &self.log)
+    }
+
+    /// What the last start has printed so far.
+    pub(crate) fn said(&self) -> Result<String> {
+        fs::read_to_string(&self.log).context("the log of a run cannot be read")
     }
 
     /// Copies or catches up, and ends.

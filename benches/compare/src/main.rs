@@ -14,6 +14,7 @@ mod options;
 mod peers;
 mod process;
 mod report;
+mod scale;
 mod slot;
 mod stage;
 mod statistics;
@@ -25,19 +26,27 @@ use clap::Parser;
 
 use crate::options::{Figure, Options};
 use crate::report::{Report, say};
+use crate::scale::Sizes;
 use crate::stage::Stage;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let options = Options::parse();
     // Dropping the stage removes servers, slots and folders, so a Ctrl-C ends the measuring and not the process.
     tokio::select! {
-        outcome = Box::pin(run(&options)) => outcome,
+        outcome = Box::pin(measure()) => outcome,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             anyhow::bail!("interrupted; nothing is left behind")
         }
     }
+}
+
+/// Extreme shapes are another command with other options: `compare scale`.
+async fn measure() -> Result<()> {
+    if std::env::args().nth(1).as_deref() == Some("scale") {
+        return scale::run(&Sizes::parse_from(std::env::args().skip(1))).await;
+    }
+    run(&Options::parse()).await
 }
 
 async fn run(options: &Options) -> Result<()> {

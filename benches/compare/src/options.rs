@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
@@ -90,6 +90,12 @@ impl Figure {
 }
 
 impl Options {
+    /// What a stage for other shapes needs of them; the rest as it is by default.
+    pub(crate) fn for_scale(lockgate: &Path, python: &Path, scratch: &Path) -> Self {
+        let defaults = Self::parse_from(["compare"]);
+        Self { lockgate: lockgate.to_owned(), python: python.to_owned(), scratch: scratch.to_owned(), ..defaults }
+    }
+
     /// The figures that were asked for, in the order of the table.
     pub(crate) fn figures(&self) -> Vec<Figure> {
         let all = [Figure::Copy, Figure::Backlog, Figure::Upsert, Figure::Steady, Figure::Kernels];

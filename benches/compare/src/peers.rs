@@ -14,6 +14,8 @@ pub(crate) enum Script {
     Merge,
     /// What the commit logs and files of tables say of freshness.
     Freshness,
+    /// What an outside reader reads from tables, as one number each.
+    Digest,
 }
 
 impl Script {
@@ -21,6 +23,7 @@ impl Script {
         match self {
             Script::Merge => include_str!("../peers/merge.py"),
             Script::Freshness => include_str!("../peers/freshness.py"),
+            Script::Digest => include_str!("../peers/digest.py"),
         }
     }
 }

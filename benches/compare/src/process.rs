@@ -82,6 +82,11 @@ impl Running {
         }
     }
 
+    /// Its number.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// CPU time so far and the peak so far.
     pub(crate) fn used(&self) -> (Duration, u64) {
         (self.cpu, self.peak_bytes)

@@ -45,6 +45,17 @@ pub(crate) async fn ensure_confirmed(client: &Client, slot: &str, position: &str
     Ok(())
 }
 
+/// Waits until the slot's reader has confirmed everything up to `position`.
+pub(crate) async fn wait_for_confirmed(client: &Client, slot: &str, position: &str, patience: Duration) -> Result<()> {
+    let sql = "SELECT coalesce(bool_or(confirmed_flush_lsn >= $2::text::pg_lsn), false) FROM pg_replication_slots WHERE slot_name = $1";
+    let deadline = Instant::now() + patience;
+    while !client.query_one(sql, &[&slot, &position]).await?.get::<_, bool>(0) {
+        ensure!(Instant::now() < deadline, "{slot} has not confirmed {position} within {} s", patience.as_secs());
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
 async fn wait_until(client: &Client, condition: &str, slot: &str) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !client.query_one(condition, &[&slot]).await?.get::<_, bool>(0) {

@@ -12,6 +12,7 @@ mod error_policy;
 mod feed;
 mod held;
 mod keys;
+mod limits;
 mod logs;
 mod outcome;
 mod pipeline;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
         }
     };
     let ready = outcome::no_core_dumps().and_then(|()| logs::start(&cli.global));
+    limits::raise_open_files();
     let done = ready.map_or_else(Err, |()| runtime.block_on(Box::pin(dispatch(cli))));
     // Blocking reads that nobody waits for any more must not hold up the end.
     runtime.shutdown_background();

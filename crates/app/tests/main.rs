@@ -9,6 +9,7 @@ mod e2e {
     mod crashes;
     mod decoders;
     mod erase;
+    mod extreme;
     mod failure_modes;
     mod foreign_readers;
     mod held;

@@ -19,13 +19,13 @@ use crate::clock::SystemClock;
 use crate::erase;
 use crate::error_policy::{Action, table_action};
 use crate::held::HeldStore;
-use crate::keys;
 use crate::outcome::{Outcome, lost_task, print_problems, refused};
 use crate::pipeline::Ended;
 use crate::project::{POLICY_FILE, Project};
 use crate::turn::Turn;
 use crate::view::{self, Style};
 use crate::watch::{Seen, Watch};
+use crate::{keys, limits};
 
 pub(crate) async fn run(dir: &Path, options: &Run) -> Result<Outcome> {
     let project = match Project::read(dir) {
@@ -126,6 +126,7 @@ pub(crate) async fn gather(
     if company.sources.values().all(|cast| cast.followed.is_empty()) {
         return nothing_to_do(&company).map(Err);
     }
+    limits::check_open_files(company.sources.values().map(|cast| cast.followed.len()).sum())?;
     let keys = match keys::load(policy.keys(), &project.dir) {
         // Starting again may help, and a service does that.
         Err(error) if error.kind() == Kind::Unavailable => return Err(error),

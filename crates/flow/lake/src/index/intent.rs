@@ -104,6 +104,11 @@ impl Intent {
         Ok(if whole && intent.sum_of_records()? == intent.records_sum { Some(intent) } else { None })
     }
 
+    /// The number of records.
+    pub(super) fn records(&self) -> u64 {
+        self.records
+    }
+
     /// Whether there is nothing to carry out.
     pub(super) fn is_empty(&self) -> bool {
         self.records == 0

@@ -299,17 +299,26 @@ impl KeyIndex {
         }
         self.header.state = State::Applying;
         self.write_header()?;
+        let mut coming = intent.records();
         for chunk in intent.chunks() {
             let chunk = chunk?;
             self.make_room(chunk.len() as u64)?;
             while !self.map.set(&chunk)? {
-                self.double()?;
+                self.grow(coming)?;
             }
+            coming -= (chunk.len() as u64).min(coming);
             if self.map.is_loaded() {
                 self.double()?;
             }
         }
         Ok(())
+    }
+
+    /// Grows where a block is full: a large step comes in the order of blocks too, so that what has come of it fills few of them.
+    fn grow(&mut self, coming: u64) -> Result<()> {
+        let before = self.map.log2_blocks();
+        self.make_room(coming)?;
+        if self.map.log2_blocks() == before { self.double() } else { Ok(()) }
     }
 
     /// Grows ahead of many new keys, in one rewrite: they come in the order of blocks, so the load so far says nothing of the next block.

@@ -230,3 +230,27 @@ fn one_step_of_very_many_keys_fits_into_a_new_index() {
     let keys: Vec<KeyHash> = (0..200_000).step_by(997).map(key).collect();
     assert!(index.lookup(&keys).unwrap().iter().all(Option::is_some));
 }
+
+/// As a scratch file hands them out: the first part of the step falls into few blocks, and is no sign of damage.
+#[test]
+fn one_step_of_very_many_keys_in_the_order_of_blocks_fits_into_a_small_index() {
+    let mut index = empty(MemoryDisk::default().dir(), Shape::Unique);
+    let file = index.file_id("part-0").unwrap();
+    let put = |(key, row): (KeyHash, u32)| Change::Put { key, entry: row_of(file, row) };
+    let row_of_key = |number: u32| (key(u64::from(number)), number);
+    apply(&mut index, 1, &(0..1000).map(row_of_key).map(put).collect::<Vec<_>>()).unwrap();
+    let mut keys: Vec<(KeyHash, u32)> = (500..KEYS).map(row_of_key).collect();
+    keys.sort_unstable();
+    apply(&mut index, 2, &keys.into_iter().map(put).collect::<Vec<_>>()).unwrap();
+    assert_eq!(index.entries(), u64::from(KEYS));
+    for number in (0..KEYS).step_by(9973) {
+        assert_eq!(index.lookup(&[key(u64::from(number))]).unwrap(), [Some(row_of(file, number))]);
+    }
+}
+
+/// Enough that the first part of a step is a small share of it.
+const KEYS: u32 = 1_200_000;
+
+fn row_of(file: crate::index::FileId, row: u32) -> Entry {
+    Entry::Row { place: Place { file, row }, copied: true }
+}
