@@ -1,6 +1,7 @@
 //! The loop: a source's events through the gate into the lake, and back to the source only what is durable.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +92,15 @@ const RECORD_EVERY: Duration = Duration::from_secs(10);
 const LEAVE_WITHIN: Duration = Duration::from_secs(20);
 
 impl Pipeline {
+    /// Keeps the rows that the gate holds in a folder; without it their unreadable values become null.
+    ///
+    /// # Errors
+    /// Those of the store of held rows.
+    pub fn holding(self, state_dir: &Path) -> Result<Self> {
+        let keeper = Keeper::open(state_dir, &self.gate, self.clock.clone())?;
+        Ok(Self { keeper, ..self })
+    }
+
     /// Runs until told to stop, until caught up, or until an error that another start may mend.
     ///
     /// # Errors
@@ -114,6 +124,10 @@ impl Pipeline {
             self.release_held(progress).await?;
             if progress.ready(&self.batching, self.clock.monotonic(), self.until.as_ref()) {
                 self.commit(progress).await?;
+            }
+            if self.until.as_ref().is_some_and(|until| progress.reached_and_unconfirmed(until)) {
+                // The source may have nothing more to say.
+                self.confirm_idle(progress).await?;
             }
             if self.finished(progress) {
                 return Ok(());
@@ -423,6 +437,12 @@ impl Progress {
         let leave_at = self.leaving_since.map(|since| since + LEAVE_WITHIN);
         let next = [commit_at, leave_at].into_iter().flatten().min();
         next.map_or(RECORD_EVERY, |at| at.saturating_sub(now))
+    }
+
+    /// The last boundary that is waited for has come, and was not confirmed because something was in flight.
+    fn reached_and_unconfirmed(&self, until: &Position) -> bool {
+        let durable = self.durable.as_ref().is_some_and(|durable| durable.through >= *until);
+        !durable && self.releases.is_empty() && self.boundary.as_ref().is_some_and(|last| last.through >= *until)
     }
 
     fn answered(&mut self, table: &TableName, layer: Layer) {

@@ -53,7 +53,10 @@ impl Release {
 
 impl HeldStore {
     /// Marks rows for release.
-    pub(crate) fn mark(&self, choice: &Choice) -> Result<u64> {
+    ///
+    /// # Errors
+    /// `Unavailable` when the file cannot be written.
+    pub fn mark(&self, choice: &Choice) -> Result<u64> {
         let mut marked = 0;
         let mut connection = self.connection();
         let transaction = connection.transaction().map_err(broken)?;
@@ -229,6 +232,10 @@ impl HeldStore {
             return Err(Error::new(Kind::Data, "the first copy began under rules that held nothing back").fix(
                 "Put the rules back until the copy is finished, or take both folders of the table out of the lake.",
             ));
+        }
+        if watched.is_some() {
+            // They passed beside a copy that is void: of its rows, not of these, they are newer.
+            connection.execute("DELETE FROM passed WHERE tbl = ?1", params![tbl]).map_err(broken)?;
         }
         let void = "DELETE FROM held WHERE tbl = ?1 AND (copied = 1 OR last <= ?2)";
         connection.execute(void, params![tbl, low]).map_err(broken)?;
