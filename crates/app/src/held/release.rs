@@ -53,7 +53,10 @@ impl Release {
 
 impl HeldStore {
     /// Marks rows for release.
-    pub(crate) fn mark(&self, choice: &Choice) -> Result<u64> {
+    ///
+    /// # Errors
+    /// `Unavailable` when the file cannot be written.
+    pub fn mark(&self, choice: &Choice) -> Result<u64> {
         let mut marked = 0;
         let mut connection = self.connection();
         let transaction = connection.transaction().map_err(broken)?;

@@ -18,6 +18,7 @@ mod store;
 mod delta;
 mod judge;
 
+mod around;
 mod mutation;
 mod run;
 

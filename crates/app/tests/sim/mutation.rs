@@ -19,17 +19,27 @@ pub(crate) enum Mutation {
     IndexAhead,
     /// The rows of a batch come last first, and so are collapsed in the wrong order.
     WrongOrder,
+    /// Rows of a release that was interrupted come again under another number.
+    ReleasesAgain,
 }
 
 impl Mutation {
     /// Whether the process dies at this request, so that the defect has its occasion.
     pub(crate) fn kills(&self, operation: &str, path: &Path) -> bool {
-        *self == Self::IndexAhead && operation == "create" && path.as_ref().starts_with("db/public/keyed/_delta_log")
+        matches!(self, Self::IndexAhead | Self::ReleasesAgain)
+            && operation == "create"
+            && path.as_ref().starts_with("db/public/keyed/_delta_log")
     }
 
     /// All of them.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::ConfirmsEarly, Self::ResumesOffByOne, Self::LosesVectors, Self::IndexAhead, Self::WrongOrder];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::ConfirmsEarly,
+        Self::ResumesOffByOne,
+        Self::LosesVectors,
+        Self::IndexAhead,
+        Self::WrongOrder,
+        Self::ReleasesAgain,
+    ];
 }
 
 impl Mutation {
@@ -47,6 +57,15 @@ impl Mutation {
             action.to_string()
         });
         without.collect::<Vec<_>>().join("\n").into()
+    }
+}
+
+/// Leaves the rows of an interrupted release as a second one would that does not wait for the first: to come in under its number.
+pub(crate) fn release_again(state_dir: &FsPath) {
+    let path = state_dir.join("held.sqlite");
+    if path.exists() {
+        let store = rusqlite::Connection::open(path).unwrap();
+        store.execute("UPDATE held SET state = 'released' WHERE state = 'taken'", []).unwrap();
     }
 }
 
