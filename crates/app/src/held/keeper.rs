@@ -254,10 +254,10 @@ impl Keeper {
     /// A first copy begins or goes on.
     pub(crate) fn copy_begins(&mut self, gate: &TableGate, copy: &CopyProgress) -> Result<()> {
         let table = &gate.schema().table;
-        if !gate.holds() || !self.tables.contains_key(table) {
+        if !self.tables.contains_key(table) {
             return Ok(());
         }
-        self.store.copy_begins(table, copy)?;
+        self.store.copy_begins(table, copy, gate.holds())?;
         self.reload(table)
     }
 

@@ -218,7 +218,7 @@ impl Judge {
         let cells: Vec<Row> = found.iter().map(|row| row.cells.clone()).collect();
         let holds = self.script.tables[table].holds;
         let what = if exact && holds {
-            self.unlike_held(table, &low, &through, &found)
+            self.unlike_held(table, &low, &through, finished.as_ref(), &found)
         } else if exact {
             let mut cells = cells;
             cells.sort();

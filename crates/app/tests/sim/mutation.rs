@@ -26,9 +26,16 @@ pub(crate) enum Mutation {
 impl Mutation {
     /// Whether the process dies at this request, so that the defect has its occasion.
     pub(crate) fn kills(&self, operation: &str, path: &Path) -> bool {
-        matches!(self, Self::IndexAhead | Self::ReleasesAgain)
-            && operation == "create"
-            && path.as_ref().starts_with("db/public/keyed/_delta_log")
+        *self == Self::IndexAhead && operation == "create" && path.as_ref().starts_with("db/public/keyed/_delta_log")
+    }
+
+    /// Whether the process dies before it makes this commit: it is of a table of current rows that rows have been released to.
+    pub(crate) fn kills_commit(&self, path: &Path, payload: &PutPayload) -> bool {
+        let released = |bytes: &bytes::Bytes| String::from_utf8_lossy(bytes).contains("released");
+        *self == Self::ReleasesAgain
+            && path.as_ref().contains("/_delta_log/")
+            && !path.as_ref().contains("__changes/")
+            && payload.iter().any(released)
     }
 
     /// All of them.

@@ -72,6 +72,9 @@ pub(crate) fn run(seed: u64, mutation: Option<Mutation>, verbose: bool) -> Verdi
     crate::randomness::seed(seed);
     crate::world::simulate_here();
     let script = Arc::new(Script::of(seed));
+    if verbose {
+        (0..script.log.len()).flat_map(|number| script.changes(number)).for_each(|change| println!("{change:?}"));
+    }
     let contents = Arc::new(Contents::default());
     let mut simulation = Simulation {
         seed,

@@ -10,7 +10,7 @@ use change::{Op, Position};
 use super::{Judge, rows_shown};
 use crate::delta::Stored;
 use crate::history::{Change, What};
-use crate::script::{BIG, Cell, Row, is_unreadable, parts, position};
+use crate::script::{BIG, Cell, Row, cell, is_unreadable, parts, position};
 use crate::source::shown;
 
 /// What is known of held rows, by table.
@@ -120,12 +120,13 @@ impl Judge {
         if let Some(lost) = lost {
             return Err(format!("the change at {} was there before", shown(&Position::from_bytes(lost))));
         }
-        let (mut blocked, mut missing) = (BTreeSet::new(), Vec::new());
+        // A change that came while an earlier one of its key was held can be held for longer than that one.
+        let (mut blocked, mut missing, mut behind) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
         let mut resets = self.held.resets[table].iter().peekable();
         for unit in units(wanted) {
             let first = at(&wanted[unit.start]);
             while resets.next_if(|reset| **reset <= first).is_some() {
-                (blocked, missing) = (BTreeSet::new(), Vec::new());
+                (blocked, missing, behind) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
             }
             let changes = &wanted[unit];
             let rows: Vec<_> = changes.iter().map(|change| left.remove(at(change).as_bytes())).collect();
@@ -142,7 +143,10 @@ impl Judge {
                 continue;
             };
             let waits = keys.iter().any(|key| blocked.contains(key));
-            let may_wait = waits || unreadable || keys.iter().any(|key| self.held.may_lack(table, key));
+            let may_wait = unreadable || keys.iter().any(|key| behind.contains(key) || self.held.may_lack(table, key));
+            if may_wait {
+                behind.extend(keys.iter().cloned());
+            }
             let what = match has {
                 0 if !may_wait => "is missing, and nothing of its key is held",
                 0 => {
@@ -184,7 +188,13 @@ impl Judge {
     }
 
     /// What each key may be at a boundary: as everything has made it, or as it was before a change that may be held.
-    fn may_be(&self, table: usize, low: u64, through: &Position, copying: bool) -> BTreeMap<Cell, Vec<Option<Row>>> {
+    fn may_be(
+        &self,
+        table: usize,
+        low: u64,
+        through: &Position,
+        finished: Option<&Position>,
+    ) -> BTreeMap<Cell, Vec<Option<Row>>> {
         let initial = self.script.rows_at(&position(low, 0), table).into_iter();
         let mut states: BTreeMap<Cell, Vec<Option<Row>>> =
             initial.map(|row| (row[0].clone(), vec![Some(self.padded(table, &row))])).collect();
@@ -213,15 +223,30 @@ impl Judge {
             };
             let may_wait = unreadable || keys.iter().any(|key| blocked.contains(key));
             for change in changes {
-                let What::Row { op, row, .. } = &change.what else { continue };
+                let What::Row { op, row, unsent } = &change.what else { continue };
                 let gone = matches!(op, Op::Delete | Op::MoveOut);
                 let state = (!gone).then(|| self.padded(table, row));
+                let beside_copy = finished.is_none_or(|finished| at(change) <= *finished);
                 let states = states.entry(row[0].clone()).or_insert_with(|| vec![None]);
                 if !may_wait {
                     states.clear();
                 } else {
                     states.extend(readings.get(&row[0]).into_iter().flatten().cloned());
-                    states.extend(copying.then_some(None));
+                    // The copy may have passed over a row that this change had moved.
+                    states.extend(beside_copy.then_some(None));
+                }
+                if *unsent && beside_copy {
+                    // What the log left out may have been read from the database, and be newer.
+                    let bigs = self.history[table].iter().filter_map(|change| match &change.what {
+                        What::Row { row: other, .. } if other[0] == row[0] => Some(cell(other, BIG)),
+                        _ => None,
+                    });
+                    let newer = bigs.zip(std::iter::repeat(&state)).filter_map(|(big, state)| {
+                        let mut state = state.clone()?;
+                        state[BIG] = big;
+                        Some(Some(state))
+                    });
+                    states.extend(newer.collect::<Vec<_>>());
                 }
                 states.push(state);
             }
@@ -238,6 +263,7 @@ impl Judge {
         table: usize,
         low: &Position,
         through: &Position,
+        finished: Option<&Position>,
         found: &[&Stored],
     ) -> Option<String> {
         let mut rows: BTreeMap<&Cell, &Stored> = BTreeMap::new();
@@ -246,7 +272,7 @@ impl Judge {
                 return Some(format!("the key {:?} is there twice", row.cells[0]));
             }
         }
-        let states = self.may_be(table, parts(low).0, through, false);
+        let states = self.may_be(table, parts(low).0, through, finished);
         let none = vec![None];
         for key in states.keys().chain(rows.keys().copied()) {
             let has = rows.get(key).map(|row| row.cells.clone());
@@ -271,7 +297,7 @@ impl Judge {
         let small = |row: &Row| -> Row {
             row.iter().enumerate().filter(|(at, _)| *at != BIG).map(|(_, cell)| cell.clone()).collect()
         };
-        let states = self.may_be(table, low, through, true);
+        let states = self.may_be(table, low, through, finished);
         for change in self.history[table].iter().filter(|change| change.lsn >= low && at(change) <= *through) {
             let What::Row { row, .. } = &change.what else { continue };
             let has = rows.get(&row[0]).map(|row| small(&row.cells));
