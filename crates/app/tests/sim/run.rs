@@ -245,7 +245,8 @@ impl Simulation {
                 Ok(Ended::TablesStopped(tables)) => {
                     let all_fenced = tables.values().all(|why| why.contains("another Lockgate"));
                     let stops = ["whose release was interrupted", "under rules that held nothing"];
-                    if self.holds && tables.values().all(|why| stops.iter().any(|stop| why.contains(stop))) {
+                    let changed = self.holds && self.judge.lock().unwrap().held.lets_in;
+                    if changed && tables.values().all(|why| stops.iter().any(|stop| why.contains(stop))) {
                         return End::NeedsTheRuleOfThen;
                     }
                     return if all_fenced && (rivals || permille > 0 || self.lives > 1) {
