@@ -231,8 +231,7 @@ impl HeldStore {
             return Ok(());
         }
         let goes_on = !copy.done.is_empty();
-        if goes_on && (copy.is_read() || !holds && watched.is_none()) {
-            // No chunk of it is read again, or nobody holds back what is read.
+        if goes_on && !holds && watched.is_none() {
             return Ok(());
         }
         if goes_on && holds {
@@ -364,24 +363,6 @@ mod tests {
             assert_eq!(known(), 0);
             std::fs::remove_dir_all(folder).unwrap();
         }
-    }
-
-    #[test]
-    fn a_copy_that_is_read_and_settles_again_after_a_restart_goes_on() {
-        let (store, table, folder) = store("settles", &[held(9, 1, unreadable())]);
-        let copy = |done: &[u32]| {
-            let mut set = ChunkSet::default();
-            done.iter().for_each(|chunk| set.insert(*chunk));
-            let low = Position::from_bytes(&[4]);
-            CopyProgress { low, plan: String::new(), chunks: 2, done: set, finished: None }
-        };
-        store.copy_begins(&table, &copy(&[]), true).unwrap();
-        store.copy_ends(&table).unwrap();
-        store.copy_begins(&table, &copy(&[0, 1]), true).unwrap();
-        assert_eq!(store.count().unwrap(), 1);
-        // Of this one nobody noted which changes passed beside it.
-        assert_eq!(store.copy_begins(&table, &copy(&[0]), true).unwrap_err().kind(), Kind::Data);
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -112,6 +112,8 @@ fn folder(seed: u64) -> PathBuf {
 impl Simulation {
     fn live_and_die(&mut self) -> Result<(), String> {
         let deaths = self.random.random_range(0..7);
+        // A release needs a life that lets in what an earlier one has held.
+        let deaths = if self.mutation == Some(Mutation::ReleasesAgain) { deaths + 4 } else { deaths };
         loop {
             self.lives += 1;
             let last = self.lives > deaths;
