@@ -437,6 +437,30 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_record_that_was_made_while_the_source_was_opened_is_read_before_it_counts_as_gone() {
+        let lake = Arc::new(Lake::in_store(Arc::new(object_store::memory::InMemory::new())).unwrap());
+        let at = |through: u8| Checkpoint {
+            stream: "s".into(),
+            through: Position::from_bytes(&[through]),
+            identity: "i".into(),
+        };
+        lake.put_stream_checkpoint(&at(5)).await.unwrap();
+        let opened = open_where_recorded(&lake, "s", |resume: Resume| {
+            let (lake, next) = (lake.clone(), at(7));
+            async move {
+                if resume.stream.is_some_and(|stream| stream == next) {
+                    return Ok("opened");
+                }
+                lake.put_stream_checkpoint(&next).await?;
+                Err(Error::new(Kind::SourceGone, "the slot is ahead"))
+            }
+        });
+        assert_eq!(opened.await.unwrap(), "opened");
+        let gone = |_| std::future::ready(Err::<(), _>(Error::new(Kind::SourceGone, "the slot is gone")));
+        assert_eq!(open_where_recorded(&lake, "s", gone).await.unwrap_err().kind(), Kind::SourceGone);
+    }
+
     #[test]
     fn a_table_with_one_layer_begins_again() {
         assert_eq!(common(&[(Layer::Current, checkpoint(3, &[0]))]), None);

@@ -309,6 +309,12 @@ impl Pipeline {
                         seen.copying(&copy);
                     }
                 });
+                // Whoever leaves before the end of a copy is confirmed has to find another one at the next start.
+                if let (Some(until), Some(end)) = (&mut self.until, &copy.finished)
+                    && *until < *end
+                {
+                    *until = end.clone();
+                }
                 progress.copied(&table, &copy);
                 if let (Some(keeper), false) = (&mut self.keeper, progress.copies.contains_key(&table)) {
                     keeper.copy_ends(&table)?;

@@ -121,8 +121,18 @@ impl Judge {
                 self.judge_current(table);
             }
             let folder = format!("{folder}__changes");
-            while self.changes[table].step(&contents, &folder, &self.columns) {
+            let low_of = |log: &DeltaTable| log.checkpoint.copy.as_ref().map(|copy| parts(&copy.low).0);
+            loop {
+                let (after, before) = (self.changes[table].through(), low_of(&self.changes[table]));
+                if !self.changes[table].step(&contents, &folder, &self.columns) {
+                    break;
+                }
                 self.versions += 1;
+                // The other process may have written on between the beginning of a copy and its first commit.
+                let begun = |low: u64| self.skipped[table].iter().any(|skipped| skipped.maybe && skipped.low == low);
+                if let Some(low) = low_of(&self.changes[table]).filter(|low| before != Some(*low) && begun(*low)) {
+                    self.skipped[table].push(Skipped { after, low, maybe: true });
+                }
                 self.judge_changes(table);
             }
             self.judge_files(table);

@@ -91,7 +91,7 @@ pub(crate) struct Script {
 }
 
 /// Seeds that found defects before there were held rows: they have none.
-const AS_THEY_WERE: [u64; 2] = [101_232, 200_404];
+const AS_THEY_WERE: [u64; 8] = [101_232, 200_404, 200_588, 201_039, 301_241, 301_533, 302_712, 303_185];
 
 /// The source's name.
 pub(crate) const SOURCE: &str = "db";

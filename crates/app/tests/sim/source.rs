@@ -188,7 +188,8 @@ impl ScriptedSource {
                 let stored = resume.tables.get(&table.name);
                 let from =
                     stored.and_then(|stored| stored.stream.as_ref()).map_or(0, |stream| parts(&stream.through).0);
-                let ends_by = |finished: &Position| !keyed || parts(finished).0 <= from.max(confirmed);
+                let recorded = resume.stream.as_ref().map_or(0, |stream| parts(&stream.through).0);
+                let ends_by = |finished: &Position| !keyed || parts(finished).0 <= from.max(confirmed).max(recorded);
                 match stored.and_then(|stored| stored.copy.clone()) {
                     // A table that the lake has and knows no copy of holds rows of the stream since a LOW that nobody knows.
                     None => Copy::Begins { anew: resume.tables.contains_key(&table.name) },

@@ -86,7 +86,7 @@ impl Current {
                 }
                 true
             }
-            Origin::Stream => {
+            Origin::Stream if matches!(self.stream.seats, Seats::Multi { .. }) => {
                 for column in &batch.schema().columns {
                     if !self.sent.contains(&column.name) {
                         self.sent.insert(column.name.clone());
@@ -94,7 +94,7 @@ impl Current {
                 }
                 false
             }
-            Origin::Held => false,
+            Origin::Stream | Origin::Held => false,
         };
         let after = self.log.record.checkpoint.stream.as_ref().map(|stream| stream.through.clone());
         // Held rows are from before the checkpoint, and were not in the table when it was made.

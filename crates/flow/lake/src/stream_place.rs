@@ -68,3 +68,29 @@ impl Lake {
 fn folder(stream: &str) -> Path {
     Path::from_iter([stream, "_lockgate", "stream"])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_record_that_arrives_late_counts_for_nothing() {
+        let lake = Lake::in_store(Arc::new(object_store::memory::InMemory::new())).unwrap();
+        let at = |through: u8| Checkpoint {
+            stream: "s".into(),
+            through: Position::from_bytes(&[0, through]),
+            identity: "i".into(),
+        };
+        assert_eq!(lake.stream_checkpoint("s").await.unwrap(), None);
+        lake.put_stream_checkpoint(&at(20)).await.unwrap();
+        lake.put_stream_checkpoint(&at(10)).await.unwrap();
+        let late = folder("s").join(format!("{}.json", at(12).through.to_hex()));
+        lake.put_document(&late, &at(12)).await.unwrap();
+        assert_eq!(lake.stream_checkpoint("s").await.unwrap(), Some(at(20)));
+        lake.put_stream_checkpoint(&at(30)).await.unwrap();
+        assert_eq!(lake.stream_places("s").await.unwrap().len(), 1);
+        assert_eq!(lake.stream_checkpoint("s").await.unwrap(), Some(at(30)));
+    }
+}

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use change::{ChangeBatch, Error, Identity, Kind, Result, TableName, TableSchema, Timestamp};
+use change::{ChangeBatch, CopyProgress, Error, Identity, Kind, Result, TableName, TableSchema, Timestamp};
 use pgwire_replication::Lsn;
 
 use super::catalog::{self, CatalogTable};
@@ -68,6 +68,8 @@ pub(crate) enum Applied {
 #[derive(Default)]
 pub(crate) struct Tables {
     by_oid: BTreeMap<u32, Followed>,
+    /// Those whose copies settle, by oid.
+    settling: Vec<u32>,
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
     on_unfit: OnUnfit,
@@ -106,10 +108,26 @@ impl Tables {
         self.by_oid.get_mut(&oid)
     }
 
+    /// Every chunk of a table's copy was handed over.
+    pub(crate) fn settle(&mut self, oid: u32, progress: CopyProgress) {
+        if let Some(table) = self.by_oid.get_mut(&oid) {
+            table.base.settle(progress, matches!(table.schema.identity, Identity::Key(_)));
+            self.settling.push(oid);
+        }
+    }
+
     /// A table whose copy needs something once everything below `reached` was handed over.
     pub(crate) fn settling(&self, reached: Lsn) -> Option<(u32, Next)> {
-        let next = |(oid, table): (&u32, &Followed)| (*oid, table.base.next(reached));
-        self.by_oid.iter().map(next).find(|(_, next)| *next != Next::Wait)
+        let next = |oid: &u32| Some((*oid, self.by_oid.get(oid)?.base.next(reached)));
+        self.settling.iter().filter_map(next).find(|(_, next)| *next != Next::Wait)
+    }
+
+    /// The copy of a table is finished; its progress, unless the table is stopped.
+    pub(crate) fn finish(&mut self, oid: u32) -> Option<(TableName, CopyProgress)> {
+        self.settling.retain(|settling| *settling != oid);
+        let table = self.by_oid.get_mut(&oid)?;
+        let progress = table.base.finish()?;
+        (!table.flags.stopped.load(Ordering::Acquire)).then(|| (table.name().clone(), progress))
     }
 
     /// Forgets positions that may be of another history of the log.

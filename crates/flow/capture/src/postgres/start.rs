@@ -89,7 +89,7 @@ pub(crate) async fn start(config: &PostgresConfig, resume: &Resume, clock: Arc<d
     let confirmed = opening.slot().await?;
     let link = opening.link(confirmed).await?;
     let epoch = opening.recorded.epoch() + u32::from(link.new_timeline);
-    let planned = opening.plan_copies(published, confirmed, epoch).await?;
+    let planned = opening.plan_copies(published, confirmed).await?;
     let work = opening.jobs(planned, epoch).await?;
     Ok(opening.spawn(work, link, confirmed, epoch, clock))
 }
@@ -200,8 +200,12 @@ impl Opening<'_> {
     }
 
     /// What every table's first copy needs.
-    async fn plan_copies(&self, tables: Vec<Published>, confirmed: Lsn, epoch: u32) -> Result<Vec<Planned>> {
-        let from = &PgPosition::boundary(epoch, confirmed).position();
+    async fn plan_copies(&self, tables: Vec<Published>, confirmed: Lsn) -> Result<Vec<Planned>> {
+        // Everything at or below the record is durable, even if the server has not heard of it.
+        let recorded_through = self.resume.stream.as_ref().map(|stream| stream.through.clone());
+        // In the epoch of what was recorded: a promoted server sends the same changes again.
+        let confirmed = PgPosition::boundary(self.recorded.epoch(), confirmed).position();
+        let from = &recorded_through.map_or(confirmed.clone(), |recorded| recorded.max(confirmed));
         let mut planned = Vec::new();
         for Published { catalog, standing, parts, before } in tables {
             let recorded = self.resume.tables.get(&catalog.table.table);
@@ -270,8 +274,8 @@ impl Opening<'_> {
             let flags = Arc::new(TableFlags { stopped: AtomicBool::new(false) });
             let watch = WatchedTable::new(table.table.clone(), standing.clone(), parts, Arc::clone(&flags));
             watched.insert(table.oid, watch);
-            let followed =
-                Followed::new(catalog, from.lsn, if whole { Base::Whole } else { Base::Copying }, Arc::clone(&flags))?;
+            let base = if whole { Base::Whole } else { Base::Copying };
+            let followed = Followed::new(catalog, from.lsn, base, Arc::clone(&flags))?;
             self.first.push_back(Event::SchemaChanged { schema: Arc::clone(&followed.schema) });
             tables.add(followed);
             if let Some((low, progress, snapshot)) = job {

@@ -3,7 +3,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use change::{Checkpoint, CopyProgress, Error, Event, Identity, Kind, Position, Result, TableName, TableNotice};
+use change::{Checkpoint, CopyProgress, Error, Event, Kind, Position, Result, TableName, TableNotice};
 use futures::FutureExt;
 use pgwire_replication::{Lsn, ReplicationEvent};
 use tokio::sync::{mpsc, watch};
@@ -217,10 +217,7 @@ impl Follower {
                 }
                 () = self.out.closed() => return Ok(Left::ByListener),
                 Some((oid, progress)) = self.read.recv() => {
-                    if let Some(table) = self.tables.get_mut(oid) {
-                        let keyed = matches!(table.schema.identity, Identity::Key(_));
-                        table.base.settle(progress, keyed);
-                    }
+                    self.tables.settle(oid, progress);
                     self.settle().await?;
                     continue;
                 }
@@ -427,10 +424,7 @@ impl Follower {
                 }
                 Next::Finished(end) => {
                     let finished = Some(PgPosition::boundary(self.epoch, end).position());
-                    let Some(table) = self.tables.get_mut(oid) else { continue };
-                    let Some(progress) = table.base.finish() else { continue };
-                    if !table.flags.stopped.load(Ordering::Acquire) {
-                        let table = table.name().clone();
+                    if let Some((table, progress)) = self.tables.finish(oid) {
                         self.send(Event::CopyDone { table, progress: CopyProgress { finished, ..progress } }).await?;
                     }
                 }
