@@ -19,8 +19,6 @@ pub(crate) enum Mutation {
     IndexAhead,
     /// The rows of a batch come last first, and so are collapsed in the wrong order.
     WrongOrder,
-    /// Rows of a release that was interrupted come again under another number.
-    ReleasesAgain,
 }
 
 impl Mutation {
@@ -29,24 +27,9 @@ impl Mutation {
         *self == Self::IndexAhead && operation == "create" && path.as_ref().starts_with("db/public/keyed/_delta_log")
     }
 
-    /// Whether the process dies before it makes this commit: it is of a table of current rows that rows have been released to.
-    pub(crate) fn kills_commit(&self, path: &Path, payload: &PutPayload) -> bool {
-        let released = |bytes: &bytes::Bytes| String::from_utf8_lossy(bytes).contains("released");
-        *self == Self::ReleasesAgain
-            && path.as_ref().contains("/_delta_log/")
-            && !path.as_ref().contains("__changes/")
-            && payload.iter().any(released)
-    }
-
     /// All of them.
-    pub(crate) const ALL: [Self; 6] = [
-        Self::ConfirmsEarly,
-        Self::ResumesOffByOne,
-        Self::LosesVectors,
-        Self::IndexAhead,
-        Self::WrongOrder,
-        Self::ReleasesAgain,
-    ];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::ConfirmsEarly, Self::ResumesOffByOne, Self::LosesVectors, Self::IndexAhead, Self::WrongOrder];
 }
 
 impl Mutation {
@@ -64,15 +47,6 @@ impl Mutation {
             action.to_string()
         });
         without.collect::<Vec<_>>().join("\n").into()
-    }
-}
-
-/// Leaves the rows of an interrupted release as a second one would that does not wait for the first: to come in under its number.
-pub(crate) fn release_again(state_dir: &FsPath) {
-    let path = state_dir.join("held.sqlite");
-    if path.exists() {
-        let store = rusqlite::Connection::open(path).unwrap();
-        store.execute("UPDATE held SET state = 'released' WHERE state = 'taken'", []).unwrap();
     }
 }
 

@@ -112,8 +112,6 @@ fn folder(seed: u64) -> PathBuf {
 impl Simulation {
     fn live_and_die(&mut self) -> Result<(), String> {
         let deaths = self.random.random_range(0..7);
-        // A release needs a life that lets in what an earlier one has held.
-        let deaths = if self.mutation == Some(Mutation::ReleasesAgain) { deaths + 4 } else { deaths };
         loop {
             self.lives += 1;
             let last = self.lives > deaths;
@@ -142,12 +140,8 @@ impl Simulation {
                 End::Failed(why) => return Err(why),
             }
             self.spoil_index();
-            match self.mutation {
-                Some(Mutation::IndexAhead) => {
-                    crate::mutation::put_ahead(&self.folder.join("index/db/public/keyed"), BOOT);
-                }
-                Some(Mutation::ReleasesAgain) => crate::mutation::release_again(&self.folder),
-                _ => {}
+            if self.mutation == Some(Mutation::IndexAhead) {
+                crate::mutation::put_ahead(&self.folder.join("index/db/public/keyed"), BOOT);
             }
         }
     }

@@ -146,10 +146,6 @@ impl FaultyStore {
 impl ObjectStore for FaultyStore {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let creates = options.mode == PutMode::Create;
-        let killed = self.mutation.is_some_and(|mutation| creates && mutation.kills_commit(path, &payload));
-        if killed && self.chance.coin("killed", path.as_ref()) {
-            self.world.die_if_mortal();
-        }
         let fault = self.request(if creates { "create" } else { "put" }, path).await?;
         let payload = match &self.mutation {
             Some(mutation) if creates => mutation.commit(path, payload),
