@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::batching::Batching;
 use crate::feed::Feed;
-use crate::held::Keeper;
 use crate::keys;
 use crate::pipeline::Pipeline;
 use crate::project::{POLICY_FILE, PROJECT_FILE, Project, SourceEntry};
@@ -193,9 +192,8 @@ pub(crate) async fn pipeline(
     let open = |resume| postgres::open(config.clone(), resume, parts.clock.clone());
     let source = open_where_recorded(&parts.lake, name, open).await?;
     let until = if once { Some(source.end_of_log().await?) } else { None };
-    let keeper = Keeper::open(&parts.project.state_dir(), &parts.gate, parts.clock.clone())?;
-    let pipeline = Means::of(parts).pipeline(source, until, stop);
-    Ok(Pipeline { refused: cast.refused.clone(), holds_back: cast.holds_back, keeper, ..pipeline })
+    let pipeline = Means::of(parts).pipeline(source, until, stop).holding(&parts.project.state_dir())?;
+    Ok(Pipeline { refused: cast.refused.clone(), holds_back: cast.holds_back, ..pipeline })
 }
 
 /// A source's configuration with the tables that are followed.

@@ -35,6 +35,7 @@ pub use crate::assemble::{Means, open_where_recorded};
 pub use crate::batching::Batching;
 use crate::cli::{Cli, Command};
 pub use crate::error_policy::{Action, table_action};
+pub use crate::held::{Choice, HeldLine, HeldStore};
 use crate::outcome::Outcome;
 pub use crate::pipeline::{Ended, Pipeline};
 pub use crate::watch::Watch;

@@ -1,6 +1,7 @@
 //! The loop: a source's events through the gate into the lake, and back to the source only what is durable.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +92,15 @@ const RECORD_EVERY: Duration = Duration::from_secs(10);
 const LEAVE_WITHIN: Duration = Duration::from_secs(20);
 
 impl Pipeline {
+    /// Keeps the rows that the gate holds in a folder; without it their unreadable values become null.
+    ///
+    /// # Errors
+    /// Those of the store of held rows.
+    pub fn holding(self, state_dir: &Path) -> Result<Self> {
+        let keeper = Keeper::open(state_dir, &self.gate, self.clock.clone())?;
+        Ok(Self { keeper, ..self })
+    }
+
     /// Runs until told to stop, until caught up, or until an error that another start may mend.
     ///
     /// # Errors

@@ -255,10 +255,10 @@ impl Keeper {
     pub(crate) fn copy_begins(&mut self, gate: &TableGate, copy: &CopyProgress) -> Result<()> {
         let table = &gate.schema().table;
         let only_ends = copy.is_read() && !copy.done.is_empty();
-        if !gate.holds() || only_ends || !self.tables.contains_key(table) {
+        if only_ends || !self.tables.contains_key(table) {
             return Ok(());
         }
-        self.store.copy_begins(table, copy)?;
+        self.store.copy_begins(table, copy, gate.holds())?;
         self.reload(table)
     }
 

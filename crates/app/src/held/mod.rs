@@ -19,4 +19,4 @@ mod store;
 
 pub(crate) use keeper::{Keeper, expire};
 pub(crate) use release::Release;
-pub(crate) use store::{Choice, HeldLine, HeldStore};
+pub use store::{Choice, HeldLine, HeldStore};

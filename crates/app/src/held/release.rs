@@ -53,7 +53,10 @@ impl Release {
 
 impl HeldStore {
     /// Marks rows for release.
-    pub(crate) fn mark(&self, choice: &Choice) -> Result<u64> {
+    ///
+    /// # Errors
+    /// `Unavailable` when the file cannot be written.
+    pub fn mark(&self, choice: &Choice) -> Result<u64> {
         let mut marked = 0;
         let mut connection = self.connection();
         let transaction = connection.transaction().map_err(broken)?;
@@ -215,11 +218,11 @@ impl HeldStore {
         transaction.commit().map_err(broken)
     }
 
-    /// A copy begins or goes on: what was held before its LOW is in what it reads.
+    /// A copy begins or goes on: what was held before its LOW is in what it reads. `holds`: the rules of now hold rows back.
     ///
     /// # Errors
     /// `Data` when the copy began while nobody noted which changes passed beside it.
-    pub(crate) fn copy_begins(&self, table: &TableName, copy: &CopyProgress) -> Result<()> {
+    pub(crate) fn copy_begins(&self, table: &TableName, copy: &CopyProgress, holds: bool) -> Result<()> {
         let (tbl, low, connection) = (name(table)?, copy.low.as_bytes(), self.connection());
         let watched = "SELECT low FROM copy_watched WHERE tbl = ?1";
         let watched: Option<Vec<u8>> =
@@ -227,7 +230,11 @@ impl HeldStore {
         if watched.as_deref() == Some(low) {
             return Ok(());
         }
-        if !copy.done.is_empty() {
+        let goes_on = !copy.done.is_empty();
+        if goes_on && !holds && watched.is_none() {
+            return Ok(());
+        }
+        if goes_on && holds {
             return Err(Error::new(Kind::Data, "the first copy began under rules that held nothing back").fix(
                 "Put the rules back until the copy is finished, or take both folders of the table out of the lake.",
             ));
@@ -235,7 +242,12 @@ impl HeldStore {
         let void = "DELETE FROM held WHERE tbl = ?1 AND (copied = 1 OR last <= ?2)";
         connection.execute(void, params![tbl, low]).map_err(broken)?;
         let watch = "INSERT INTO copy_watched VALUES (?1, ?2) ON CONFLICT (tbl) DO UPDATE SET low = ?2";
-        connection.execute(watch, params![tbl, low]).map(|_| ()).map_err(broken)
+        if holds {
+            connection.execute(watch, params![tbl, low]).map_err(broken)?;
+        } else {
+            connection.execute("DELETE FROM copy_watched WHERE tbl = ?1", params![tbl]).map_err(broken)?;
+        }
+        Ok(())
     }
 
     /// The copy is finished: none of its rows can come again.
@@ -254,7 +266,7 @@ impl HeldStore {
 
 #[cfg(test)]
 mod tests {
-    use change::{Op, Position};
+    use change::{ChunkSet, CopyProgress, Op, Position};
     use gate::{HeldRow, RowKey, Why};
 
     use super::*;
@@ -323,6 +335,34 @@ mod tests {
         assert!(store.keep(&table, &[copied(7)], 0, "policy").unwrap().is_empty());
         assert_eq!(store.count().unwrap(), 1);
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_copy_that_begins_anew_passes_over_nothing_that_an_earlier_one_kept_back() {
+        for holds in [true, false] {
+            let copied = HeldRow { copied: true, ..held(4, 1, unreadable()) };
+            let (store, table, folder) = store(&format!("anew-{holds}"), &[copied]);
+            let copy = |low: u8| CopyProgress {
+                low: Position::from_bytes(&[low]),
+                plan: String::new(),
+                chunks: 1,
+                done: ChunkSet::default(),
+                finished: None,
+            };
+            let known = || {
+                let count = "SELECT count(*) FROM held";
+                store.connection().query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
+            };
+            store.copy_begins(&table, &copy(4), true).unwrap();
+            store.keep(&table, &[HeldRow { copied: true, ..held(4, 1, unreadable()) }], 0, "policy").unwrap();
+            store.truncated(&table, &Position::from_bytes(&[6])).unwrap();
+            // It may be read again while this copy goes on.
+            store.copy_begins(&table, &copy(4), holds).unwrap();
+            assert_eq!((store.count().unwrap(), known()), (0, 1));
+            store.copy_begins(&table, &copy(8), holds).unwrap();
+            assert_eq!(known(), 0);
+            std::fs::remove_dir_all(folder).unwrap();
+        }
     }
 
     #[test]

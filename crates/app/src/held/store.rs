@@ -10,7 +10,7 @@ use gate::{HeldIndex, HeldRow, RowKey, Why};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// The store of one project.
-pub(crate) struct HeldStore(Mutex<Connection>);
+pub struct HeldStore(Mutex<Connection>);
 
 const FILE: &str = "held.sqlite";
 /// Held rows of one table above which somebody has to look before more come.
@@ -32,30 +32,39 @@ const SCHEMA: &str = "
 
 /// What anybody may know of a held row.
 #[derive(Clone, Debug)]
-pub(crate) struct HeldLine {
-    pub(crate) id: i64,
-    pub(crate) table: TableName,
-    pub(crate) position: Position,
-    pub(crate) op: String,
+pub struct HeldLine {
+    /// The number that commands know it by.
+    pub id: i64,
+    /// Its table.
+    pub table: TableName,
+    /// Where it was; of a change of key, where the first half was.
+    pub position: Position,
+    /// What happened, as the change log spells it.
+    pub op: String,
     /// The unreadable column and its transform; `None` for a row that waits behind another.
-    pub(crate) unreadable: Option<(String, String)>,
+    pub unreadable: Option<(String, String)>,
     /// Microseconds since the Unix epoch.
-    pub(crate) committed_at: Timestamp,
+    pub committed_at: Timestamp,
     /// Microseconds since the Unix epoch.
-    pub(crate) held_at: Timestamp,
+    pub held_at: Timestamp,
     /// SHA-256 of the policy that it was held under.
-    pub(crate) policy: String,
-    pub(crate) state: String,
+    pub policy: String,
+    /// `held`, `released` or `taken`.
+    pub state: String,
     /// Why a release did not let it in.
-    pub(crate) refused: Option<String>,
-    pub(crate) whole: bool,
-    pub(crate) keys: Vec<RowKey>,
+    pub refused: Option<String>,
+    /// Whether it needs no earlier row to be complete.
+    pub whole: bool,
+    /// The keyed hashes of its key; two for a change of key.
+    pub keys: Vec<RowKey>,
 }
 
 /// Which held rows a command is about.
 #[derive(Clone, Debug)]
-pub(crate) enum Choice {
+pub enum Choice {
+    /// Every one.
     All,
+    /// Those with these numbers.
     These(Vec<i64>),
 }
 
@@ -86,7 +95,10 @@ impl HeldStore {
     }
 
     /// Opens the store when there is one.
-    pub(crate) fn existing(folder: &Path) -> Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// `Unavailable` when the file cannot be opened or is something else.
+    pub fn existing(folder: &Path) -> Result<Option<Self>> {
         if folder.join(FILE).exists() { Self::open(folder).map(Some) } else { Ok(None) }
     }
 
@@ -176,7 +188,10 @@ impl HeldStore {
     }
 
     /// Rows that are held or marked for release, by table and position.
-    pub(crate) fn lines(&self) -> Result<Vec<HeldLine>> {
+    ///
+    /// # Errors
+    /// `Unavailable` when the file cannot be read.
+    pub fn lines(&self) -> Result<Vec<HeldLine>> {
         let connection = self.connection();
         let sql = "SELECT id, tbl, position, op, column_name, transform, committed_at, held_at, policy, state, refused, whole, keys
             FROM held WHERE state <> 'gone' ORDER BY tbl, position, id";

@@ -10,11 +10,18 @@ use tokio::time::Instant;
 /// 2100-01-01T00:00:00Z. Later than the machine's own time, which delta-rs reads when it looks for old log files: it finds none.
 pub(crate) const START: Timestamp = 4_102_444_800_000_000;
 
+const DAY: i64 = 86_400_000_000;
+/// Less than what a held row is kept for at most.
+const AHEAD_MAX: i64 = 300 * DAY;
+const BEHIND_MAX: i64 = -3 * DAY;
+
 /// Stands at [`START`] when the world begins.
 #[derive(Default)]
 pub(crate) struct SimClock {
     /// When this life began: world time in microseconds, and tokio's.
     life: Mutex<Option<(i64, Instant)>>,
+    /// How far the wall clock is ahead of the world's time, in microseconds.
+    ahead: AtomicI64,
     /// The last answer, for threads that know no tokio time.
     last: AtomicI64,
 }
@@ -30,6 +37,12 @@ impl SimClock {
     /// Ends a life: time stands until the next.
     pub(crate) fn die(&self) {
         *self.life.lock().unwrap() = None;
+    }
+
+    /// Sets the wall clock forward or back.
+    pub(crate) fn jump(&self, micros: i64) {
+        let ahead = self.ahead.load(Ordering::Relaxed) + micros;
+        self.ahead.store(ahead.clamp(BEHIND_MAX, AHEAD_MAX), Ordering::Relaxed);
     }
 
     /// Microseconds since the world began.
@@ -48,7 +61,7 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        START + self.micros()
+        START + self.micros() + self.ahead.load(Ordering::Relaxed)
     }
 
     fn monotonic(&self) -> Duration {

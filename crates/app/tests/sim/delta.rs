@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Int16Type, Int64Type};
 use change::{Position, TableCheckpoint};
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -29,7 +29,7 @@ pub(crate) struct Stored {
 pub(crate) struct DeltaTable {
     /// The next version to read.
     pub(crate) next: u64,
-    files: BTreeMap<String, (Vec<Stored>, RoaringTreemap)>,
+    files: BTreeMap<String, (Vec<Stored>, RoaringTreemap, Option<Path>)>,
     pub(crate) checkpoint: TableCheckpoint,
     pub(crate) operation: String,
 }
@@ -52,8 +52,10 @@ impl DeltaTable {
                 let file =
                     store.read(&Path::from(format!("{folder}/{path}"))).expect("a file of the table is in the store");
                 let gone = add.get("deletionVector").filter(|vector| !vector.is_null());
-                let gone = gone.map(|vector| vector_of(store, folder, vector)).unwrap_or_default();
-                let before = self.files.insert(path.to_owned(), (rows_of(file, columns), gone));
+                let place = gone.map(|vector| place_of(folder, vector));
+                let gone = gone.zip(place.as_ref()).map(|(vector, place)| vector_of(store, place, vector));
+                let rows = (rows_of(file, columns), gone.unwrap_or_default(), place);
+                let before = self.files.insert(path.to_owned(), rows);
                 assert!(before.is_none(), "a file is in the table twice");
             }
             if let Some(domain) = action.get("domainMetadata") {
@@ -70,9 +72,16 @@ impl DeltaTable {
 
     /// The live rows.
     pub(crate) fn rows(&self) -> impl Iterator<Item = &Stored> {
-        self.files.values().flat_map(|(rows, gone)| {
+        self.files.values().flat_map(|(rows, gone, _)| {
             rows.iter().enumerate().filter(|(row, _)| !gone.contains(*row as u64)).map(|(_, row)| row)
         })
+    }
+
+    /// A file of the newest version that the store does not have any more.
+    pub(crate) fn lost(&self, store: &Contents, folder: &str) -> Option<Path> {
+        let data = self.files.keys().map(|path| Path::from(format!("{folder}/{path}")));
+        let vectors = self.files.values().filter_map(|(_, _, vector)| vector.clone());
+        data.chain(vectors).find(|path| !store.has(path))
     }
 
     /// The stream's boundary whose rows are in the table.
@@ -81,10 +90,14 @@ impl DeltaTable {
     }
 }
 
-fn vector_of(store: &Contents, folder: &str, vector: &Value) -> RoaringTreemap {
+fn place_of(folder: &str, vector: &Value) -> Path {
     let name = vector["pathOrInlineDv"].as_str().unwrap();
     let id = uuid::Uuid::from_slice(&z85::decode(name).unwrap()).unwrap();
-    let file = store.read(&Path::from(format!("{folder}/deletion_vector_{id}.bin"))).expect("a vector is in the store");
+    Path::from(format!("{folder}/deletion_vector_{id}.bin"))
+}
+
+fn vector_of(store: &Contents, place: &Path, vector: &Value) -> RoaringTreemap {
+    let file = store.read(place).expect("a vector is in the store");
     // Size, magic number, bitmap.
     let from = vector["offset"].as_u64().unwrap() as usize + 8;
     RoaringTreemap::deserialize_from(&file[from..]).unwrap()
@@ -112,6 +125,7 @@ fn stored(batch: &RecordBatch, columns: &[String]) -> Vec<Stored> {
 fn value(column: &dyn Array, row: usize) -> Cell {
     match column.data_type() {
         _ if column.is_null(row) => Cell::Null,
+        DataType::Int16 => Cell::Int(column.as_primitive::<Int16Type>().value(row).into()),
         DataType::Int64 => Cell::Int(column.as_primitive::<Int64Type>().value(row)),
         _ => Cell::Text(column.as_string::<i32>().value(row).to_owned()),
     }

@@ -1,6 +1,7 @@
 //! Compares every version of every lake table with what the database's history says it must be.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use change::{ChunkSet, CopyProgress, Identity, Op, Position};
@@ -10,6 +11,10 @@ use crate::history::{Change, What, as_logged};
 use crate::script::{BIG, Cell, EXTRA_MAX, FIRST_COLUMNS, Row, Script, cell, parts, position};
 use crate::source::shown;
 use crate::store::Contents;
+
+mod held;
+
+use held::Held;
 
 /// What a lake table was found to be, and what it must be.
 pub(crate) struct Judge {
@@ -26,6 +31,7 @@ pub(crate) struct Judge {
     deliveries: HashMap<(usize, String, u32), Vec<Vec<Row>>>,
     /// By table: how often its rows were written anew elsewhere on the disk.
     rewrites: Vec<u64>,
+    pub(crate) held: Held,
     /// What is wrong; empty when nothing is.
     pub(crate) faults: Vec<String>,
     pub(crate) versions: u64,
@@ -47,7 +53,7 @@ const MAYBE_MAX: usize = 12;
 const FAULTS_MAX: usize = 5;
 
 impl Judge {
-    pub(crate) fn new(script: Arc<Script>, contents: Arc<Contents>) -> Self {
+    pub(crate) fn new(script: Arc<Script>, contents: Arc<Contents>, state_dir: PathBuf) -> Self {
         let mut history = vec![Vec::new(); script.tables.len()];
         for transaction in 0..script.log.len() {
             script.changes(transaction).into_iter().for_each(|change| history[change.table].push(change));
@@ -59,6 +65,7 @@ impl Judge {
             current: tables(),
             changes: tables(),
             rewrites: vec![0; history.len()],
+            held: Held::new(history.len(), state_dir),
             skipped: vec![Vec::new(); history.len()],
             history,
             script,
@@ -71,6 +78,7 @@ impl Judge {
 
     /// Notes what a chunk was handed over with.
     pub(crate) fn delivered(&mut self, table: usize, progress: &CopyProgress, chunk: u32, rows: &[Row]) {
+        self.copied_unreadable(table, rows);
         self.deliveries.entry((table, progress.plan.clone(), chunk)).or_default().push(rows.to_vec());
     }
 
@@ -93,6 +101,7 @@ impl Judge {
     /// Notes that a table's copy begins at LOW, `maybe` because a rival process may begin it elsewhere.
     pub(crate) fn begins(&mut self, table: usize, low: u64, maybe: bool) {
         self.look();
+        self.reset(table, position(low, 0));
         self.skipped[table].push(Skipped { after: self.changes[table].through(), low, maybe });
     }
 
@@ -126,6 +135,21 @@ impl Judge {
                 }
                 self.judge_changes(table);
             }
+            self.judge_files(table);
+        }
+        self.judge_held();
+    }
+
+    /// No file that the newest version has is gone.
+    fn judge_files(&mut self, table: usize) {
+        let name = self.script.tables[table].name.clone();
+        let layers = [(&self.current[table], ""), (&self.changes[table], "__changes")];
+        let lost = layers.iter().find_map(|(log, suffix)| {
+            let lost = log.lost(&self.contents, &format!("db/public/{}{suffix}", name.table))?;
+            Some(format!("{lost} was deleted, and version {} has it", log.next - 1))
+        });
+        if let Some(lost) = lost {
+            self.fault(lost);
         }
     }
 
@@ -172,7 +196,9 @@ impl Judge {
         faults.into_iter().for_each(|what| self.fault(what));
     }
 
-    fn padded(&self, row: &Row) -> Row {
+    /// A row of the database as the lake has it.
+    fn padded(&self, table: usize, row: &Row) -> Row {
+        let row = &self.script.tables[table].cleared(row);
         (0..self.columns.len()).map(|column| cell(row, column)).collect()
     }
 
@@ -197,10 +223,13 @@ impl Judge {
             }
             None => false,
         };
-        let mut wanted: Vec<Row> = self.script.rows_at(&at, table).iter().map(|row| self.padded(row)).collect();
+        let mut wanted: Vec<Row> = self.script.rows_at(&at, table).iter().map(|row| self.padded(table, row)).collect();
         wanted.sort();
         let cells: Vec<Row> = found.iter().map(|row| row.cells.clone()).collect();
-        let what = if exact {
+        let holds = self.script.tables[table].holds;
+        let what = if exact && holds {
+            self.unlike_held(table, &low, &through, finished.as_ref(), &found)
+        } else if exact {
             let mut cells = cells;
             cells.sort();
             (cells != wanted).then(|| format!("rows {}\n  must be {}", rows_shown(&cells), rows_shown(&wanted)))
@@ -236,8 +265,15 @@ impl Judge {
                 return Some(format!("the key {:?} is there twice", row.cells[0]));
             }
         }
-        let now: BTreeMap<Cell, Row> =
-            self.script.rows_at(through, table).into_iter().map(|row| (row[0].clone(), self.padded(&row))).collect();
+        if self.script.tables[table].holds {
+            return self.unlike_held_copying(table, low, through, finished, &rows);
+        }
+        let now: BTreeMap<Cell, Row> = self
+            .script
+            .rows_at(through, table)
+            .into_iter()
+            .map(|row| (row[0].clone(), self.padded(table, &row)))
+            .collect();
         let low = parts(low).0;
         let small =
             |row: &Row| row.iter().enumerate().filter(|(at, _)| *at != BIG).map(|(_, c)| c.clone()).collect::<Row>();
@@ -295,7 +331,17 @@ impl Judge {
             });
             fitting.unwrap_or(wanted)
         };
-        let what = if found.len() == wanted.len() {
+        let mut progress = None;
+        let what = if self.script.tables[table].holds {
+            let wanted = wanted.into_iter().cloned().collect::<Vec<_>>();
+            match self.unlike_log(table, &found, &wanted) {
+                Ok(logged) => {
+                    progress = Some(logged);
+                    None
+                }
+                Err(what) => Some(what),
+            }
+        } else if found.len() == wanted.len() {
             found.iter().zip(&wanted).find(|(row, change)| !self.is_logged(row, change)).map(|(row, change)| {
                 format!("{} {:?}\n  must be {change:?}", shown(&Position::from_bytes(&row.position)), row)
             })
@@ -318,6 +364,9 @@ impl Judge {
                 shown_or(&through)
             );
             self.fault(what);
+        }
+        if let Some(progress) = progress {
+            self.held.logged(table, progress);
         }
     }
 
@@ -349,7 +398,7 @@ impl Judge {
             What::Truncate => same && row.op == "t",
             What::Row { op, row: wanted, unsent } => {
                 let letter = if *op == Op::MoveOut { "d" } else { op.letter() };
-                let wanted = self.padded(&as_logged(wanted, *unsent));
+                let wanted = self.padded(change.table, &as_logged(wanted, *unsent));
                 // What the log left out may have been read from the database, and be newer.
                 let alike = |at: usize| (*unsent && at == BIG) || row.cells[at] == wanted[at];
                 same && row.op == letter && (0..wanted.len()).all(alike)
@@ -387,7 +436,7 @@ impl Judge {
     /// Whatever the checkpoint says: the rows are those of the database.
     fn judge_end(&mut self, table: usize) {
         let mut wanted: Vec<Row> =
-            self.script.rows_at(&position(u64::MAX, 0), table).iter().map(|row| self.padded(row)).collect();
+            self.script.rows_at(&position(u64::MAX, 0), table).iter().map(|row| self.padded(table, row)).collect();
         let mut cells: Vec<Row> = self.current[table].rows().map(|row| row.cells.clone()).collect();
         wanted.sort();
         cells.sort();
@@ -407,10 +456,13 @@ impl Judge {
             *left.entry(row.cells.clone()).or_default() += 1;
         }
         let found = left.values().sum::<usize>();
+        let optional = |row: &Row| self.held.may_lack(table, &row[0]);
         // Two plans may begin at one LOW.
         let fits = |rows: &Vec<Row>, left: &HashMap<Row, usize>| {
             let mut wanted: HashMap<Row, usize> = HashMap::new();
-            rows.iter().for_each(|row| *wanted.entry(self.padded(row)).or_default() += 1);
+            rows.iter()
+                .filter(|row| !optional(row))
+                .for_each(|row| *wanted.entry(self.padded(table, row)).or_default() += 1);
             wanted.iter().all(|(row, times)| left.get(row).is_some_and(|has| has >= times))
         };
         let none = Vec::new();
@@ -422,7 +474,9 @@ impl Judge {
                     format!("{name}__changes: chunk {chunk} of {} is not among its {found} copied rows", copy.plan);
                 return self.fault(what);
             };
-            for row in reading.iter().map(|row| self.padded(row)).collect::<Vec<_>>() {
+            for row in
+                reading.iter().filter(|row| !optional(row)).map(|row| self.padded(table, row)).collect::<Vec<_>>()
+            {
                 *left.entry(row).or_default() -= 1;
             }
         }

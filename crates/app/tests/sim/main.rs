@@ -18,6 +18,7 @@ mod store;
 mod delta;
 mod judge;
 
+mod around;
 mod mutation;
 mod run;
 
@@ -47,14 +48,15 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// About half a minute. `LOCKGATE_SEED` runs that one and prints its trace; `LOCKGATE_SEEDS` runs so many from `LOCKGATE_SEED_FIRST` on.
-/// Seed 179 found a checkpoint that went back, 238 debts of a multiset that a truncate had paid.
-const SEEDS: u64 = 240;
+/// Seed 179 found a checkpoint that went back; 96 a copied row that was passed over, because an earlier copy had kept its key back.
+const SEEDS: u64 = 180;
 
 /// Outside of those: a put that said its entry was there already, and an entry that could then not be read, stopped the table (101232,
 /// 200404); an update of a row that was gone when its values were read again (200588, 201039); an older structure that was sent again
 /// made a delete take another row, or stopped nothing but came again without end (302712, 301241); two processes, of which one recorded
-/// less and later, or while the other looked (301533, 303185).
-const FOUND: [u64; 8] = [101_232, 200_404, 200_588, 201_039, 301_241, 301_533, 302_712, 303_185];
+/// less and later, or while the other looked (301533, 303185); debts of a multiset that a truncate had paid (238); a copy that settled
+/// again after a restart stopped a table with held rows (500790).
+const FOUND: [u64; 10] = [238, 101_232, 200_404, 200_588, 201_039, 301_241, 301_533, 302_712, 303_185, 500_790];
 
 #[test]
 fn seeds_that_found_a_defect_stay_clean() {

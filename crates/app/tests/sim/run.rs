@@ -4,20 +4,21 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use app::{Action, Batching, Ended, Means, Watch, table_action};
+use app::{Action, Batching, Choice, Ended, Means, Watch, table_action};
 use change::{Error, Kind};
-use gate::{Gate, Policy};
+use gate::{Gate, KeyRing, Policy};
 use lake::Lake;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use crate::chance::Chance;
 use crate::clock::SimClock;
 use crate::judge::Judge;
 use crate::mutation::Mutation;
 use crate::randomness::mix;
-use crate::script::{EXTRA_MAX, FIRST_COLUMNS, SOURCE, Script, position};
+use crate::script::{EXTRA_MAX, FIRST_COLUMNS, SOURCE, Script, Table, position};
 use crate::source::{self, Server};
 use crate::store::{Contents, FaultyStore};
 use crate::world::World;
@@ -40,6 +41,12 @@ struct Simulation {
     judge: Arc<Mutex<Judge>>,
     folder: PathBuf,
     lives: u64,
+    /// Rows with unreadable values are held, else these become null.
+    holds: bool,
+    /// The next life has to let them in.
+    must_let_in: bool,
+    /// Draws what is done between two lives.
+    between: StdRng,
 }
 
 /// How a life ended.
@@ -49,6 +56,8 @@ enum End {
     Died,
     /// A table is stopped, because another process had it.
     Fenced,
+    /// A table is stopped until the rule is what it was.
+    NeedsTheRuleOfThen,
     Failed(String),
 }
 
@@ -63,17 +72,23 @@ pub(crate) fn run(seed: u64, mutation: Option<Mutation>, verbose: bool) -> Verdi
     crate::randomness::seed(seed);
     crate::world::simulate_here();
     let script = Arc::new(Script::of(seed));
+    if verbose {
+        (0..script.log.len()).flat_map(|number| script.changes(number)).for_each(|change| println!("{change:?}"));
+    }
     let contents = Arc::new(Contents::default());
     let mut simulation = Simulation {
         seed,
         mutation,
         random: StdRng::seed_from_u64(mix(seed ^ 2)),
         world: Arc::new(World::new(verbose)),
-        judge: Arc::new(Mutex::new(Judge::new(script.clone(), contents.clone()))),
+        judge: Arc::new(Mutex::new(Judge::new(script.clone(), contents.clone(), folder(seed)))),
         contents,
         server: Arc::new(Server::new(script)),
         folder: folder(seed),
         lives: 0,
+        holds: true,
+        must_let_in: false,
+        between: StdRng::seed_from_u64(mix(seed ^ 5)),
     };
     let outcome = simulation.live_and_die();
     drop(std::fs::remove_dir_all(&simulation.folder));
@@ -103,6 +118,7 @@ impl Simulation {
             if self.lives > deaths + 20 {
                 return Err("it does not catch up".into());
             }
+            self.between_lives(last);
             let end = self.life(last);
             self.judge.lock().unwrap().look();
             if !self.judge.lock().unwrap().faults.is_empty() {
@@ -110,9 +126,16 @@ impl Simulation {
             }
             match end {
                 // The script may go on after a life that had caught up with all of it.
-                End::CaughtUp if last => return Ok(()),
+                End::CaughtUp if last => {
+                    let held = self.judge.lock().unwrap().held.lines().len();
+                    return if held == 0 { Ok(()) } else { Err(format!("{held} released rows are not in")) };
+                }
                 End::CaughtUp => self.world.count("lives: caught up"),
                 End::Died => self.world.count("lives: killed"),
+                End::NeedsTheRuleOfThen => {
+                    self.world.count("lives: ended by a rule that had changed");
+                    self.must_let_in = true;
+                }
                 End::Fenced => self.world.count("lives: fenced"),
                 End::Failed(why) => return Err(why),
             }
@@ -121,6 +144,25 @@ impl Simulation {
                 crate::mutation::put_ahead(&self.folder.join("index/db/public/keyed"), BOOT);
             }
         }
+    }
+
+    /// The clock may jump, and the rules may change; in the end everything is let in.
+    fn between_lives(&mut self, last: bool) {
+        let script = self.server.script.clone();
+        if script.jumps && self.between.random_bool(0.3) {
+            crate::around::jump(&mut self.between, &self.world);
+        }
+        if !script.holds {
+            return;
+        }
+        let may_hold = !last && !std::mem::take(&mut self.must_let_in);
+        self.holds = may_hold && (self.lives == 1 || self.between.random_bool(0.5));
+        if last {
+            crate::around::mark(&Choice::All, &self.world, &self.folder);
+        } else if self.between.random_bool(0.4) {
+            crate::around::release(&mut self.between, &self.world, &self.folder);
+        }
+        self.judge.lock().unwrap().held.lets_in |= !self.holds;
     }
 
     /// One life in a runtime of its own, which goes with everything in it.
@@ -133,8 +175,10 @@ impl Simulation {
         });
         self.world.live(steps, self.random.random_bool(0.5));
         let permille = if last { 0 } else { [0, 5, 20, 60][self.random.random_range(0..4)] };
-        let rivals = !last && self.random.random_bool(0.06);
+        // Held rows are on one machine: two cannot share them.
+        let rivals = !last && self.random.random_bool(0.06) && !self.server.script.holds;
         let seed = mix(self.seed ^ (self.lives << 32));
+        let around = StdRng::seed_from_u64(mix(seed ^ 5));
         let pause = Duration::from_millis(self.random.random_range(100..20_000));
         let end = runtime.block_on(async {
             self.world.clock.live(pause);
@@ -153,6 +197,7 @@ impl Simulation {
                 () = self.world.death.notified() => End::Died,
                 end = first => end,
                 end = second => end,
+                never = crate::around::go_on(around, &self.server.script, &self.world, &self.folder) => match never {},
                 () = tokio::time::sleep(LIFE_MAX) => End::Failed("it hangs".into()),
             };
             self.world.die();
@@ -178,7 +223,7 @@ impl Simulation {
         let clock: Arc<SimClock> = self.world.clock.clone();
         let means = Means {
             lake: Arc::new(Lake::in_store(Arc::new(store)).unwrap()),
-            gate: Arc::new(gate(&self.server.script, clock.clone())),
+            gate: Arc::new(gate(&self.server.script, self.holds, clock.clone())),
             clock,
             watch: Arc::<Watch>::default(),
             index_dir: self.folder.join(index),
@@ -195,6 +240,11 @@ impl Simulation {
                 Ok(Ended::Interrupted) => return End::Failed("a run that nobody stopped was interrupted".into()),
                 Ok(Ended::TablesStopped(tables)) => {
                     let all_fenced = tables.values().all(|why| why.contains("another Lockgate"));
+                    let stops = ["whose release was interrupted", "under rules that held nothing"];
+                    let changed = self.holds && self.judge.lock().unwrap().held.lets_in;
+                    if changed && tables.values().all(|why| stops.iter().any(|stop| why.contains(stop))) {
+                        return End::NeedsTheRuleOfThen;
+                    }
                     return if all_fenced && (rivals || permille > 0 || self.lives > 1) {
                         End::Fenced
                     } else {
@@ -219,7 +269,9 @@ impl Simulation {
         let open =
             async |resume| source::open(&self.server, &self.world, &self.judge, &resume, seed, self.mutation, rivals);
         let source = app::open_where_recorded(&means.lake, SOURCE, open).await?;
-        means.pipeline(source, Some(position(end, 0)), CancellationToken::new()).run().await
+        let pipeline = means.pipeline(source, Some(position(end, 0)), CancellationToken::new());
+        let pipeline = if self.server.script.holds { pipeline.holding(&self.folder)? } else { pipeline };
+        pipeline.run().await
     }
 
     /// The local folder is lost, of an older moment, or damaged now and then.
@@ -248,17 +300,27 @@ impl Simulation {
     }
 }
 
-fn gate(script: &Script, clock: Arc<SimClock>) -> Gate {
+fn gate(script: &Script, holds: bool, clock: Arc<SimClock>) -> Gate {
     let columns: Vec<String> = FIRST_COLUMNS
         .iter()
         .map(|name| (*name).to_owned())
         .chain((0..EXTRA_MAX).map(|number| format!("extra{number}")))
         .collect();
-    let rules: String = columns.iter().map(|name| format!("    {name}: keep\n")).collect();
-    let tables: String = script.tables.iter().map(|table| format!("  {}:\n{rules}", table.name)).collect();
-    let policy = Policy::parse(&format!("profile: none\ntables:\n{tables}"), "policy.yaml").unwrap();
+    let on_invalid = if holds { "hold" } else { "null" };
+    let rule = |table: &Table, name: &str| match name {
+        "name" if table.holds => format!("    name: {{ transform: age_cap, on_invalid: {on_invalid} }}\n"),
+        _ => format!("    {name}: keep\n"),
+    };
+    let rules = |table: &Table| columns.iter().map(|name| rule(table, name)).collect::<String>();
+    let tables: String = script.tables.iter().map(|table| format!("  {}:\n{}", table.name, rules(table))).collect();
+    let held = if script.holds { "keys: k\nmax_invalid_percent: 100\nheld_days: 365\n" } else { "" };
+    let policy = Policy::parse(&format!("profile: none\n{held}tables:\n{tables}"), "policy.yaml").unwrap();
+    let keys = script.holds.then(|| {
+        let text = KeyRing::generate("test", Zeroizing::new(std::array::from_fn(|at| at as u8 * 7 + 1))).unwrap();
+        KeyRing::parse(&text).unwrap()
+    });
     let schemas: Vec<_> = script.tables.iter().map(|table| table.schema(columns.len())).collect();
-    policy.compile(&schemas, None, None, clock).map_err(|problems| format!("{problems:?}")).unwrap()
+    policy.compile(&schemas, keys, None, clock).map_err(|problems| format!("{problems:?}")).unwrap()
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

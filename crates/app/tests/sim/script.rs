@@ -20,6 +20,8 @@ pub(crate) type Row = Vec<Cell>;
 
 /// The columns that every table begins with: `id`, `name`, and `big`, which is stored out of line when it is long.
 pub(crate) const FIRST_COLUMNS: [&str; 3] = ["id", "name", "big"];
+/// The column that is an age where rows can be held.
+const NAME: usize = 1;
 /// The column that updates leave out when they do not change it.
 pub(crate) const BIG: usize = 2;
 const OUT_OF_LINE: usize = 24;
@@ -74,13 +76,22 @@ pub(crate) struct Transaction {
 pub(crate) struct Table {
     pub(crate) name: TableName,
     pub(crate) identity: Identity,
+    /// A value of `name` that is no age may keep its row out of the lake.
+    pub(crate) holds: bool,
 }
 
 /// A database's whole life.
 pub(crate) struct Script {
     pub(crate) tables: Vec<Table>,
     pub(crate) log: Vec<Transaction>,
+    /// Some tables have a rule that holds rows.
+    pub(crate) holds: bool,
+    /// The wall clock jumps.
+    pub(crate) jumps: bool,
 }
+
+/// Seeds that found defects before there were held rows: they have none.
+const AS_THEY_WERE: [u64; 8] = [101_232, 200_404, 200_588, 201_039, 301_241, 301_533, 302_712, 303_185];
 
 /// The source's name.
 pub(crate) const SOURCE: &str = "db";
@@ -113,7 +124,23 @@ pub(crate) fn leaves_out_big(old: &Row, new: &Row) -> bool {
     old[BIG] == new[BIG] && matches!(&new[BIG], Cell::Text(text) if text.len() >= OUT_OF_LINE)
 }
 
+/// Whether a row's `name` cannot be read by a rule that wants an age.
+pub(crate) fn is_unreadable(row: &Row) -> bool {
+    matches!(&row[NAME], Cell::Text(text) if text.parse::<i64>().is_err())
+}
+
 impl Table {
+    /// The row after the gate, with null for what cannot be read.
+    pub(crate) fn cleared(&self, row: &Row) -> Row {
+        let mut row = row.clone();
+        if self.holds
+            && let Cell::Text(text) = &row[NAME]
+        {
+            row[NAME] = text.parse().map_or(Cell::Null, Cell::Int);
+        }
+        row
+    }
+
     /// Its structure with so many columns.
     pub(crate) fn schema(&self, columns: usize) -> Arc<TableSchema> {
         let of = |index: usize| {
@@ -136,13 +163,22 @@ struct Writer {
     heaps: Vec<Heap>,
     columns: Vec<usize>,
     ids: i64,
+    /// Draws values that cannot be read, and how often.
+    unreadable: (StdRng, f64),
 }
 
 impl Script {
     /// The script of a seed.
     pub(crate) fn of(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(crate::randomness::mix(seed ^ 1));
-        let table = |name: &str, identity| Table { name: TableName::new(SOURCE, "public", name), identity };
+        let draw = crate::randomness::mix(seed ^ 9);
+        // Seeds 179 and 238 are as they were when they found defects, too.
+        let plain = AS_THEY_WERE.contains(&seed);
+        let (holds, jumps) = (draw % 8 >= 3 && !plain, (draw >> 8).is_multiple_of(2) && !plain);
+        let table = |name: &str, identity| {
+            let holds = holds && matches!(identity, Identity::Key(_));
+            Table { name: TableName::new(SOURCE, "public", name), identity, holds }
+        };
         let mut tables = vec![table("keyed", Identity::Key(vec![0]))];
         if random.random_bool(0.6) {
             tables.push(table("keyless", Identity::WholeRow));
@@ -156,7 +192,10 @@ impl Script {
         let ids = random.random_range(3..40);
         let heaps = vec![Heap::new(); tables.len()];
         let columns = vec![FIRST_COLUMNS.len(); tables.len()];
-        Writer { random, tables, heaps, columns, ids }.write()
+        let share = [0.02, 0.08, 0.25][(draw >> 16) as usize % 3];
+        let unreadable = (StdRng::seed_from_u64(draw), share);
+        let (tables, log) = Writer { random, tables, heaps, columns, ids, unreadable }.write();
+        Self { tables, log, holds, jumps }
     }
 
     /// The number of transactions that are committed at this time.
@@ -181,7 +220,7 @@ impl Script {
 }
 
 impl Writer {
-    fn write(mut self) -> Script {
+    fn write(mut self) -> (Vec<Table>, Vec<Transaction>) {
         let mut log = Vec::new();
         let (mut end, mut at) = (1_000, -1_000_000);
         let transactions = self.random.random_range(8..60);
@@ -208,7 +247,7 @@ impl Writer {
             let after = self.heaps.iter().cloned().map(Arc::new).zip(self.columns.iter().copied()).collect();
             log.push(Transaction { lsn, end, txid: 700 + number, at, messages, after });
         }
-        Script { tables: self.tables, log }
+        (self.tables, log)
     }
 
     fn statement(&mut self, fill: bool, messages: &mut Vec<Message>) {
@@ -229,7 +268,10 @@ impl Writer {
     }
 
     fn row(&mut self, id: i64, table: usize) -> Row {
-        let name = format!("n{}", self.random.random_range(0..20));
+        let mut name = format!("n{}", self.random.random_range(0..20));
+        if self.tables[table].holds && !self.unreadable.0.random_bool(self.unreadable.1) {
+            name.remove(0);
+        }
         let mut row = vec![Cell::Int(id), Cell::Text(name), self.big()];
         for _ in FIRST_COLUMNS.len()..self.columns[table] {
             row.push(Cell::Int(self.random.random_range(0..5)));

@@ -432,6 +432,10 @@ impl Source for ScriptedSource {
                 return Err(Error::new(Kind::Unavailable, "the database does not answer"));
             }
             if let Some(event) = self.ready() {
+                if let Event::Truncated { table, position, .. } = &event {
+                    let number = self.server.script.tables.iter().position(|known| known.name == *table);
+                    number.into_iter().for_each(|table| self.judge.lock().unwrap().reset(table, position.clone()));
+                }
                 self.world.trace("event", &told(&event));
                 return Ok(event);
             }

@@ -35,11 +35,22 @@ pub(crate) struct Contents {
     inner: InMemory,
     written: Mutex<HashMap<Path, DateTime<Utc>>>,
     late: Mutex<Vec<Late>>,
+    /// What was deleted, for the judge of versions that had it.
+    deleted: Mutex<HashMap<Path, Bytes>>,
 }
 
 impl Contents {
-    /// An object without faults, for the judge.
+    /// An object without faults, for the judge, also when it was deleted.
     pub(crate) fn read(&self, path: &Path) -> Option<Bytes> {
+        self.stored(path).or_else(|| self.deleted.lock().unwrap().get(path).cloned())
+    }
+
+    /// Whether an object is there.
+    pub(crate) fn has(&self, path: &Path) -> bool {
+        self.stored(path).is_some()
+    }
+
+    fn stored(&self, path: &Path) -> Option<Bytes> {
         let got = async {
             let got = self.inner.get_opts(path, GetOptions::default()).await.ok()?;
             got.bytes().await.ok()
@@ -191,6 +202,9 @@ impl ObjectStore for FaultyStore {
                 let store = store.clone();
                 async move {
                     store.request("delete", &path).await?;
+                    if let Some(bytes) = store.contents.stored(&path) {
+                        store.contents.deleted.lock().unwrap().insert(path.clone(), bytes);
+                    }
                     let one = futures::stream::iter([Ok(path.clone())]).boxed();
                     store.contents.inner.delete_stream(one).try_collect::<Vec<_>>().await?;
                     store.world.count("store: objects removed");

@@ -1,0 +1,63 @@
+//! What people and machines do around the process under test: they release held rows, and set the clock.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::time::Duration;
+
+use app::{Choice, HeldStore};
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use crate::script::Script;
+use crate::world::World;
+
+const HOUR: i64 = 3_600_000_000;
+
+/// Beside a life: decisions about held rows, and a clock that jumps.
+pub(crate) async fn go_on(mut random: StdRng, script: &Script, world: &World, state_dir: &Path) -> Infallible {
+    if !script.holds && !script.jumps {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(Duration::from_millis(random.random_range(50..3_000))).await;
+        if world.is_dead() {
+            return std::future::pending().await;
+        }
+        if script.holds && random.random_bool(0.5) {
+            release(&mut random, world, state_dir);
+        }
+        if script.jumps && random.random_bool(0.05) {
+            jump(&mut random, world);
+        }
+    }
+}
+
+/// Marks some of the held rows, or all.
+pub(crate) fn release(random: &mut StdRng, world: &World, state_dir: &Path) {
+    if random.random_bool(0.4) {
+        return mark(&Choice::All, world, state_dir);
+    }
+    let Some(store) = HeldStore::existing(state_dir).unwrap() else { return };
+    let share = random.random_range(0.05..0.6);
+    let some = store.lines().unwrap().into_iter().map(|line| line.id).filter(|_| random.random_bool(share)).collect();
+    mark(&Choice::These(some), world, state_dir);
+}
+
+/// Marks held rows for release.
+pub(crate) fn mark(choice: &Choice, world: &World, state_dir: &Path) {
+    let Some(store) = HeldStore::existing(state_dir).unwrap() else { return };
+    let rows = store.mark(choice).unwrap();
+    if rows > 0 {
+        world.trace("released", &rows.to_string());
+        world.count("held: times that rows were marked");
+        world.add("held: rows marked", rows);
+    }
+}
+
+/// Sets the wall clock forward by days or back by hours.
+pub(crate) fn jump(random: &mut StdRng, world: &World) {
+    let hours = if random.random_bool(0.5) { random.random_range(24..24 * 20) } else { -random.random_range(1..30) };
+    world.clock.jump(hours * HOUR);
+    world.trace("clock", &hours.to_string());
+    world.count(if hours > 0 { "clock: set forward" } else { "clock: set back" });
+}
