@@ -74,6 +74,8 @@ pub(crate) struct Opened {
     pub(crate) released: [u64; Workers::LAYERS],
     /// Each of its lake tables has the stream through there, or further.
     pub(crate) through: Option<Position>,
+    /// One of its lake tables has the stream through there.
+    pub(crate) reached: Option<Position>,
 }
 
 /// The workers of a run.
@@ -116,7 +118,7 @@ impl Workers {
             self.tell(&schema.table, || Command::Evolve(schema.clone(), gate.rules().clone())).await?;
             return Ok(None);
         }
-        let mut opened = Opened { uncopied: false, released: [0; Self::LAYERS], through: None };
+        let mut opened = Opened { uncopied: false, released: [0; Self::LAYERS], through: None, reached: None };
         let mut through = Vec::with_capacity(Self::LAYERS);
         let mut queues = Vec::with_capacity(Self::LAYERS);
         for (number, layer) in [Layer::Changes, Layer::Current].into_iter().enumerate() {
@@ -139,6 +141,7 @@ impl Workers {
             queues.push(queue);
         }
         // None comes before any position.
+        opened.reached = through.iter().max().cloned().flatten();
         opened.through = through.into_iter().min().flatten();
         self.queues.insert(schema.table.clone(), queues);
         Ok(Some(opened))

@@ -85,6 +85,7 @@ impl Keeper {
         let mut index = HeldIndex::default();
         // Under rules that hold nothing as well: they may turn before the copy ends.
         index.set_copying(uncopied);
+        index.set_passed(opened.reached.clone());
         self.tables.insert(table.clone(), index);
         if let Some(through) = &opened.through {
             self.durable(table, through)?;

@@ -79,6 +79,8 @@ pub struct HeldIndex {
     copying: bool,
     /// Every lake table has what came from the stream at or below this position, or it was kept back.
     durable: Option<Position>,
+    /// One lake table has, from an earlier start, what came from the stream at or below this position and was not kept back.
+    passed: Option<Position>,
 }
 
 /// What becomes of a row.
@@ -105,6 +107,12 @@ impl HeldIndex {
     pub fn go_on_from(&mut self, before: &Self) {
         self.copying = before.copying;
         self.durable.clone_from(&before.durable);
+        self.passed.clone_from(&before.passed);
+    }
+
+    /// What is sent again at or below this position and was not kept back has passed, whatever the rules are now: one of the lake tables has it.
+    pub fn set_passed(&mut self, through: Option<Position>) {
+        self.passed = through;
     }
 
     /// Takes in a streamed row that was kept back; `held` unless it was released or dropped since.
@@ -183,6 +191,9 @@ impl HeldIndex {
             let old = self.durable.as_ref().is_some_and(|durable| position <= durable.as_bytes());
             if old || !self.positions.is_empty() && self.positions.contains(&Position::from_bytes(position)) {
                 return Fate::Skip;
+            }
+            if self.passed.as_ref().is_some_and(|passed| position <= passed.as_bytes()) {
+                return Fate::Pass;
             }
             // What comes before the first held change of its key has passed before, and is sent again.
             let waits = |held: &BTreeSet<Position>| held.first().is_some_and(|first| first.as_bytes() < position);
