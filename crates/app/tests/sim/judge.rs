@@ -259,12 +259,10 @@ impl Judge {
             // Nothing of the copy is recorded, so LOW is not either.
             return None;
         }
-        let mut rows: BTreeMap<&Cell, &Stored> = BTreeMap::new();
-        for row in found {
-            if rows.insert(&row.cells[0], row).is_some() {
-                return Some(format!("the key {:?} is there twice", row.cells[0]));
-            }
-        }
+        let rows = match by_key(found) {
+            Ok(rows) => rows,
+            Err(twice) => return Some(twice),
+        };
         if self.script.tables[table].holds {
             return self.unlike_held_copying(table, low, through, finished, &rows);
         }
@@ -481,6 +479,17 @@ impl Judge {
             }
         }
     }
+}
+
+/// The rows of a table by their keys; what is wrong when a key is there twice.
+fn by_key<'a>(found: &[&'a Stored]) -> Result<BTreeMap<&'a Cell, &'a Stored>, String> {
+    let mut rows = BTreeMap::new();
+    for row in found {
+        if rows.insert(&row.cells[0], *row).is_some() {
+            return Err(format!("the key {:?} is there twice", row.cells[0]));
+        }
+    }
+    Ok(rows)
 }
 
 fn shown_or(position: &Position) -> String {

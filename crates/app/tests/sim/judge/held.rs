@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use app::{HeldLine, HeldStore};
 use change::{Op, Position};
 
-use super::{Judge, rows_shown};
+use super::{Judge, by_key, rows_shown};
 use crate::delta::Stored;
 use crate::history::{Change, What};
 use crate::script::{BIG, Cell, Row, cell, is_unreadable, parts, position};
@@ -266,12 +266,10 @@ impl Judge {
         finished: Option<&Position>,
         found: &[&Stored],
     ) -> Option<String> {
-        let mut rows: BTreeMap<&Cell, &Stored> = BTreeMap::new();
-        for row in found {
-            if rows.insert(&row.cells[0], row).is_some() {
-                return Some(format!("the key {:?} is there twice", row.cells[0]));
-            }
-        }
+        let rows = match by_key(found) {
+            Ok(rows) => rows,
+            Err(twice) => return Some(twice),
+        };
         let states = self.may_be(table, parts(low).0, through, finished);
         let none = vec![None];
         for key in states.keys().chain(rows.keys().copied()) {

@@ -186,3 +186,14 @@ fn a_copied_row_is_known_by_its_key_and_read_again_it_replaces_itself() {
     index.forget_copied();
     assert!(index.is_idle(true));
 }
+
+#[test]
+fn what_one_table_has_from_before_is_not_held_under_other_rules() {
+    let (gate, mut index) = (gate(&members(), HOLD), HeldIndex::default());
+    index.set_passed(Some(Position::from_bytes(&[30])));
+    let again = clear(&gate, &mut index, batch(30, Origin::Stream, &[(Op::Insert, 4, WRONG)]));
+    assert!(again.held.is_empty() && again.batch.rows().column(1).is_null(0));
+    assert_eq!(ids(&again), [4]);
+    let above = clear(&gate, &mut index, batch(31, Origin::Stream, &[(Op::Insert, 5, WRONG)]));
+    assert_eq!(above.held.len(), 1);
+}

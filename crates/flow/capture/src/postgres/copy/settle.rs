@@ -42,7 +42,7 @@ pub(crate) struct Settling {
 pub(crate) enum Next {
     /// The stream has to come further.
     Wait,
-    /// The end of the log, for [`Settling::look`].
+    /// The end of the log, for [`Base::look`].
     Look,
     /// The copy is finished at this position.
     Finished(Lsn),
