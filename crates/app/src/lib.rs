@@ -70,6 +70,7 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Query(options) => commands::query::run(&dir, &options).await,
         Command::Verify(options) => commands::verify::run(&dir, &options).await,
         Command::Repair(options) => commands::repair::run(&dir, &options).await,
+        Command::Keys { command } => commands::keys::run(&dir, &command),
         Command::Remask(options) => commands::remask::run(&dir, &options).await,
         Command::Audit { command } => commands::audit::run(&dir, &command).await,
         Command::Erase(options) => commands::erase::run(&dir, &options).await,

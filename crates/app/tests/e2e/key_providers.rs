@@ -182,7 +182,7 @@ async fn a_place_that_gives_no_keys_is_told_as_such_and_nothing_passes() {
         ("vault:transit/transit/wrong#keys/wrapped", &good, 1, &["the server refused with 400", "fix:"]),
         ("vault:transit/transit/wrong#keys/test.key", &good, 1, &["was not encrypted by the transit engine", "fix:"]),
         ("vault:kv/secret/sealed#keys", &good, 4, &["503", "Nothing passes without keys"]),
-        ("aws-kms:alias/lockgate", &good, 1, &["aws-kms are not supported", "fix:"]),
+        ("aws-kms:alias/lockgate", &good, 1, &["not a reference to keys", "fix:"]),
     ];
     for (reference, variables, code, parts) in cases {
         project.write_keys(reference);
