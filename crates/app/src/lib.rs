@@ -11,6 +11,7 @@ mod erase;
 mod error_policy;
 mod feed;
 mod held;
+mod key_wait;
 mod keys;
 mod limits;
 mod logs;

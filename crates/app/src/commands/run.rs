@@ -25,7 +25,7 @@ use crate::project::{POLICY_FILE, Project};
 use crate::turn::Turn;
 use crate::view::{self, Style};
 use crate::watch::{Seen, Watch};
-use crate::{keys, limits};
+use crate::{key_wait, keys, limits};
 
 pub(crate) async fn run(dir: &Path, options: &Run) -> Result<Outcome> {
     let project = match Project::read(dir) {
@@ -71,14 +71,16 @@ async fn recorded(project: Project, options: &Run) -> Result<Outcome> {
 }
 
 async fn run_project(project: Project, options: &Run, auditor: &Arc<Auditor>) -> Result<Outcome> {
-    let (parts, company) = match gather(project, &options.tables).await? {
+    let stop = stop_on_signals()?;
+    let patience = (!options.once).then_some(&stop);
+    let (parts, company) = match gather_when(project, &options.tables, patience).await? {
         Ok(gathered) => gathered,
         Err(outcome) => return Ok(outcome),
     };
     auditor.run_started(&parts.project, parts.gate.stamp(), company.schemas.len())?;
     company.show(&parts.watch);
     let style = Style::fitting(options.json);
-    let (stop, seen_all) = (stop_on_signals()?, CancellationToken::new());
+    let seen_all = CancellationToken::new();
     let view = tokio::spawn(view::show(
         parts.watch.clone(),
         style,
@@ -113,6 +115,15 @@ pub(crate) async fn gather(
     project: Project,
     only: &[String],
 ) -> Result<std::result::Result<(Arc<Parts>, Company), Outcome>> {
+    gather_when(project, only, None).await
+}
+
+/// As [`gather`]; with `patience`, waits for keys until it is cancelled.
+async fn gather_when(
+    project: Project,
+    only: &[String],
+    patience: Option<&CancellationToken>,
+) -> Result<std::result::Result<(Arc<Parts>, Company), Outcome>> {
     let offline = assemble::offline_problems(&project);
     if print_problems(&offline) {
         return Ok(Err(Outcome::ToFix));
@@ -122,17 +133,22 @@ pub(crate) async fn gather(
         Ok(policy) => policy,
         Err(problems) => return refused(&problems).map(Err),
     };
-    let company = cast(&project, &policy, only).await?;
-    if company.sources.values().all(|cast| cast.followed.is_empty()) {
-        return nothing_to_do(&company).map(Err);
-    }
-    limits::check_open_files(company.sources.values().map(|cast| cast.followed.len()).sum())?;
-    let keys = match keys::load(policy.keys(), &project.dir) {
+    // Before the sources are looked at: what was seen of them would be old after a long wait.
+    let keys = match patience {
+        Some(stop) => key_wait::keys(&project, &policy, stop).await,
+        None => keys::load(policy.keys(), &project.dir),
+    };
+    let keys = match keys {
         // Starting again may help, and a service does that.
         Err(error) if error.kind() == Kind::Unavailable => return Err(error),
         Err(error) => return refused(&[assemble::as_problem(POLICY_FILE, None, &error)]).map(Err),
         Ok(keys) => keys,
     };
+    let company = cast(&project, &policy, only).await?;
+    if company.sources.values().all(|cast| cast.followed.is_empty()) {
+        return nothing_to_do(&company).map(Err);
+    }
+    limits::check_open_files(company.sources.values().map(|cast| cast.followed.len()).sum())?;
     let gate = match assemble::compile_with(&policy, keys, &project, &company.left_out, &company.schemas, &clock) {
         Ok(gate) => gate,
         Err(problems) => return refused(&problems).map(Err),

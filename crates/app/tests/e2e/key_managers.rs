@@ -348,6 +348,20 @@ async fn keys_that_a_manager_unwraps_make_the_same_tokens_and_a_file_may_be_repl
         run(&["run", "--once"]);
         assert_eq!(manager.asked().keys, before + 1, "one call at start, none for a row");
         assert_eq!(project.query("SELECT id FROM db.public.t ORDER BY v"), tokens, "{kind}");
+        // Another wrapping of the same keys, under a run: it goes on, and the next start reads the new file.
+        let running = project.spawn(project.command(&["run"]).envs(&variables).stderr(Stdio::null()));
+        let count = |value: &str| format!("SELECT count(*) FROM db.public.t WHERE v = '{value}'");
+        for value in [format!("{kind}-before"), format!("{kind}-after")] {
+            project.database.execute("UPDATE t SET v = $1 WHERE id = 2", &[&value]).await.unwrap();
+            project.wait_for(&count(&value), "1").await;
+            run(&["keys", "wrap", &reference]);
+        }
+        let before = manager.asked().keys;
+        assert_eq!(running.terminate(), Some(0));
+        assert_eq!(manager.asked().keys, before, "a run asks once");
+        project.database.execute("UPDATE t SET v = 'v2' WHERE id = 2", &[]).await.unwrap();
+        run(&["run", "--once"]);
+        assert_eq!(project.query("SELECT id FROM db.public.t ORDER BY v"), tokens, "{kind}");
     }
     project.end().await;
 }
