@@ -18,7 +18,9 @@ use crate::batching::Batching;
 use crate::feed::Feed;
 use crate::keys;
 use crate::pipeline::Pipeline;
-use crate::project::{POLICY_FILE, PROJECT_FILE, Project, SourceEntry};
+use crate::project::{POLICY_FILE, PROJECT_FILE, Project, SPOOL_MAX, SourceEntry, WalBudgetEntry};
+use crate::resent::Resent;
+use crate::spool::{self, Known};
 use crate::vault::VaultFile;
 use crate::watch::Watch;
 use crate::workers::{Shared, Workers};
@@ -59,14 +61,20 @@ pub(crate) fn postgres_config(project: &Project, name: &str, entry: &SourceEntry
     })
 }
 
-fn wal_budget(budget: Option<&(u64, u64, String)>) -> WalBudget {
-    let Some((warn, critical, policy)) = budget else { return WalBudget::default() };
-    let policy = match policy.as_str() {
-        "spool" => WalPolicy::Spool,
-        "drop_and_repair" => WalPolicy::DropAndRepair,
-        _ => WalPolicy::Pause,
+fn wal_budget(budget: Option<&WalBudgetEntry>) -> WalBudget {
+    let Some(budget) = budget else { return WalBudget::default() };
+    let policy = match budget.policy.as_deref() {
+        Some("pause") => WalPolicy::Pause,
+        Some("drop_and_repair") => WalPolicy::DropAndRepair,
+        _ => WalPolicy::Spool,
     };
-    WalBudget { warn: ByteSize(*warn), critical: ByteSize(*critical), policy }
+    WalBudget { warn: ByteSize(budget.warn), critical: ByteSize(budget.critical), policy }
+}
+
+/// The most that the spool of a source may take on the local disk, in bytes.
+pub(crate) fn spool_limit(project: &Project, source: &str) -> u64 {
+    let entry = project.file.sources.get(source).and_then(|entry| entry.postgres.wal_budget.as_ref());
+    entry.map_or(SPOOL_MAX, |budget| budget.spool_max)
 }
 
 /// Everything that is wrong with the project and can be seen without a network.
@@ -81,7 +89,7 @@ pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
             })),
             Err(error) => problems.push(as_problem(PROJECT_FILE, Some(entry.line), &error)),
         }
-        if let Some((_, _, policy)) = &entry.postgres.wal_budget
+        if let Some(WalBudgetEntry { policy: Some(policy), .. }) = &entry.postgres.wal_budget
             && !["pause", "spool", "drop_and_repair"].contains(&policy.as_str())
         {
             problems.push(Problem {
@@ -89,7 +97,7 @@ pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
                 file: PROJECT_FILE.into(),
                 line: Some(entry.line),
                 what: format!("wal_budget.policy `{policy}` is not known"),
-                fix: "Write `policy: pause`.".into(),
+                fix: "Write `policy: pause`, `policy: spool` or `policy: drop_and_repair`.".into(),
             });
         }
     }
@@ -104,6 +112,19 @@ pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
                     what: format!("{table}: lockgate.yaml has no source `{}`", table.source),
                     fix: format!("Write one of: {}.", known.join(", ")),
                 });
+            }
+            for (name, entry) in &project.file.sources {
+                let spools =
+                    entry.postgres.wal_budget.as_ref().is_some_and(|budget| budget.policy.as_deref() == Some("spool"));
+                if spools && policy.keys().is_none() {
+                    problems.push(Problem {
+                        severity: Severity::Error,
+                        file: PROJECT_FILE.into(),
+                        line: Some(entry.line),
+                        what: format!("{name}: a spool is sealed, and policy.yaml names no keys to seal it with"),
+                        fix: "Write `keys: file:./keys/dev.key` into policy.yaml, or `policy: pause` here.".into(),
+                    });
+                }
             }
             if let Err(error) = keys::check(policy.keys(), &project.dir) {
                 problems.push(as_problem(POLICY_FILE, None, &error));
@@ -186,14 +207,27 @@ pub(crate) async fn pipeline(
     name: &str,
     cast: &Cast,
     once: bool,
+    known: &Known,
     stop: CancellationToken,
 ) -> Result<Pipeline> {
     let config = source_config(parts, name, cast)?;
-    let open = |resume| postgres::open(config.clone(), resume, parts.clock.clone());
+    let state_dir = parts.project.state_dir();
+    let waiting = spool::Folder::waiting(&state_dir, name, &parts.gate)?;
+    let spooled = waiting.as_ref().and_then(|folder| folder.through().cloned());
+    let open = |mut resume: Resume| {
+        // What waits in the spool has been confirmed, and is in no table yet.
+        let behind = |recorded: &Checkpoint| spooled.as_ref().is_some_and(|spooled| recorded.through < spooled.through);
+        if resume.stream.as_ref().is_none_or(behind) {
+            resume.stream = spooled.clone().or(resume.stream);
+        }
+        known.read(&resume);
+        postgres::open(config.clone(), resume, parts.clock.clone())
+    };
     let source = open_where_recorded(&parts.lake, name, open).await?;
     let until = if once { Some(source.end_of_log().await?) } else { None };
-    let pipeline = Means::of(parts).pipeline(source, until, stop).holding(&parts.project.state_dir())?;
-    Ok(Pipeline { refused: cast.refused.clone(), holds_back: cast.holds_back, ..pipeline })
+    let pipeline = Means::of(parts).pipeline(source, until, stop).holding(&state_dir)?;
+    let spool = waiting.and_then(spool::Reader::new);
+    Ok(Pipeline { refused: cast.refused.clone(), holds_back: cast.holds_back, known: known.clone(), spool, ..pipeline })
 }
 
 /// A source's configuration with the tables that are followed.
@@ -277,6 +311,9 @@ impl Means {
             refused: BTreeMap::new(),
             holds_back: false,
             keeper: None,
+            spool: None,
+            resent: Resent::default(),
+            known: Known::default(),
         }
     }
 }
