@@ -20,7 +20,7 @@ use crate::keys;
 use crate::pipeline::Pipeline;
 use crate::project::{POLICY_FILE, PROJECT_FILE, Project, SPOOL_MAX, SourceEntry, WalBudgetEntry};
 use crate::resent::Resent;
-use crate::spool::{self, Known};
+use crate::spool::{Known, SpoolFolder};
 use crate::vault::VaultFile;
 use crate::watch::Watch;
 use crate::workers::{Shared, Workers};
@@ -212,22 +212,13 @@ pub(crate) async fn pipeline(
 ) -> Result<Pipeline> {
     let config = source_config(parts, name, cast)?;
     let state_dir = parts.project.state_dir();
-    let waiting = spool::Folder::waiting(&state_dir, name, &parts.gate)?;
-    let spooled = waiting.as_ref().and_then(|folder| folder.through().cloned());
-    let open = |mut resume: Resume| {
-        // What waits in the spool has been confirmed, and is in no table yet.
-        let behind = |recorded: &Checkpoint| spooled.as_ref().is_some_and(|spooled| recorded.through < spooled.through);
-        if resume.stream.as_ref().is_none_or(behind) {
-            resume.stream = spooled.clone().or(resume.stream);
-        }
-        known.read(&resume);
-        postgres::open(config.clone(), resume, parts.clock.clone())
-    };
-    let source = open_where_recorded(&parts.lake, name, open).await?;
+    let waiting = SpoolFolder::waiting(&state_dir, name, &parts.gate)?;
+    let means = Means { known: known.clone(), ..Means::of(parts) };
+    let open = |resume| postgres::open(config.clone(), resume, parts.clock.clone());
+    let source = means.open(name, waiting.as_ref(), open).await?;
     let until = if once { Some(source.end_of_log().await?) } else { None };
-    let pipeline = Means::of(parts).pipeline(source, until, stop).holding(&state_dir)?;
-    let spool = waiting.and_then(spool::Reader::new);
-    Ok(Pipeline { refused: cast.refused.clone(), holds_back: cast.holds_back, known: known.clone(), spool, ..pipeline })
+    let pipeline = means.pipeline(source, until, stop).holding(&state_dir)?.draining(waiting);
+    Ok(Pipeline { refused: cast.refused.clone(), holds_back: cast.holds_back, ..pipeline })
 }
 
 /// A source's configuration with the tables that are followed.
@@ -255,6 +246,8 @@ pub struct Means {
     pub boot: Option<String>,
     /// When a commit is due.
     pub batching: Batching,
+    /// What was learned of the lake's records.
+    pub known: Known,
 }
 
 impl Means {
@@ -269,6 +262,7 @@ impl Means {
             index_dir: parts.project.state_dir().join("index"),
             boot: boot_id(),
             batching: Batching { max_age: Duration::from_secs_f64(commit.max_seconds), max_rows: commit.max_rows },
+            known: Known::default(),
         }
     }
 
@@ -289,6 +283,32 @@ impl Means {
             stamp: self.gate.stamp().clone(),
             clock: self.clock.clone(),
         })
+    }
+
+    /// Opens a source where the lake's records end, or where the spool does, which has more.
+    ///
+    /// A process that is about to leave may record and confirm more between our look at the records and our look at the source. Then the
+    /// source seems to have forgotten too much, and the records are read again.
+    ///
+    /// # Errors
+    /// Those of the lake and of `open`; `Unavailable` while somebody else goes on recording.
+    pub async fn open<S, F: Future<Output = Result<S>>>(
+        &self,
+        source: &str,
+        spool: Option<&SpoolFolder>,
+        open: impl Fn(Resume) -> F,
+    ) -> Result<S> {
+        let spooled = spool.and_then(SpoolFolder::through);
+        open_where_recorded(&self.lake, source, |mut resume| {
+            // What waits in the spool has been confirmed, and is in no table yet.
+            let behind = |recorded: &Checkpoint| spooled.is_some_and(|spooled| recorded.through < spooled.through);
+            if resume.stream.as_ref().is_none_or(behind) {
+                resume.stream = spooled.cloned().or(resume.stream);
+            }
+            self.known.read(&resume);
+            open(resume)
+        })
+        .await
     }
 
     /// One run over an open source, which begins to be read at once: until everything at or below `until` is durable, or until `stop`.
@@ -313,7 +333,7 @@ impl Means {
             keeper: None,
             spool: None,
             resent: Resent::default(),
-            known: Known::default(),
+            known: self.known.clone(),
         }
     }
 }
@@ -346,14 +366,8 @@ pub(crate) async fn resume(lake: &Lake, source: &str) -> Result<Resume> {
 /// Readings of the records until the source agrees with them.
 const RECORDS_TRIES: u32 = 5;
 
-/// Opens a source where the lake's records end.
-///
-/// A process that is about to leave may record and confirm more between our look at the records and our look at the source. Then the source
-/// seems to have forgotten too much, and the records are read again.
-///
-/// # Errors
-/// Those of the lake and of `open`; `Unavailable` while somebody else goes on recording.
-pub async fn open_where_recorded<S, F: Future<Output = Result<S>>>(
+/// Opens a source where the lake's records end: see [`Means::open`].
+async fn open_where_recorded<S, F: Future<Output = Result<S>>>(
     lake: &Lake,
     source: &str,
     open: impl Fn(Resume) -> F,

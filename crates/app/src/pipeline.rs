@@ -17,7 +17,7 @@ use crate::error_policy::{Action, table_action};
 use crate::feed::Feed;
 use crate::held::Keeper;
 use crate::resent::Resent;
-use crate::spool::{self, Known};
+use crate::spool::{self, Known, SpoolFolder};
 use crate::watch::Watch;
 use crate::worker::{News, Report, Truncation};
 use crate::workers::Workers;
@@ -108,6 +108,11 @@ impl Pipeline {
     pub fn holding(self, state_dir: &Path) -> Result<Self> {
         let keeper = Keeper::open(state_dir, &self.gate, self.clock.clone())?;
         Ok(Self { keeper, ..self })
+    }
+
+    /// Takes what waits in a spool before anything of the source.
+    pub fn draining(self, waiting: Option<SpoolFolder>) -> Self {
+        Self { spool: waiting.and_then(spool::Reader::new), ..self }
     }
 
     /// Runs until told to stop, until caught up, or until an error that another start may mend.

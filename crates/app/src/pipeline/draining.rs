@@ -31,7 +31,7 @@ impl Pipeline {
             Some(Entry::Truncated(table, Truncation { position, txid, ordinal, committed_at })) => {
                 self.take(Event::Truncated { table, position, txid, ordinal, committed_at }, progress).await
             }
-            Some(Entry::Begin(_)) | None => Ok(()),
+            Some(Entry::Begin(..)) | None => Ok(()),
         }
     }
 

@@ -1,14 +1,14 @@
+use std::path::Path;
 use std::time::Duration;
 
 use capture::postgres::{self, BudgetLevel, PostgresConfig, WalPolicy};
-use change::{Kind, Result};
+use change::{Kind, Result, Source, TableName};
 use tokio_util::sync::CancellationToken;
 
-use super::Known;
 use super::fill::Fill;
-use super::folder::Folder;
 use super::writer::Writer;
-use crate::assemble::{self, Cast, Parts};
+use super::{Known, SpoolFolder};
+use crate::assemble::{self, Cast, Means, Parts};
 use crate::feed::Feed;
 use crate::held::{HeldStore, Keeper};
 
@@ -32,65 +32,85 @@ pub(crate) async fn bridge(
     if config.wal_budget.policy != WalPolicy::Spool || !is_critical(&config).await || answers(parts, name).await {
         return Ok(false);
     }
-    if let Some(why) = hindrance(parts, cast, known)? {
+    let means = Means { known: known.clone(), ..Means::of(parts) };
+    let state_dir = parts.project.state_dir();
+    let hindrance = match cast.holds_back || !cast.refused.is_empty() {
+        true => Some("tables that are stopped or left out need the source's log"),
+        false => means.hindrance(&state_dir, &cast.followed)?,
+    };
+    let (None, Some(resume)) = (hindrance, known.resume()) else {
+        let why = hindrance.unwrap_or_default();
         tracing::error!(source = name, why, "the lake is away and the spool cannot be used: the source keeps its log");
         return Ok(false);
-    }
-    let Some(resume) = known.resume() else { return Ok(false) };
-    let state_dir = parts.project.state_dir();
-    let folder = Folder::open(&state_dir, name, &parts.gate)?;
+    };
+    let folder = SpoolFolder::open(&state_dir, name, &parts.gate)?;
     let limit = assemble::spool_limit(&parts.project, name);
-    let writer = Writer::new(folder, parts.gate.stamp().clone(), limit)?;
     tracing::warn!(
         source = name,
         limit,
         "the lake is away: what the source sends waits, masked and sealed, in the spool"
     );
     let source = postgres::open(config, resume, parts.clock.clone()).await?;
-    let fill = Fill {
-        feed: Feed::start(source),
-        gate: parts.gate.clone(),
-        keeper: Keeper::open(&state_dir, &parts.gate, parts.clock.clone())?,
-        writer,
-        known: known.clone(),
-        watch: parts.watch.clone(),
-        clock: parts.clock.clone(),
-    };
     let enough = stop.child_token();
-    let told = enough.clone();
-    let filled = {
-        let filling = fill.run(enough);
-        tokio::pin!(filling);
-        tokio::select! {
-            filled = &mut filling => filled,
-            () = until_answered(parts, name) => {
-                told.cancel();
-                filling.await
-            }
+    let filling = means.fill(folder, limit, source, &state_dir, enough.clone());
+    tokio::pin!(filling);
+    tokio::select! {
+        filled = &mut filling => filled?,
+        () = until_answered(parts, name) => {
+            enough.cancel();
+            filling.await?;
         }
-    };
-    filled.map(|()| true)
+    }
+    Ok(true)
 }
 
-/// Why the source cannot be followed without the lake; `None` when it can.
-fn hindrance(parts: &Parts, cast: &Cast, known: &Known) -> Result<Option<&'static str>> {
-    let Some(resume) = known.resume() else { return Ok(Some("this process has not seen the lake yet")) };
-    let whole = |copy: &change::CopyProgress| copy.finished.is_some();
-    let copied = |table| resume.tables.get(table).and_then(|of| of.copy.as_ref()).is_some_and(whole);
-    if !cast.followed.iter().all(copied) {
-        return Ok(Some("a table is being copied for the first time"));
-    }
-    if cast.holds_back || !cast.refused.is_empty() {
-        return Ok(Some("tables that are stopped or left out need the source's log"));
-    }
-    if let Some(store) = HeldStore::existing(&parts.project.state_dir())? {
-        for table in &cast.followed {
+impl Means {
+    /// Why a source cannot be followed without the lake; `None` when it can.
+    ///
+    /// # Errors
+    /// Those of the store of held rows.
+    pub fn hindrance(&self, state_dir: &Path, tables: &[TableName]) -> Result<Option<&'static str>> {
+        let Some(resume) = self.known.resume() else { return Ok(Some("this process has not seen the lake yet")) };
+        let whole = |copy: &change::CopyProgress| copy.finished.is_some();
+        let copied = |table| resume.tables.get(table).and_then(|of| of.copy.as_ref()).is_some_and(whole);
+        if !tables.iter().all(copied) {
+            return Ok(Some("a table is being copied for the first time"));
+        }
+        if self.gate.spool_cipher().is_err() {
+            return Ok(Some("policy.yaml names no keys to seal it with"));
+        }
+        let Some(store) = HeldStore::existing(state_dir)? else { return Ok(None) };
+        for table in tables {
             if store.begun(table)?.is_some() {
                 return Ok(Some("held rows are on their way into the lake"));
             }
         }
+        Ok(None)
     }
-    Ok(None)
+
+    /// Fills a spool with what a source sends, no more than `limit` bytes in all, until `enough` and a boundary have come.
+    ///
+    /// # Errors
+    /// Those of the source; `Full` at the limit; those that would stop a table, which needs the source's log then.
+    pub async fn fill<S: Source + 'static>(
+        &self,
+        folder: SpoolFolder,
+        limit: u64,
+        source: S,
+        state_dir: &Path,
+        enough: CancellationToken,
+    ) -> Result<()> {
+        let fill = Fill {
+            writer: Writer::new(folder, self.gate.stamp().clone(), limit)?,
+            keeper: Keeper::open(state_dir, &self.gate, self.clock.clone())?,
+            feed: Feed::start(source),
+            gate: self.gate.clone(),
+            known: self.known.clone(),
+            watch: self.watch.clone(),
+            clock: self.clock.clone(),
+        };
+        fill.run(enough).await
+    }
 }
 
 async fn is_critical(config: &PostgresConfig) -> bool {

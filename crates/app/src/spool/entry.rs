@@ -16,14 +16,14 @@ pub(crate) enum Entry {
     Truncated(TableName, Truncation),
     /// Everything at or below was handed over.
     Boundary(Checkpoint),
-    /// The first of a segment: under which policy and keys the rows were cleared.
-    Begin(PolicyStamp),
+    /// The first of a segment: under which policy and keys the rows were cleared, and the boundary that the segment before ends at.
+    Begin(PolicyStamp, Option<Position>),
 }
 
 /// What stands in a note of the spool.
 #[derive(Serialize, Deserialize)]
 enum Note {
-    Begin { format: u32, stamp: PolicyStamp },
+    Begin { format: u32, stamp: PolicyStamp, after: Option<Position> },
     Truncated { table: TableName, position: Position, txid: u64, ordinal: u64, committed_at: Timestamp },
     Boundary(Checkpoint),
 }
@@ -40,7 +40,7 @@ impl Entry {
                 Note::Truncated { table, position, txid, ordinal, committed_at }
             }
             Self::Boundary(checkpoint) => Note::Boundary(checkpoint),
-            Self::Begin(stamp) => Note::Begin { format: FORMAT, stamp },
+            Self::Begin(stamp, after) => Note::Begin { format: FORMAT, stamp, after },
         };
         let text = serde_json::to_vec(&note)
             .map_err(|error| Error::new(Kind::Bug, "an entry of the spool is not JSON").source(error))?;
@@ -59,7 +59,7 @@ impl Entry {
                 .fix("Let that version drain it: lockgate run --once.")
         };
         Ok(match serde_json::from_slice(&note).map_err(|error| strange().source(error))? {
-            Note::Begin { format: FORMAT, stamp } => Self::Begin(stamp),
+            Note::Begin { format: FORMAT, stamp, after } => Self::Begin(stamp, after),
             Note::Begin { .. } => return Err(strange()),
             Note::Truncated { table, position, txid, ordinal, committed_at } => {
                 Self::Truncated(table, Truncation { position, txid, ordinal, committed_at })

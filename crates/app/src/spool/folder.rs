@@ -8,7 +8,7 @@ use gate::{Gate, SpoolCipher};
 use super::Entry;
 
 /// The folder of one source's spool. Whoever has it is the only one.
-pub(crate) struct Folder {
+pub struct SpoolFolder {
     path: PathBuf,
     source: String,
     cipher: SpoolCipher,
@@ -21,12 +21,12 @@ pub(crate) struct Folder {
 
 const LOCK_FILE: &str = "lock";
 
-impl Folder {
+impl SpoolFolder {
     /// The spool of a source, when there is one with something in it. What lies behind its last boundary is cut off.
     ///
     /// # Errors
     /// `Privacy` when it does not open with these keys, `Config` when it was filled under another policy.
-    pub(crate) fn waiting(state_dir: &Path, source: &str, gate: &Gate) -> Result<Option<Self>> {
+    pub fn waiting(state_dir: &Path, source: &str, gate: &Gate) -> Result<Option<Self>> {
         if !place(state_dir, source).exists() {
             return Ok(None);
         }
@@ -37,8 +37,8 @@ impl Folder {
     /// The spool of a source, made when there is none.
     ///
     /// # Errors
-    /// As [`Folder::waiting`]; `Full` when it cannot be made.
-    pub(crate) fn open(state_dir: &Path, source: &str, gate: &Gate) -> Result<Self> {
+    /// As [`SpoolFolder::waiting`]; `Full` when it cannot be made.
+    pub fn open(state_dir: &Path, source: &str, gate: &Gate) -> Result<Self> {
         let path = place(state_dir, source);
         make(&path).map_err(|error| unusable(&path, error))?;
         let cipher = gate.spool_cipher()?;
@@ -50,7 +50,7 @@ impl Folder {
     }
 
     /// The last boundary in it.
-    pub(crate) fn through(&self) -> Option<&Checkpoint> {
+    pub fn through(&self) -> Option<&Checkpoint> {
         self.through.as_ref()
     }
 
@@ -117,13 +117,13 @@ impl Folder {
         let mut file = std::io::BufReader::new(File::open(&path).map_err(|error| unusable(&path, error))?);
         let (mut at, mut found) = (0, None);
         for entry in 0.. {
-            let Some(frame) = frame(&mut file).map_err(|error| unusable(&path, error))? else { break };
+            let Frame::Whole(frame) = frame(&mut file).map_err(|error| unusable(&path, error))? else { break };
             at += 4 + frame.len() as u64;
             // Rows are opened to see that they can be, and not looked at: they need no structure.
             let opened = self.cipher.open(&self.place(segment, entry), &frame, |_| None);
             match opened.and_then(Entry::of) {
                 Ok(Entry::Boundary(boundary)) => found = Some((at, boundary)),
-                Ok(Entry::Begin(stamp)) if stamp != *gate.stamp() => return Err(self.of_another_policy()),
+                Ok(Entry::Begin(stamp, _)) if stamp != *gate.stamp() => return Err(self.of_another_policy()),
                 Ok(_) => {}
                 Err(error) if error.kind() == Kind::Contract => {}
                 Err(error) if entry == 0 => return Err(error),
@@ -144,22 +144,26 @@ impl Folder {
     }
 }
 
-/// The next frame; `None` at the end, and when it is not whole.
-pub(super) fn frame(file: &mut impl Read) -> std::io::Result<Option<Vec<u8>>> {
-    let mut length = [0; 4];
-    let whole = |read: std::io::Result<()>| match read {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
+/// What stands next in a segment.
+pub(super) enum Frame {
+    Whole(Vec<u8>),
+    /// Fewer bytes than were announced.
+    Torn,
+    End,
+}
+
+/// The next frame of a segment.
+pub(super) fn frame(file: &mut impl Read) -> std::io::Result<Frame> {
+    let mut length = Vec::new();
+    file.take(4).read_to_end(&mut length)?;
+    let Ok(bytes) = <[u8; 4]>::try_from(length.as_slice()) else {
+        return Ok(if length.is_empty() { Frame::End } else { Frame::Torn });
     };
-    if !whole(file.read_exact(&mut length))? {
-        return Ok(None);
-    }
-    let mut frame = Vec::new();
-    let length = u64::from(u32::from_be_bytes(length));
+    let length = u64::from(u32::from_be_bytes(bytes));
     // Read as it comes: a length that was damaged must not reserve memory.
+    let mut frame = Vec::new();
     file.take(length).read_to_end(&mut frame)?;
-    Ok((frame.len() as u64 == length).then_some(frame))
+    Ok(if frame.len() as u64 == length { Frame::Whole(frame) } else { Frame::Torn })
 }
 
 /// Refuses what may not be done while rows wait in a spool, of any source.

@@ -5,7 +5,7 @@ use change::{Checkpoint, CopyProgress, TableName};
 
 /// What a process has learned of the lake's records of a source: enough to follow the source on while the lake is away.
 #[derive(Clone, Default)]
-pub(crate) struct Known(Arc<Mutex<Option<Resume>>>);
+pub struct Known(Arc<Mutex<Option<Resume>>>);
 
 impl Known {
     /// The records as they were read.
@@ -30,7 +30,7 @@ impl Known {
     }
 
     /// What is known now; `None` before the lake was read.
-    pub(crate) fn resume(&self) -> Option<Resume> {
+    pub fn resume(&self) -> Option<Resume> {
         self.lock().clone()
     }
 

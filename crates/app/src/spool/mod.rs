@@ -15,10 +15,13 @@ mod fill;
 mod folder;
 mod known;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(crate) use self::bridge::bridge;
 pub(crate) use self::entry::Entry;
-pub(crate) use self::folder::{Folder, bytes, must_be_empty};
-pub(crate) use self::known::Known;
+pub use self::folder::SpoolFolder;
+pub(crate) use self::folder::{bytes, must_be_empty};
+pub use self::known::Known;
 pub(crate) use self::reader::Reader;

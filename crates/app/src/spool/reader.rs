@@ -6,11 +6,11 @@ use change::{Checkpoint, Error, Kind, Position, Result, TableName};
 use gate::ClearedSchema;
 
 use super::Entry;
-use super::folder::{Folder, frame, unusable};
+use super::folder::{Frame, SpoolFolder, frame, unusable};
 
 /// Reads a spool from its beginning, and removes what is durable in the lake.
 pub(crate) struct Reader {
-    folder: Folder,
+    folder: SpoolFolder,
     /// The last boundary of the folder.
     through: Checkpoint,
     open: Option<Open>,
@@ -18,6 +18,8 @@ pub(crate) struct Reader {
     left: Vec<u32>,
     /// Segments that were read to their end, and the boundary there.
     read: Vec<(u32, Position)>,
+    /// Where the segment before ended.
+    ended: Option<Position>,
 }
 
 /// The segment that is being read.
@@ -30,10 +32,10 @@ struct Open {
 
 impl Reader {
     /// `None` when nothing waits.
-    pub(crate) fn new(folder: Folder) -> Option<Self> {
+    pub(crate) fn new(folder: SpoolFolder) -> Option<Self> {
         let through = folder.through()?.clone();
         let left = folder.segments().iter().rev().copied().collect();
-        Some(Self { folder, through, open: None, left, read: Vec::new() })
+        Some(Self { folder, through, open: None, left, read: Vec::new(), ended: None })
     }
 
     /// The last boundary that is in it.
@@ -61,14 +63,20 @@ impl Reader {
             };
             let (number, place) = (open.number, self.folder.place(open.number, open.entries));
             open.entries += 1;
-            let Some(frame) = frame(&mut open.file).map_err(|error| unusable(self.folder.path(), error))? else {
-                self.end_segment()?;
-                continue;
+            let frame = match frame(&mut open.file).map_err(|error| unusable(self.folder.path(), error))? {
+                Frame::Whole(frame) => frame,
+                Frame::Torn => return Err(damaged(number)),
+                Frame::End => {
+                    self.end_segment()?;
+                    continue;
+                }
             };
             let entry = self.folder.cipher().open(&place, &frame, structure).and_then(Entry::of);
             let entry = entry.map_err(|error| error.context(format!("segment {number} of the spool")))?;
-            if let (Entry::Boundary(boundary), Some(open)) = (&entry, &mut self.open) {
-                open.boundary = Some(boundary.through.clone());
+            match &entry {
+                Entry::Boundary(boundary) => open.boundary = Some(boundary.through.clone()),
+                Entry::Begin(_, after) if self.ended.is_some() && *after != self.ended => return Err(damaged(number)),
+                _ => {}
             }
             return Ok(Some(entry));
         }
@@ -96,11 +104,14 @@ impl Reader {
 
     fn end_segment(&mut self) -> Result<()> {
         let Some(Open { number, boundary, .. }) = self.open.take() else { return Ok(()) };
-        let end = boundary.ok_or_else(|| {
-            Error::new(Kind::Privacy, format!("segment {number} of the spool holds no boundary: it is damaged"))
-                .fix("Restore it from a backup; or remove the folder of the spool, and run `lockgate repair`.")
-        })?;
+        let end = boundary.ok_or_else(|| damaged(number))?;
+        self.ended = Some(end.clone());
         self.read.push((number, end));
         Ok(())
     }
+}
+
+fn damaged(segment: u32) -> Error {
+    Error::new(Kind::Privacy, format!("segment {segment} of the spool is damaged, or the one before it"))
+        .fix("Restore the folder from a backup; or remove it, and run `lockgate repair`.")
 }

@@ -8,12 +8,12 @@ use change::{Checkpoint, Error, Kind, Result, TableName, TableSchema};
 use gate::PolicyStamp;
 
 use super::Entry;
-use super::folder::{Folder, unusable};
+use super::folder::{SpoolFolder, unusable};
 use crate::audit::random;
 
 /// Appends to a spool.
 pub(crate) struct Writer {
-    folder: Folder,
+    folder: SpoolFolder,
     stamp: PolicyStamp,
     open: Option<Open>,
     structures: BTreeMap<TableName, Arc<TableSchema>>,
@@ -30,12 +30,13 @@ struct Open {
     size: u64,
 }
 
-/// Bytes after which a segment ends at the next boundary.
+/// Bytes after which a segment ends at the next boundary, at the most; of a small spool so much less that draining soon makes room.
 const SEGMENT_BYTES: u64 = 64 << 20;
+const SEGMENTS: u64 = 16;
 
 impl Writer {
     /// Goes on behind what is there. No more than `limit` bytes are kept.
-    pub(crate) fn new(folder: Folder, stamp: PolicyStamp, limit: u64) -> Result<Self> {
+    pub(crate) fn new(folder: SpoolFolder, stamp: PolicyStamp, limit: u64) -> Result<Self> {
         let mut size = 0;
         for segment in folder.segments() {
             let path = folder.segment(*segment);
@@ -80,7 +81,7 @@ impl Writer {
         if let Some(open) = &mut self.open {
             let synced = open.file.flush().and_then(|()| open.file.get_ref().sync_data());
             synced.map_err(|error| unusable(self.folder.path(), error))?;
-            if open.size >= SEGMENT_BYTES {
+            if open.size >= SEGMENT_BYTES.min(self.limit / SEGMENTS) {
                 self.open = None;
             }
         }
@@ -95,7 +96,8 @@ impl Writer {
         let file = file.and_then(|file| File::open(self.folder.path())?.sync_all().map(|()| file));
         let file = file.map_err(|error| unusable(&path, error))?;
         self.open = Some(Open { file: BufWriter::with_capacity(1 << 20, file), number, entries: 0, size: 0 });
-        self.put(Entry::Begin(self.stamp.clone()))?;
+        let after = self.folder.through().map(|through| through.through.clone());
+        self.put(Entry::Begin(self.stamp.clone(), after))?;
         let structures: Vec<_> = self.structures.values().cloned().collect();
         structures.into_iter().try_for_each(|table| self.put(Entry::Structure(table)))
     }
