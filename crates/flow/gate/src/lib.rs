@@ -11,8 +11,10 @@ mod transform;
 mod gate;
 mod table;
 
+mod carried;
 mod cleared;
 mod held;
+mod spooled;
 mod stamp;
 
 mod kernel;
@@ -63,6 +65,7 @@ pub use reveal::Treatment;
 pub use scrub::{EntityFinder, KnownValues, Label, REFUSED, Scratch, Scrubbed, Scrubber, TEXT_BYTES_MAX};
 pub use seal::Sealer;
 pub use shape::Shape;
+pub use spooled::{SpoolCipher, Spooled};
 pub use stamp::{PolicyStamp, TableStamp};
 pub use subject::{KnownAs, Subject, SubjectPlace};
 pub use suppress::{Scope, Suppressed};
