@@ -38,7 +38,7 @@ pub use crate::assemble::Means;
 pub use crate::batching::Batching;
 use crate::cli::{Cli, Command};
 pub use crate::error_policy::{Action, table_action};
-pub use crate::held::{Choice, HeldLine, HeldStore};
+pub use crate::held::{Choice, HeldLine, HeldStore, Witness};
 use crate::outcome::Outcome;
 pub use crate::pipeline::{Ended, Pipeline};
 pub use crate::spool::{Known, SpoolFolder};

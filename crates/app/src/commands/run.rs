@@ -18,7 +18,7 @@ use crate::cli::Run;
 use crate::clock::SystemClock;
 use crate::erase;
 use crate::error_policy::{Action, table_action};
-use crate::held::HeldStore;
+use crate::held::{HeldStore, Witness};
 use crate::outcome::{Outcome, lost_task, print_problems, refused};
 use crate::pipeline::Ended;
 use crate::project::{POLICY_FILE, Project};
@@ -73,8 +73,8 @@ async fn recorded(project: Project, options: &Run) -> Result<Outcome> {
 
 async fn run_project(project: Project, options: &Run, auditor: &Arc<Auditor>) -> Result<Outcome> {
     let stop = stop_on_signals()?;
-    let patience = (!options.once).then_some(&stop);
-    let (parts, company) = match gather_when(project, &options.tables, patience).await? {
+    let run = ForRun { patience: (!options.once).then_some(&stop), witness: Some(auditor.witness()) };
+    let (parts, company) = match gather_for(project, &options.tables, run).await? {
         Ok(gathered) => gathered,
         Err(outcome) => return Ok(outcome),
     };
@@ -116,14 +116,21 @@ pub(crate) async fn gather(
     project: Project,
     only: &[String],
 ) -> Result<std::result::Result<(Arc<Parts>, Company), Outcome>> {
-    gather_when(project, only, None).await
+    gather_for(project, only, ForRun::default()).await
 }
 
-/// As [`gather`]; with `patience`, waits for keys until it is cancelled.
-async fn gather_when(
+/// What a run has that a look at the sources has not.
+#[derive(Default)]
+struct ForRun<'a> {
+    /// Waits for keys until this is cancelled.
+    patience: Option<&'a CancellationToken>,
+    witness: Option<Witness>,
+}
+
+async fn gather_for(
     project: Project,
     only: &[String],
-    patience: Option<&CancellationToken>,
+    ForRun { patience, witness }: ForRun<'_>,
 ) -> Result<std::result::Result<(Arc<Parts>, Company), Outcome>> {
     let offline = assemble::offline_problems(&project);
     if print_problems(&offline) {
@@ -157,7 +164,7 @@ async fn gather_when(
     print_problems(gate.notes());
     let lake = assemble::lake(&project).await?;
     let gate = gate.suppressing(erase::suppressed(&project, &policy, &lake).await?)?;
-    let parts = Parts { lake, gate: Arc::new(gate), clock, watch: Arc::default(), project };
+    let parts = Parts { lake, gate: Arc::new(gate), clock, watch: Arc::default(), project, witness };
     Ok(Ok((Arc::new(parts), company)))
 }
 
