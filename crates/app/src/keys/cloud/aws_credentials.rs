@@ -185,7 +185,7 @@ impl Source {
             Self::Container { address, token } => {
                 let token = token.as_ref().map(|place| match place {
                     Place::Text(text) => header(who, "the container's token", text),
-                    Place::File(path) => header(who, "the container's token", &*read(who, path)?),
+                    Place::File(path) => header(who, "the container's token", &read(who, path)?),
                 });
                 let mut request = http.client().get(address.clone());
                 if let Some(token) = token.transpose()? {
