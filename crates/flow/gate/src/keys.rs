@@ -119,7 +119,8 @@ impl KeyRing {
         Self { tenant: self.tenant.clone(), current: self.current, epochs: self.epochs.clone() }
     }
 
-    pub(crate) fn tenant(&self) -> &str {
+    /// Whose keys these are.
+    pub fn tenant(&self) -> &str {
         &self.tenant
     }
 
