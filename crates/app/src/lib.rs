@@ -19,6 +19,7 @@ mod pipeline;
 mod project;
 mod project_reader;
 mod repair;
+mod rotation;
 mod secrets;
 mod turn;
 mod vault;
@@ -74,6 +75,7 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Audit { command } => commands::audit::run(&dir, &command).await,
         Command::Erase(options) => commands::erase::run(&dir, &options).await,
         Command::Policy { command } => commands::policy::run(&dir, &command),
+        Command::Keys { command } => commands::keys::run(&dir, &command).await,
         Command::Held { command } => commands::held::run(&dir, &command).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lockgate", &mut std::io::stdout());

@@ -14,6 +14,7 @@ mod e2e {
     mod foreign_readers;
     mod held;
     mod key_providers;
+    mod keys;
     mod leaks;
     mod policy;
     mod policy_changes;

@@ -16,6 +16,7 @@ use crate::clock::SystemClock;
 use crate::keys;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
+use crate::rotation::seal_anew;
 use crate::turn::Turn;
 use crate::vault::VaultFile;
 
@@ -46,8 +47,8 @@ pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let _turn = Turn::alone(&project.state_dir())?;
     let keys = keys::load(policy.keys(), &project.dir)?;
-    let vault: Arc<dyn Vault> = Arc::new(VaultFile::open(&project.state_dir(), keys.clone())?);
-    let remasker = policy.remasker(keys, Some(vault), clock.clone());
+    let vault = Arc::new(VaultFile::open(&project.state_dir(), keys.clone())?);
+    let remasker = policy.remasker(keys.clone(), Some(vault.clone() as Arc<dyn Vault>), clock.clone());
     let lake = assemble::lake(&project).await?;
     let auditor = Auditor::open(&project, clock.clone(), Program::Remask).await?;
     let site = Site { project, lake, remasker, clock, auditor };
@@ -68,6 +69,13 @@ pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
                 site.auditor.close().await?;
                 return Err(error.context(table));
             }
+        }
+    }
+    if let Some(keys) = &keys {
+        let records = seal_anew(&site.project, &site.lake, keys, &vault).await?;
+        if records > 0 {
+            site.auditor.record(Event::SealedAnew { epoch: keys.current_epoch(), records })?;
+            println!("{records} sealed records moved to key epoch {}", keys.current_epoch());
         }
     }
     site.auditor.close().await?;

@@ -22,6 +22,7 @@ use crate::held::HeldStore;
 use crate::outcome::{Outcome, lost_task, print_problems, refused};
 use crate::pipeline::Ended;
 use crate::project::{POLICY_FILE, Project};
+use crate::rotation::check_exposed;
 use crate::turn::Turn;
 use crate::view::{self, Style};
 use crate::watch::{Seen, Watch};
@@ -133,12 +134,16 @@ pub(crate) async fn gather(
         Err(error) => return refused(&[assemble::as_problem(POLICY_FILE, None, &error)]).map(Err),
         Ok(keys) => keys,
     };
-    let gate = match assemble::compile_with(&policy, keys, &project, &company.left_out, &company.schemas, &clock) {
-        Ok(gate) => gate,
-        Err(problems) => return refused(&problems).map(Err),
-    };
+    let gate =
+        match assemble::compile_with(&policy, keys.clone(), &project, &company.left_out, &company.schemas, &clock) {
+            Ok(gate) => gate,
+            Err(problems) => return refused(&problems).map(Err),
+        };
     print_problems(gate.notes());
     let lake = assemble::lake(&project).await?;
+    if let Some(keys) = &keys {
+        check_exposed(&lake, keys).await?;
+    }
     let gate = gate.suppressing(erase::suppressed(&project, &policy, &lake).await?)?;
     let parts = Parts { lake, gate: Arc::new(gate), clock, watch: Arc::default(), project };
     Ok(Ok((Arc::new(parts), company)))

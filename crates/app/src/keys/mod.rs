@@ -37,7 +37,44 @@ enum Place {
 /// server refuses or does not answer.
 pub(crate) fn load(reference: Option<&str>, project: &Path) -> Result<Option<KeyRing>> {
     let Some(reference) = reference else { return Ok(None) };
-    let (text, shown) = match Place::parse(reference)? {
+    let (text, shown) = fetch(reference, project)?;
+    KeyRing::parse(&text).map(Some).map_err(|error| error.context(shown))
+}
+
+/// The text of the keys, to make another one of.
+///
+/// # Errors
+/// Those of [`load`].
+pub(crate) fn text(reference: &str, project: &Path) -> Result<Zeroizing<String>> {
+    fetch(reference, project).map(|(text, _)| text)
+}
+
+/// Puts another text of keys in place of the one that is read: whole or not at all. `false` when the place is not a file of this machine,
+/// and nothing was written.
+///
+/// # Errors
+/// `Full` when the file cannot be written.
+pub(crate) fn put(reference: &str, project: &Path, text: &str) -> Result<bool> {
+    let Place::File(path) = Place::parse(reference)? else { return Ok(false) };
+    file::replace(&project.join(path), text).map(|()| true)
+}
+
+/// Whether [`put`] writes there.
+pub(crate) fn is_file(reference: &str) -> bool {
+    matches!(Place::parse(reference), Ok(Place::File(_)))
+}
+
+/// Writes a text of keys into a new file, mode 0600.
+///
+/// # Errors
+/// `Config` when there is one already, or it cannot be made.
+pub(crate) fn write_out(path: &Path, text: &str) -> Result<()> {
+    file::write_out(path, text)
+}
+
+/// The text of the keys, and the place as it is named in errors.
+fn fetch(reference: &str, project: &Path) -> Result<(Zeroizing<String>, String)> {
+    Ok(match Place::parse(reference)? {
         Place::File(path) => {
             let path = project.join(path);
             (file::read(&path)?, path.display().to_string())
@@ -46,8 +83,7 @@ pub(crate) fn load(reference: Option<&str>, project: &Path) -> Result<Option<Key
         Place::Vault(engine) => {
             (VaultServer::from_environment(project)?.fetch(&engine, project)?, reference.to_owned())
         }
-    };
-    KeyRing::parse(&text).map(Some).map_err(|error| error.context(shown))
+    })
 }
 
 /// What is wrong with a reference, without going to the place when that is a server.

@@ -12,6 +12,7 @@ mod gate;
 mod table;
 
 mod cleared;
+mod epoch;
 mod held;
 mod stamp;
 
@@ -53,7 +54,7 @@ pub use diff::{Difference, Effect};
 pub use explain::{ClassCoverage, ExplainedColumn, Explanation};
 pub use gate::Gate;
 pub use held::{HeldIndex, HeldRow, Nonces, RowKey, Sealed, Why};
-pub use keys::KeyRing;
+pub use keys::{KeyEpoch, KeyRing};
 pub use policy::Policy;
 pub use profile::Profile;
 pub use propose::{Candidate, Proposal, propose};
@@ -61,7 +62,7 @@ pub use rehearse::Rehearsed;
 pub use remask::{Remask, Remasker};
 pub use reveal::Treatment;
 pub use scrub::{EntityFinder, KnownValues, Label, REFUSED, Scratch, Scrubbed, Scrubber, TEXT_BYTES_MAX};
-pub use seal::Sealer;
+pub use seal::{Sealer, sealed_epoch};
 pub use shape::Shape;
 pub use stamp::{PolicyStamp, TableStamp};
 pub use subject::{KnownAs, Subject, SubjectPlace};
