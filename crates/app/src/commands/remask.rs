@@ -17,6 +17,7 @@ use crate::keys;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 use crate::rotation::seal_anew;
+use crate::spool;
 use crate::turn::Turn;
 use crate::vault::VaultFile;
 
@@ -46,6 +47,7 @@ pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let _turn = Turn::alone(&project.state_dir())?;
+    spool::must_be_empty(&project.state_dir(), "remasking")?;
     let keys = keys::load(policy.keys(), &project.dir)?;
     let vault = Arc::new(VaultFile::open(&project.state_dir(), keys.clone())?);
     let remasker = policy.remasker(keys.clone(), Some(vault.clone() as Arc<dyn Vault>), clock.clone());

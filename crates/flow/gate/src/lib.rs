@@ -11,9 +11,11 @@ mod transform;
 mod gate;
 mod table;
 
+mod carried;
 mod cleared;
 mod epoch;
 mod held;
+mod spooled;
 mod stamp;
 
 mod kernel;
@@ -64,6 +66,7 @@ pub use reveal::Treatment;
 pub use scrub::{EntityFinder, KnownValues, Label, REFUSED, Scratch, Scrubbed, Scrubber, TEXT_BYTES_MAX};
 pub use seal::{Sealer, sealed_epoch};
 pub use shape::Shape;
+pub use spooled::{SpoolCipher, Spooled};
 pub use stamp::{PolicyStamp, TableStamp};
 pub use subject::{KnownAs, Subject, SubjectPlace};
 pub use suppress::{Scope, Suppressed};

@@ -18,7 +18,7 @@ use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 use crate::rotation::{Need, Needs};
 use crate::turn::Turn;
-use crate::{assemble, keys};
+use crate::{assemble, keys, spool};
 
 pub(super) async fn run(dir: &Path, command: &Keys) -> Result<Outcome> {
     let (project, policy) = match Project::with_policy(dir) {
@@ -128,6 +128,7 @@ impl Office {
     #[allow(clippy::print_stdout)]
     async fn rotate(&self, compromised: bool, out: Option<&Path>) -> Result<Outcome> {
         self.check_out(out)?;
+        spool::must_be_empty(&self.project.state_dir(), "rotating the key")?;
         self.lake
             .probe()
             .await
@@ -161,6 +162,7 @@ impl Office {
     #[allow(clippy::print_stdout)]
     fn retire(&self, epoch: u32, out: Option<&Path>) -> Result<Outcome> {
         self.check_out(out)?;
+        spool::must_be_empty(&self.project.state_dir(), "retiring a key")?;
         let text = KeyRing::retired(&self.text, epoch, self.clock.now())?;
         let needed: Vec<&Need> = self.needs.of_epoch(epoch).collect();
         if !needed.is_empty() {

@@ -15,5 +15,6 @@ mod replica;
 mod server;
 mod slot;
 mod soak;
+mod spool;
 mod stores;
 mod two_writers;
