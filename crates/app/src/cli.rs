@@ -332,7 +332,7 @@ pub(crate) enum Keys {
     /// do next. Then run `lockgate remask`: it brings stored tokens to the new epoch, from the lake alone; until then tables with tokens
     /// are stopped and the source keeps their changes.
     Rotate {
-        /// Somebody else may have the current key: no run starts before the tables are remasked
+        /// Somebody else may have the keys of now: no run starts before the tables are remasked
         #[arg(long)]
         compromised: bool,
         /// A new file for the text of the keys, mode 0600; needed unless the keys are a file

@@ -77,11 +77,11 @@ pub enum Event {
         to: u32,
         /// The fingerprint of the new key.
         fingerprint: Hex,
-        /// Somebody else may have the key of the epoch before: what it made in these domains and tables is exposed.
+        /// Somebody else may have the keys of before: what they made in these domains and tables is exposed.
         compromised: bool,
-        /// The domains whose values it made.
+        /// The domains whose values they make.
         domains: Vec<Name>,
-        /// The tables of the lake that carry what it made.
+        /// The tables of the lake that carry what the key of the epoch before made, or any key when they are compromised.
         tables: Vec<Name>,
     },
     /// A key that nothing needs any more was taken out of the file.

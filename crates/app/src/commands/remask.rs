@@ -28,6 +28,7 @@ const FOLDER: [&str; 2] = ["_lockgate", "remasking"];
 struct Receipt {
     table: String,
     policy: String,
+    key_epoch: Option<u32>,
     columns: Vec<String>,
     versions: Vec<(String, u64)>,
     objects_removed: u64,
@@ -129,9 +130,11 @@ impl Site {
         for layer in &layers {
             objects_removed += self.lake.purge_history(layer, self.clock.now()).await?;
         }
+        let stamp = self.remasker.stamp()?;
         let receipt = Receipt {
             table: table.to_string(),
-            policy: self.remasker.stamp()?.policy_hash,
+            policy: stamp.policy_hash,
+            key_epoch: stamp.key_epoch,
             columns,
             versions,
             objects_removed,

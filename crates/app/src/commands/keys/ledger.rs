@@ -1,10 +1,11 @@
 //! `lockgate keys show`, `rotate`, `retire`: the epochs of the key, a new one, and the end of one that nothing needs. No key is ever printed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use audit::{Event, Hex, Name, Program};
-use change::{Clock, Error, Kind, Result};
+use change::{Clock, Error, Kind, Result, TableName};
 use comfy_table::{ContentArrangement, Table, presets};
 use gate::{KeyEpoch, KeyRing, Policy};
 use lake::Lake;
@@ -137,7 +138,10 @@ impl Office {
         let text = KeyRing::rotated(&self.text, &random, self.clock.now(), compromised)?;
         let ring = KeyRing::parse(&text)?;
         let (from, to) = (self.ring.current_epoch(), ring.current_epoch());
-        let tables = self.needs.tables(from);
+        // Who has the file has every key in it.
+        let exposed =
+            self.ring.epochs()?.into_iter().map(|epoch| epoch.epoch).filter(|epoch| compromised || *epoch == from);
+        let tables: BTreeSet<TableName> = exposed.flat_map(|epoch| self.needs.tables(epoch)).collect();
         let domains = self.policy.key_domains();
         self.auditor.record(Event::KeyRotated {
             from,

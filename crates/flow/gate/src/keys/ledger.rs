@@ -168,7 +168,7 @@ impl KeyRing {
     }
 
     /// The text of a key file after a rotation: a new epoch that wraps the current one and takes its place. `random` must come from the
-    /// operating system's generator; `now` goes into the ledger. `compromised`: somebody else may have the current key.
+    /// operating system's generator; `now` goes into the ledger. `compromised`: somebody else may have the file, and so every key in it.
     ///
     /// # Errors
     /// Those of [`KeyRing::parse`].
@@ -190,8 +190,8 @@ impl KeyRing {
         let check = check_digits(epoch, random);
         let added = format!("epoch {epoch} {} {check}\nwraps {epoch} {before}\ncreated {epoch} {at}\n", &*key);
         lines.push_str(&Zeroizing::new(added));
-        if compromised {
-            lines.push_str(&format!("compromised {before} {at}\n"));
+        for exposed in ring.epochs.keys().filter(|epoch| compromised && ring.compromised(**epoch).is_none()) {
+            lines.push_str(&format!("compromised {exposed} {at}\n"));
         }
         lines.push_str(&format!("current {epoch}\n"));
         Self::parse(&lines).map(|_| lines)
@@ -222,7 +222,7 @@ impl KeyRing {
 
 /// The lines of a text but those that are meant, with room for what comes behind, so that no copy of a key is left in freed memory.
 fn without_lines(text: &str, is_meant: impl Fn(&[&str]) -> bool) -> String {
-    let mut kept = String::with_capacity(text.len() + 512);
+    let mut kept = String::with_capacity(2 * text.len() + 512);
     for line in text.lines().filter(|line| !is_meant(&line.split_whitespace().collect::<Vec<_>>())) {
         kept.push_str(line);
         kept.push('\n');
