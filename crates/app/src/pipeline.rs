@@ -153,6 +153,9 @@ impl Pipeline {
             }
             tokio::select! {
                 biased;
+                () = self.stop.cancelled(), if progress.leaving_since.is_none() => {
+                    progress.leaving_since = Some(self.clock.monotonic());
+                }
                 report = self.workers.report() => self.settle(report?, progress).await?,
                 () = std::future::ready(()), if self.drains(progress) => self.drain(progress).await?,
                 event = self.feed.next(), if self.spool.is_none() => {
@@ -161,9 +164,6 @@ impl Pipeline {
                     }
                 }
                 () = tokio::time::sleep(progress.patience(&self.batching, self.clock.monotonic())) => {}
-                () = self.stop.cancelled(), if progress.leaving_since.is_none() => {
-                    progress.leaving_since = Some(self.clock.monotonic());
-                }
             }
             self.watch.source(&self.feed.status());
         }

@@ -9,8 +9,14 @@ use crate::spool::Entry;
 use crate::worker::Truncation;
 
 impl Pipeline {
-    /// Whether the spool has more: at its last boundary it has not.
+    /// Whether the spool has more, and more is wanted: a run that was told to stop leaves at the next boundary.
     pub(super) fn drains(&self, progress: &Progress) -> bool {
+        let leaves = progress.leaving_since.is_some() && progress.boundary.is_some();
+        !leaves && self.has_more(progress)
+    }
+
+    /// At its last boundary the spool has no more.
+    fn has_more(&self, progress: &Progress) -> bool {
         let last = self.spool.as_ref().map(|spool| &spool.through().through);
         last.is_some_and(|last| progress.boundary.as_ref().is_none_or(|boundary| boundary.through < *last))
     }
@@ -39,7 +45,7 @@ impl Pipeline {
     /// stays: that table's rows are nowhere else.
     pub(super) async fn finish_draining(&mut self, progress: &mut Progress) -> Result<()> {
         let settled = progress.pending.is_empty() && progress.round.is_none();
-        if self.drains(progress) || !settled {
+        if self.has_more(progress) || !settled {
             return Ok(());
         }
         let Some(spool) = self.spool.take() else { return Ok(()) };

@@ -84,13 +84,14 @@ impl Fill {
             }
             tokio::select! {
                 biased;
+                // A source that always has more must not keep the end from being seen.
+                () = enough.cancelled(), if leaving_since.is_none() => leaving_since = Some(now),
                 event = self.feed.next() => {
                     if let Some(event) = progress.resent.pass(event?) {
                         self.take(event, progress)?;
                     }
                 }
                 () = tokio::time::sleep(SYNC_EVERY) => {}
-                () = enough.cancelled(), if leaving_since.is_none() => leaving_since = Some(now),
             }
             self.watch.source(&self.feed.status());
         }

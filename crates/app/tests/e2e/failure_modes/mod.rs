@@ -8,7 +8,7 @@ mod proxy;
 mod store_proxy;
 
 mod copying;
-mod disk;
+pub(crate) mod disk;
 mod foreign_writers;
 mod network;
 mod replica;
