@@ -75,7 +75,7 @@ pub(crate) enum Command {
     Erase(Erase),
     /// Bring stored rows under a stricter policy or the new epoch of the key, from the lake alone
     Remask(Remask),
-    /// Show the epochs of the key, rotate it, or take out one that nothing needs
+    /// Show the epochs of the key, rotate it, take out one that nothing needs; wrap the keys for a cloud's key manager
     ///
     /// Keys are never printed. Rotating and retiring run alone: stop `lockgate run` in this folder first.
     Keys {
@@ -120,6 +120,17 @@ pub(crate) struct Demo {
     /// Folder of the Postgres programs (initdb, postgres); found by itself when not given
     #[arg(long, value_name = "FOLDER")]
     pub(crate) postgres_bin: Option<PathBuf>,
+}
+
+/// Options of `lockgate keys wrap`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct WrapKeys {
+    /// The manager's key and the file to write: aws-kms:KEY#FILE, gcp-kms:KEY#FILE or azure-kv:KEY#FILE
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) into: String,
+    /// Where the keys are, when not where policy.yaml says: file:./keys/dev.key
+    #[arg(long, value_name = "REFERENCE")]
+    pub(crate) from: Option<String>,
 }
 
 /// Options of `lockgate init`.
@@ -348,6 +359,11 @@ pub(crate) enum Keys {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Write the key file anew, wrapped by a key of AWS KMS, Google Cloud KMS or Azure Key Vault
+    ///
+    /// The keys are those that `keys` of policy.yaml names now. They are encrypted under a random key, that key by the manager, and the
+    /// file is opened again before it is said to be done. The same command takes them to another key of the manager. No token changes.
+    Wrap(WrapKeys),
 }
 
 /// What to do with the audit log. Neither needs the project's configuration, a database or the lake.

@@ -131,7 +131,8 @@ impl KeyRing {
         self.clone()
     }
 
-    pub(crate) fn tenant(&self) -> &str {
+    /// Whose keys these are.
+    pub fn tenant(&self) -> &str {
         &self.tenant
     }
 

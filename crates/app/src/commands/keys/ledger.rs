@@ -13,7 +13,6 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::audit::{Auditor, random};
-use crate::cli::Keys;
 use crate::clock::SystemClock;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
@@ -21,7 +20,14 @@ use crate::rotation::{Need, Needs};
 use crate::turn::Turn;
 use crate::{assemble, keys, spool};
 
-pub(super) async fn run(dir: &Path, command: &Keys) -> Result<Outcome> {
+/// What is done with the epochs.
+pub(super) enum Act<'a> {
+    Show { json: bool },
+    Rotate { compromised: bool, out: Option<&'a Path> },
+    Retire { epoch: u32, out: Option<&'a Path> },
+}
+
+pub(super) async fn run(dir: &Path, act: Act<'_>) -> Result<Outcome> {
     let (project, policy) = match Project::with_policy(dir) {
         Ok(read) => read,
         Err(problems) => return refused(&problems),
@@ -30,9 +36,9 @@ pub(super) async fn run(dir: &Path, command: &Keys) -> Result<Outcome> {
         Error::new(Kind::Config, "policy.yaml names no keys")
             .fix("Add `keys: file:./keys/dev.key`; `lockgate init` makes such a file.")
     })?;
-    let _turn = match command {
-        Keys::Show { .. } => None,
-        Keys::Rotate { .. } | Keys::Retire { .. } => Some(Turn::alone(&project.state_dir())?),
+    let _turn = match act {
+        Act::Show { .. } => None,
+        Act::Rotate { .. } | Act::Retire { .. } => Some(Turn::alone(&project.state_dir())?),
     };
     let text = keys::text(&reference, &project.dir)?;
     let ring = KeyRing::parse(&text).map_err(|error| error.context(&reference))?;
@@ -41,10 +47,10 @@ pub(super) async fn run(dir: &Path, command: &Keys) -> Result<Outcome> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let auditor = Auditor::open(&project, clock.clone(), Program::Keys).await?;
     let office = Office { project, policy, reference, text, ring, needs, lake, clock, auditor };
-    let done = match command {
-        Keys::Show { json } => office.show(*json),
-        Keys::Rotate { compromised, out } => office.rotate(*compromised, out.as_deref()).await,
-        Keys::Retire { epoch, out } => office.retire(*epoch, out.as_deref()),
+    let done = match act {
+        Act::Show { json } => office.show(json),
+        Act::Rotate { compromised, out } => office.rotate(compromised, out).await,
+        Act::Retire { epoch, out } => office.retire(epoch, out),
     };
     office.auditor.close().await?;
     done
@@ -218,7 +224,7 @@ impl Office {
                     "encrypt {out} by the transit key and put the answer into the file of {place} (vault write -field=ciphertext MOUNT/encrypt/KEY plaintext=$(base64 -w0 {out}))"
                 ),
                 Some(("file", path)) => format!("put {out} in place of {path}"),
-                _ => format!("encrypt {out} with the manager of {}, and put it where the old text is", self.reference),
+                _ => format!("lockgate keys wrap {} --from file:{out}", self.reference),
             };
             println!("1. {put}\n2. keep a safe copy, and destroy {out}\n3. {next}");
         } else {
