@@ -54,6 +54,12 @@ pub fn keys(bytes: &[u8]) {
             assert_eq!(keys.fingerprint().unwrap().len(), 16);
             let sealed = keys.sealer("fuzz").seal([1; 16], b"here", b"plain").unwrap();
             assert_eq!(&**keys.sealer("fuzz").open(b"here", &sealed).unwrap(), b"plain");
+            let random = Zeroizing::new(std::array::from_fn(|at| at as u8 * 5 + 2));
+            // Refused when there is no higher number.
+            let Ok(rotated) = KeyRing::rotated(text, &random, 0, false) else { return };
+            let rotated = KeyRing::parse(&rotated).unwrap();
+            assert_eq!(rotated.fingerprint_of(keys.current_epoch()).unwrap(), keys.fingerprint().unwrap());
+            assert_eq!(&**rotated.sealer("fuzz").open(b"here", &sealed).unwrap(), b"plain");
         }
         Err(error) => {
             let said = error.to_string();

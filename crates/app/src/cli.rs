@@ -73,13 +73,15 @@ pub(crate) enum Command {
     },
     /// Erase persons from every table, its history and the vault, and keep them out
     Erase(Erase),
-    /// Wrap the keys for a cloud's key manager
+    /// Bring stored rows under a stricter policy or the new epoch of the key, from the lake alone
+    Remask(Remask),
+    /// Show the epochs of the key, rotate it, take out one that nothing needs; wrap the keys for a cloud's key manager
+    ///
+    /// Keys are never printed. Rotating and retiring run alone: stop `lockgate run` in this folder first.
     Keys {
         #[command(subcommand)]
         command: Keys,
     },
-    /// Bring stored rows under a policy that has become stricter, from the lake alone
-    Remask(Remask),
     /// Prove the audit log, or list what is in it
     Audit {
         #[command(subcommand)]
@@ -118,16 +120,6 @@ pub(crate) struct Demo {
     /// Folder of the Postgres programs (initdb, postgres); found by itself when not given
     #[arg(long, value_name = "FOLDER")]
     pub(crate) postgres_bin: Option<PathBuf>,
-}
-
-/// What to do with the keys.
-#[derive(Subcommand, Debug, Clone)]
-pub(crate) enum Keys {
-    /// Write the key file anew, wrapped by a key of AWS KMS, Google Cloud KMS or Azure Key Vault
-    ///
-    /// The keys are those that `keys` of policy.yaml names now. They are encrypted under a random key, that key by the manager, and the
-    /// file is opened again before it is said to be done. The same command takes them to another key of the manager. No token changes.
-    Wrap(WrapKeys),
 }
 
 /// Options of `lockgate keys wrap`.
@@ -318,7 +310,8 @@ pub(crate) enum PurgeWhen {
 ///
 /// Rows that are stored keep the rule under which they came in; a run refuses to mix two. Where the new rule drops a column, or transforms
 /// one that was kept, this writes the table's files again as the policy wants them now, and removes its history: nobody can read it as it
-/// was. What cannot be computed from what is stored (a column that was dropped, another domain or key) is said: copy such a table anew.
+/// was. After `lockgate keys rotate` it brings stored tokens to the new epoch in the same way, and seals anew what the project keeps sealed.
+/// What cannot be computed from what is stored (a column that was dropped, another domain) is said: copy such a table anew.
 ///
 /// Runs alone: stop `lockgate run` in this folder first. A kill at any moment is mended by doing it again.
 #[derive(Args, Debug, Clone)]
@@ -333,6 +326,44 @@ impl Remask {
     pub(crate) fn names(&self, table: &change::TableName) -> bool {
         self.tables.is_empty() || self.tables.contains(&table.to_string())
     }
+}
+
+/// What to do with the keys.
+#[derive(Subcommand, Debug, Clone)]
+pub(crate) enum Keys {
+    /// Print every epoch: since when, its fingerprint, and what still needs it
+    Show {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a new key, whose tokens wrap those of the one before, and make it the current one
+    ///
+    /// A key file is written in its place. Where the keys are in a variable or with a manager, the new text goes into --out, with what to
+    /// do next. Then run `lockgate remask`: it brings stored tokens to the new epoch, from the lake alone; until then tables with tokens
+    /// are stopped and the source keeps their changes.
+    Rotate {
+        /// Somebody else may have the keys of now: no run starts before the tables are remasked
+        #[arg(long)]
+        compromised: bool,
+        /// A new file for the text of the keys, mode 0600; needed unless the keys are a file
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Take the key of an epoch out of the file, when no table, rule, held row or sealed record needs it
+    Retire {
+        /// The number that `lockgate keys show` prints
+        #[arg(value_name = "EPOCH")]
+        epoch: u32,
+        /// A new file for the text of the keys, mode 0600; needed unless the keys are a file
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Write the key file anew, wrapped by a key of AWS KMS, Google Cloud KMS or Azure Key Vault
+    ///
+    /// The keys are those that `keys` of policy.yaml names now. They are encrypted under a random key, that key by the manager, and the
+    /// file is opened again before it is said to be done. The same command takes them to another key of the manager. No token changes.
+    Wrap(WrapKeys),
 }
 
 /// What to do with the audit log. Neither needs the project's configuration, a database or the lake.

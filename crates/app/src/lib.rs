@@ -21,6 +21,7 @@ mod project;
 mod project_reader;
 mod repair;
 mod resent;
+mod rotation;
 mod secrets;
 mod spool;
 mod turn;
@@ -74,11 +75,11 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Query(options) => commands::query::run(&dir, &options).await,
         Command::Verify(options) => commands::verify::run(&dir, &options).await,
         Command::Repair(options) => commands::repair::run(&dir, &options).await,
-        Command::Keys { command } => commands::keys::run(&dir, &command),
         Command::Remask(options) => commands::remask::run(&dir, &options).await,
         Command::Audit { command } => commands::audit::run(&dir, &command).await,
         Command::Erase(options) => commands::erase::run(&dir, &options).await,
         Command::Policy { command } => commands::policy::run(&dir, &command),
+        Command::Keys { command } => commands::keys::run(&dir, &command).await,
         Command::Held { command } => commands::held::run(&dir, &command).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lockgate", &mut std::io::stdout());

@@ -4,12 +4,13 @@
 //! tell which of the lake's codes two projects or two columns have in common. Losing it means that known values get new codes, so it
 //! belongs in the backup, like the key file. A file of an older release, with codes in clear, is sealed when it is opened.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use change::{Error, Kind, Result};
-use gate::{KeyRing, Sealer, Vault};
+use gate::{KeyRing, Sealer, Vault, sealed_epoch};
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -153,6 +154,46 @@ impl Vault for VaultFile {
 }
 
 impl VaultFile {
+    /// Seals every code under the current epoch of the key; tells how many were under another. No code changes.
+    ///
+    /// # Errors
+    /// `Privacy` when a code does not open; `Unavailable` when the vault cannot be written: nothing has changed then.
+    pub(crate) fn seal_anew(&self) -> Result<u64> {
+        let Ok(sealer) = self.sealer() else { return Ok(0) };
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction = connection.transaction().map_err(broken)?;
+        let mut anew = 0;
+        {
+            let mut all = transaction.prepare("SELECT domain, value_index, code FROM code").map_err(broken)?;
+            let mut put = transaction
+                .prepare("UPDATE code SET code = ?3 WHERE domain = ?1 AND value_index = ?2")
+                .map_err(broken)?;
+            let mut rows = all.query([]).map_err(broken)?;
+            while let Some(row) = rows.next().map_err(broken)? {
+                let (domain, index, record): (String, Vec<u8>, Vec<u8>) = row.try_into().map_err(broken)?;
+                if let Some(record) = sealer.seal_anew(fresh()?, &context(&domain, &index), &record)? {
+                    put.execute(params![domain, index, record]).map_err(broken)?;
+                    anew += 1;
+                }
+            }
+        }
+        transaction.commit().map_err(broken)?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(broken)?;
+        Ok(anew)
+    }
+
+    /// The epochs under which codes are sealed.
+    ///
+    /// # Errors
+    /// `Unavailable` when the vault cannot be read.
+    pub(crate) fn epochs(&self) -> Result<BTreeSet<u32>> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = connection.prepare("SELECT DISTINCT substr(code, 1, 5) FROM code").map_err(broken)?;
+        let heads = all.query_map([], |row| row.get::<_, Vec<u8>>(0)).map_err(broken)?;
+        let heads: Vec<Vec<u8>> = heads.collect::<rusqlite::Result<_>>().map_err(broken)?;
+        Ok(heads.iter().filter_map(|head| sealed_epoch(head)).collect())
+    }
+
     /// Removes the codes of these values for good; tells how many there were. The file keeps no trace of them.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ pub(crate) enum Command {
     /// Changes that the table's own change log has, for the current rows.
     Replay(StoredRows, Arc<OwnedSemaphorePermit>),
     /// Another structure from here on, and the rules of its columns.
-    Evolve(Arc<ClearedSchema>, BTreeMap<String, String>),
+    Evolve(Arc<ClearedSchema>, BTreeMap<String, String>, BTreeMap<String, u32>),
     /// Every row is gone from here on.
     Truncate(Truncation),
     /// A first copy begins or goes on.
@@ -122,7 +122,7 @@ impl Worker {
                 drop(permit);
                 Ok(None)
             }
-            Command::Evolve(schema, rules) => {
+            Command::Evolve(schema, rules, epochs) => {
                 self.writer.evolve(&schema).await?;
                 // The rule of a column that is stored stays, whatever an older structure of the table is cleared by.
                 for (column, rule) in rules {
@@ -130,6 +130,9 @@ impl Worker {
                     if known == "drop" {
                         *known = rule;
                     }
+                }
+                for (place, epoch) in epochs {
+                    self.stamp.epochs.entry(place).or_insert(epoch);
                 }
                 Ok(None)
             }

@@ -34,7 +34,7 @@ pub(crate) fn joined(
     gate: &TableGate,
     stored: &serde_json::Value,
 ) -> Result<(TableStamp, Option<TableStamp>)> {
-    let stamp = TableStamp { policy: policy.clone(), rules: gate.rules().clone() };
+    let stamp = TableStamp::of(policy, gate);
     if stored.is_null() {
         return Ok((stamp, None));
     }
@@ -49,7 +49,7 @@ impl Shared {
     /// The stamp of the commits that follow. Refuses to mix rows of two keys, two vaults or two rules in one table.
     fn stamp(&self, gate: &TableGate, writer: &TableWriter) -> Result<TableStamp> {
         let (stamp, Some(stored)) = joined(&self.stamp, gate, writer.stamp())? else {
-            return Ok(TableStamp { policy: self.stamp.clone(), rules: gate.rules().clone() });
+            return Ok(TableStamp::of(&self.stamp, gate));
         };
         for column in
             stamp.rules.iter().filter(|(name, rule)| *rule != "drop" && is_new(name, &stored)).map(|rule| rule.0)
@@ -115,7 +115,8 @@ impl Workers {
     pub(crate) async fn evolve(&mut self, gate: &TableGate) -> Result<Option<Opened>> {
         let schema = gate.schema().clone();
         if self.queues.contains_key(&schema.table) {
-            self.tell(&schema.table, || Command::Evolve(schema.clone(), gate.rules().clone())).await?;
+            self.tell(&schema.table, || Command::Evolve(schema.clone(), gate.rules().clone(), gate.epochs().clone()))
+                .await?;
             return Ok(None);
         }
         let mut opened = Opened { uncopied: false, released: [0; Self::LAYERS], through: None, reached: None };

@@ -15,6 +15,7 @@ mod e2e {
     mod held;
     mod key_managers;
     mod key_providers;
+    mod keys;
     mod leaks;
     mod policy;
     mod policy_changes;

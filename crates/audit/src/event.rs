@@ -67,6 +67,37 @@ pub enum Event {
         /// The epoch now.
         epoch: Option<u32>,
     },
+    /// Somebody asked which epochs of the key there are; never a key.
+    KeysShown {},
+    /// A new key was made and takes the place of another. It is written where the keys are, or where the user said.
+    KeyRotated {
+        /// The epoch before.
+        from: u32,
+        /// The epoch from here on.
+        to: u32,
+        /// The fingerprint of the new key.
+        fingerprint: Hex,
+        /// Somebody else may have the keys of before: what they made in these domains and tables is exposed.
+        compromised: bool,
+        /// The domains whose values they make.
+        domains: Vec<Name>,
+        /// The tables of the lake that carry what the key of the epoch before made, or any key when they are compromised.
+        tables: Vec<Name>,
+    },
+    /// A key that nothing needs any more was taken out of the file.
+    KeyRetired {
+        /// Its epoch.
+        epoch: u32,
+        /// Its fingerprint.
+        fingerprint: Hex,
+    },
+    /// Records that are kept sealed were sealed under the current key.
+    SealedAnew {
+        /// The epoch.
+        epoch: u32,
+        /// How many were under another.
+        records: u64,
+    },
     /// Rows became durable.
     TableCommitted {
         /// The source table.
@@ -189,6 +220,8 @@ pub enum Program {
     Held,
     /// `lockgate repair`.
     Repair,
+    /// `lockgate keys`.
+    Keys,
 }
 
 /// How a run ended.

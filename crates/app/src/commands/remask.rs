@@ -16,6 +16,7 @@ use crate::clock::SystemClock;
 use crate::keys;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
+use crate::rotation::seal_anew;
 use crate::spool;
 use crate::turn::Turn;
 use crate::vault::VaultFile;
@@ -27,6 +28,7 @@ const FOLDER: [&str; 2] = ["_lockgate", "remasking"];
 struct Receipt {
     table: String,
     policy: String,
+    key_epoch: Option<u32>,
     columns: Vec<String>,
     versions: Vec<(String, u64)>,
     objects_removed: u64,
@@ -48,8 +50,8 @@ pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
     let _turn = Turn::alone(&project.state_dir())?;
     spool::must_be_empty(&project.state_dir(), "remasking")?;
     let keys = keys::load(policy.keys(), &project.dir)?;
-    let vault: Arc<dyn Vault> = Arc::new(VaultFile::open(&project.state_dir(), keys.clone())?);
-    let remasker = policy.remasker(keys, Some(vault), clock.clone());
+    let vault = Arc::new(VaultFile::open(&project.state_dir(), keys.clone())?);
+    let remasker = policy.remasker(keys.clone(), Some(vault.clone() as Arc<dyn Vault>), clock.clone());
     let lake = assemble::lake(&project).await?;
     let auditor = Auditor::open(&project, clock.clone(), Program::Remask).await?;
     let site = Site { project, lake, remasker, clock, auditor };
@@ -70,6 +72,13 @@ pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
                 site.auditor.close().await?;
                 return Err(error.context(table));
             }
+        }
+    }
+    if let Some(keys) = &keys {
+        let records = seal_anew(&site.project, &site.lake, keys, &vault).await?;
+        if records > 0 {
+            site.auditor.record(Event::SealedAnew { epoch: keys.current_epoch(), records })?;
+            println!("{records} sealed records moved to key epoch {}", keys.current_epoch());
         }
     }
     site.auditor.close().await?;
@@ -121,9 +130,11 @@ impl Site {
         for layer in &layers {
             objects_removed += self.lake.purge_history(layer, self.clock.now()).await?;
         }
+        let stamp = self.remasker.stamp()?;
         let receipt = Receipt {
             table: table.to_string(),
-            policy: self.remasker.stamp()?.policy_hash,
+            policy: stamp.policy_hash,
+            key_epoch: stamp.key_epoch,
             columns,
             versions,
             objects_removed,

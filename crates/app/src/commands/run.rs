@@ -22,6 +22,7 @@ use crate::held::{HeldStore, Witness};
 use crate::outcome::{Outcome, lost_task, print_problems, refused};
 use crate::pipeline::Ended;
 use crate::project::{POLICY_FILE, Project};
+use crate::rotation::check_exposed;
 use crate::spool::{self, Known};
 use crate::turn::Turn;
 use crate::view::{self, Style};
@@ -157,12 +158,16 @@ async fn gather_for(
         return nothing_to_do(&company).map(Err);
     }
     limits::check_open_files(company.sources.values().map(|cast| cast.followed.len()).sum())?;
-    let gate = match assemble::compile_with(&policy, keys, &project, &company.left_out, &company.schemas, &clock) {
-        Ok(gate) => gate,
-        Err(problems) => return refused(&problems).map(Err),
-    };
+    let gate =
+        match assemble::compile_with(&policy, keys.clone(), &project, &company.left_out, &company.schemas, &clock) {
+            Ok(gate) => gate,
+            Err(problems) => return refused(&problems).map(Err),
+        };
     print_problems(gate.notes());
     let lake = assemble::lake(&project).await?;
+    if let Some(keys) = &keys {
+        check_exposed(&lake, keys).await?;
+    }
     let gate = gate.suppressing(erase::suppressed(&project, &policy, &lake).await?)?;
     let parts = Parts { lake, gate: Arc::new(gate), clock, watch: Arc::default(), project, witness };
     Ok(Ok((Arc::new(parts), company)))

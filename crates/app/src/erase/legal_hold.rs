@@ -1,7 +1,7 @@
 //! Persons under legal hold: nobody erases them until the hold is lifted. Known, as erased ones, by keyed hashes in a sealed record.
 
 use change::{Error, Kind, Result};
-use gate::{KeyRing, Suppressed};
+use gate::{KeyRing, Suppressed, sealed_epoch};
 use lake::Lake;
 
 use crate::audit::random;
@@ -23,6 +23,20 @@ async fn save(lake: &Lake, keys: &KeyRing, held: &[Suppressed]) -> Result<()> {
     let plain =
         serde_json::to_vec(held).map_err(|_| Error::new(Kind::Bug, "the record of persons on hold is not JSON"))?;
     lake.put_object(&PATH, keys.sealer(KIND).seal(random()?, PATH[1].as_bytes(), &plain)?).await
+}
+
+/// Seals the record under the current epoch of the key; tells whether it was under another.
+pub(crate) async fn seal_anew(lake: &Lake, keys: &KeyRing) -> Result<bool> {
+    let moves = sealed_under(lake).await?.is_some_and(|epoch| epoch != keys.current_epoch());
+    if moves {
+        save(lake, keys, &all(lake, keys).await?).await?;
+    }
+    Ok(moves)
+}
+
+/// The epoch under which the record is sealed; `None` when there is none.
+pub(crate) async fn sealed_under(lake: &Lake) -> Result<Option<u32>> {
+    Ok(lake.object_at(&PATH.join("/")).await?.and_then(|record| sealed_epoch(&record)))
 }
 
 /// Puts persons on hold.

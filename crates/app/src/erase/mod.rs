@@ -14,7 +14,7 @@ use change::{Error, Kind, Result};
 use gate::{KeyRing, Policy, Suppressed};
 use lake::Lake;
 
-pub(crate) use self::legal_hold::{lift, place};
+pub(crate) use self::legal_hold::{lift, place, seal_anew as seal_holds_anew, sealed_under as holds_sealed_under};
 pub(crate) use self::request::Request;
 pub(crate) use self::work::{Progress, Worksite};
 use crate::keys;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use audit::Purge;
 use change::{Error, Kind, Result, TableName, Timestamp};
-use gate::{KeyRing, Suppressed};
+use gate::{KeyRing, Suppressed, sealed_epoch};
 use lake::{Erased, Lake, Layer};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -90,6 +90,28 @@ impl Request {
             .map_err(|_| Error::new(Kind::Bug, "the record of erased persons is not JSON"))?;
         let sealed = keys.sealer(KIND).seal(random()?, self.id.as_bytes(), &plain)?;
         lake.put_object(&[FOLDER[0], FOLDER[1], &self.id], sealed).await
+    }
+
+    /// Seals every record under the current epoch of the key; tells how many were under another.
+    pub(crate) async fn seal_anew(lake: &Lake, keys: &KeyRing) -> Result<u64> {
+        let mut anew = 0;
+        for (path, epoch) in Self::sealed_under(lake).await? {
+            if epoch != keys.current_epoch() {
+                Self::load(lake, keys, &path).await?.save(lake, keys).await?;
+                anew += 1;
+            }
+        }
+        Ok(anew)
+    }
+
+    /// The records in a lake, and the epoch under which each is sealed.
+    pub(crate) async fn sealed_under(lake: &Lake) -> Result<Vec<(String, u32)>> {
+        let mut found = Vec::new();
+        for path in Self::paths(lake).await? {
+            let epoch = lake.object_at(&path).await?.and_then(|record| sealed_epoch(&record));
+            found.extend(epoch.map(|epoch| (path, epoch)));
+        }
+        Ok(found)
     }
 
     /// Adds what was taken out of the tables of one source table.

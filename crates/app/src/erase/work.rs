@@ -5,7 +5,7 @@ use std::sync::Arc;
 use audit::{Event, Hash, Hex, Name, Purge};
 use change::{Clock, Error, Kind, Raw, Result};
 use gate::{KeyRing, Policy, Subject, Suppressed, Vault};
-use lake::{Doomed, Lake, LakeTable, Residue, Traces};
+use lake::{Doomed, Lake, LakeTable, Layer, Residue, Traces};
 
 use super::held_rows::Finder;
 use super::receipt::Receipt;
@@ -70,6 +70,20 @@ impl Worksite {
         Ok(self.known_as(subject, ids)?.suppressed)
     }
 
+    /// Tokens that do not tell their epoch are looked for under that of now.
+    async fn check_epochs(&self, subject: &Subject) -> Result<()> {
+        for table in subject.places().keys() {
+            for layer in [Layer::Changes, Layer::Current] {
+                let stamp = self.lake.stamp(&LakeTable::new(table.clone(), layer)?).await?;
+                if stamp.is_some_and(|stamp| !subject.is_found_in(table, &stamp, &self.keys)) {
+                    let what = format!("{table} is stored under another key epoch, under which nobody is looked for");
+                    return Err(Error::new(Kind::Config, what).fix("Run `lockgate remask`, then erase."));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn known_as(&self, subject: &Subject, ids: &Raw<Vec<String>>) -> Result<gate::KnownAs> {
         let vault: Arc<dyn Vault> = self.vault.clone();
         subject.known_as(ids, &self.keys, Some(&vault))
@@ -83,13 +97,14 @@ impl Worksite {
         ids: &Raw<Vec<String>>,
         purge: Purge,
     ) -> Result<(Option<Request>, Vec<usize>)> {
+        self.check_epochs(subject).await?;
         let mut known = self.known_as(subject, ids)?;
         let held = legal_hold::all(&self.lake, &self.keys).await?;
         let is_held = |person: usize| held.iter().any(|held| held.holds(&known.suppressed, person));
         let on_hold: BTreeSet<usize> = (0..known.suppressed.len()).filter(|person| is_held(*person)).collect();
         let free = |person: usize| !on_hold.contains(&person);
         let tokens = (0..).zip(&known.tokens).filter(|(person, _)| free(*person));
-        let tokens: BTreeSet<String> = tokens.filter_map(|(_, token)| token.clone()).collect();
+        let tokens: BTreeSet<String> = tokens.flat_map(|(_, tokens)| tokens.iter().cloned()).collect();
         let vault = (0..).zip(&known.vault).filter(|(person, _)| free(*person)).map(|(_, index)| *index).collect();
         known.suppressed.retain(free);
         let id = Hex::of(&random::<16>()?);
@@ -229,7 +244,7 @@ impl Worksite {
     fn tables_with_traces(&self, request: &Request, found: &Residue) -> Result<BTreeSet<LakeTable>> {
         let mut tables: BTreeSet<LakeTable> = found.found.keys().filter_map(|path| self.lake.table_of(path)).collect();
         for (table, _) in &request.places {
-            for layer in [lake::Layer::Current, lake::Layer::Changes] {
+            for layer in [Layer::Current, Layer::Changes] {
                 if request.tables.get(&format!("{table} ({layer})")).is_some_and(|erased| erased.files > 0) {
                     tables.insert(LakeTable::new(table.clone(), layer)?);
                 }

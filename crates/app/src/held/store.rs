@@ -239,6 +239,24 @@ impl HeldStore {
         self.connection().query_row(sql, params![id], |row| row.get(0)).optional().map_err(broken)
     }
 
+    /// Puts the same rows, sealed under another epoch of the key, in place of their records.
+    pub(crate) fn put_records(&self, records: &[(i64, Vec<u8>)]) -> Result<()> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction().map_err(broken)?;
+        for (id, record) in records {
+            let sql = "UPDATE held SET record = ?2 WHERE id = ?1 AND record IS NOT NULL";
+            transaction.execute(sql, params![id, record]).map_err(broken)?;
+        }
+        transaction.commit().map_err(broken)?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(broken)
+    }
+
+    /// Whether the keys of rows are known: those of held ones, of those that were, and of those that passed beside a copy.
+    pub(crate) fn knows_keys(&self) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM held) OR EXISTS (SELECT 1 FROM passed_at)";
+        self.connection().query_row(sql, [], |row| row.get(0)).map_err(broken)
+    }
+
     /// Erases the records of rows; that they were there stays known.
     pub(crate) fn erase(&self, ids: &[i64]) -> Result<()> {
         let mut connection = self.connection();

@@ -48,6 +48,37 @@ pub(crate) fn load(reference: Option<&str>, project: &Path) -> Result<Option<Key
     read(reference, project).map(|(_, ring)| Some(ring))
 }
 
+/// The text of the keys, to make another one of.
+///
+/// # Errors
+/// Those of [`load`].
+pub(crate) fn text(reference: &str, project: &Path) -> Result<Zeroizing<String>> {
+    read(reference, project).map(|(text, _)| text)
+}
+
+/// Puts another text of keys in place of the one that is read: whole or not at all. `false` when the place is not a file of this machine,
+/// and nothing was written.
+///
+/// # Errors
+/// `Full` when the file cannot be written.
+pub(crate) fn put(reference: &str, project: &Path, text: &str) -> Result<bool> {
+    let Place::File(path) = Place::parse(reference)? else { return Ok(false) };
+    file::replace(&project.join(path), text).map(|()| true)
+}
+
+/// Whether [`put`] writes there.
+pub(crate) fn is_file(reference: &str) -> bool {
+    matches!(Place::parse(reference), Ok(Place::File(_)))
+}
+
+/// Writes a text of keys into a new file, mode 0600.
+///
+/// # Errors
+/// `Config` when there is one already, or it cannot be made.
+pub(crate) fn write_out(path: &Path, text: &str) -> Result<()> {
+    file::write_out(path, text)
+}
+
 /// The text of the key file at a place, and the keys in it.
 fn read(reference: &str, project: &Path) -> Result<(Zeroizing<String>, KeyRing)> {
     let (text, shown) = match Place::parse(reference)? {

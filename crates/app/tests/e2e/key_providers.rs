@@ -340,3 +340,41 @@ async fn a_run_waits_for_a_manager_that_is_away_confirms_nothing_and_goes_on_by_
     assert_eq!(run.terminate(), Some(4));
     project.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_wrapping_of_the_same_keys_writes_no_row_and_stops_nothing() {
+    let project = Project::new("key-rewrap", SETUP, &["public.t"], RULES).await;
+    let encoded = STANDARD.encode(std::fs::read_to_string(project.dir.join("keys/test.key")).unwrap());
+    let vault =
+        VaultDouble::start(move |_, body, _| match body.contains("vault:v1:old") || body.contains("vault:v2:new") {
+            true => (200, serde_json::json!({ "data": { "plaintext": encoded } }).to_string()),
+            false => (400, "{\"errors\":[]}".into()),
+        });
+    let server = [("VAULT_ADDR", vault.address.as_str()), ("VAULT_TOKEN", TOKEN)];
+    std::fs::write(project.dir.join("keys/wrapped"), "vault:v1:old\n").unwrap();
+    project.write_keys("vault:transit/transit/lockgate#keys/wrapped");
+    project.ends(&server, 0, &[]);
+    let versions = || -> Vec<usize> {
+        let log = |folder| std::fs::read_dir(project.lake_table(folder).join("_delta_log")).unwrap().count();
+        ["t", "t__changes"].map(log).to_vec()
+    };
+    let (before, tokens) = (versions(), project.query("SELECT id FROM db.public.t ORDER BY v"));
+    // A run goes on while the manager's key is rotated; the next one reads the other wrapping.
+    let mut running = project.command(&["run"]);
+    let mut running =
+        running.envs(server).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    std::fs::write(project.dir.join("keys/wrapped"), "vault:v2:new\n").unwrap();
+    project.database.execute("INSERT INTO t VALUES (99, 'z')", &[]).await.unwrap();
+    project.wait_for("SELECT count(*) FROM db.public.t", "21").await;
+    assert!(running.try_wait().unwrap().is_none(), "the run stopped");
+    running.kill().unwrap();
+    running.wait().unwrap();
+    let after = versions();
+    project.ends(&server, 0, &[]);
+    let output = project.with(&["remask"], &server);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "db.public.t: nothing to do\n");
+    assert_eq!(versions(), after, "something was written");
+    assert!(after.iter().zip(&before).all(|(after, before)| after - before == 1), "{before:?} {after:?}");
+    assert_eq!(project.query("SELECT id FROM db.public.t WHERE v <> 'z' ORDER BY v"), tokens);
+    project.end().await;
+}

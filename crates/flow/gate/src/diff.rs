@@ -114,8 +114,14 @@ fn compare((table, place): &(TableName, String), before: Option<&Rule>, after: O
         };
     }
     let (before_rule, after_rule) = (before?, after?);
-    if (before_rule.form, &before_rule.subject) != (after_rule.form, &after_rule.subject) {
+    if (before_rule.form, &before_rule.subject, before_rule.pin)
+        != (after_rule.form, &after_rule.subject, after_rule.pin)
+    {
         return difference(Effect::Alters, "rows of before and after no longer join".into());
+    }
+    if before_rule.dual != after_rule.dual {
+        let why = "a column with the tokens of an older epoch comes or goes; `lockgate remask` does it for stored rows";
+        return difference(Effect::Alters, why.into());
     }
     if before_rule.on_invalid != after_rule.on_invalid {
         let (effect, what) = match after_rule.on_invalid {
@@ -145,6 +151,8 @@ fn options(rule: &Rule) -> String {
     };
     add("canonical", (rule.form != crate::canonical::Form::Exact).then(|| rule.form.to_string()));
     add("subject", rule.subject.clone());
+    add("epoch", rule.pin.map(|epoch| epoch.to_string()));
+    add("dual", rule.dual.map(|epoch| epoch.to_string()));
     add("on_invalid", (rule.on_invalid != OnInvalid::Null).then(|| rule.on_invalid.name().to_owned()));
     add("reviewer", rule.reviewer.clone());
     text

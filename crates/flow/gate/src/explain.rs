@@ -118,7 +118,7 @@ fn explained(table: &TableName, rule: &Rule) -> ExplainedColumn {
         table: table.clone(),
         column: rule.place(),
         transform: rule.transform.to_string(),
-        stored: stored(&rule.transform, rule.subject.as_deref()),
+        stored: stored(&rule.transform, rule.subject.as_deref()) + &epochs(rule),
         why: why(rule),
         unreadable: match (&rule.transform, rule.on_invalid) {
             (Transform::Keep | Transform::Drop | Transform::NullOut | Transform::Redact { .. }, _) => "-",
@@ -129,6 +129,14 @@ fn explained(table: &TableName, rule: &Rule) -> ExplainedColumn {
             (_, OnInvalid::Halt) => "the table stops",
         },
     }
+}
+
+/// What the rule says of the key's epochs.
+fn epochs(rule: &Rule) -> String {
+    let stays = rule.pin.map(|epoch| format!("; stays on key epoch {epoch}"));
+    let beside =
+        rule.beside().map(|beside| format!("; that of an older key epoch stands beside it, in `{}`", beside.column));
+    stays.into_iter().chain(beside).collect()
 }
 
 fn why(rule: &Rule) -> String {

@@ -78,7 +78,6 @@ impl<C: BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>> Ff1<C> {
     }
 
     /// The inverse of [`Ff1::encrypt`].
-    #[cfg(test)]
     pub(crate) fn decrypt(&self, number: u128) -> u128 {
         let (mut a, mut b) = (number / self.moduli[1], number % self.moduli[1]);
         for round in (0..ROUNDS).rev() {

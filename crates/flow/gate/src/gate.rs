@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use change::{Clock, Error, Identity, Kind, Problem, Result, Severity, TableName, TableSchema};
@@ -157,6 +157,9 @@ impl Policy {
             let what = format!("{table}.{} holds rows back, and there is no key to seal them with", rule.place());
             report.error(rule.line, what, "Add `keys: file:./keys/dev.key` to the policy.");
         }
+        if let Some(keys) = &means.keys {
+            self.check_epochs(keys, report);
+        }
         let today = Date::from_timestamp(means.clock.now());
         if let (Profile::Expert, Some(expert)) = (self.profile, &self.expert)
             && expert.expires < today
@@ -171,6 +174,11 @@ impl Policy {
         if let (true, Some(keys)) = (self.needs_keys(), &means.keys) {
             stamp.key_epoch = Some(keys.current_epoch());
             stamp.key_fingerprint = Some(keys.fingerprint()?);
+            let all = keys.epochs()?;
+            if all.len() > 1 {
+                stamp.key_fingerprints =
+                    all.into_iter().map(|epoch| (epoch.epoch.to_string(), epoch.fingerprint)).collect();
+            }
         }
         let vaulted = self.rules().any(|(_, rule)| matches!(rule.transform, Transform::VaultCode { .. }));
         if let (true, Some(vault)) = (vaulted, &means.vault) {
@@ -185,6 +193,7 @@ impl Policy {
             policy_hash: self.hash(),
             key_epoch: None,
             key_fingerprint: None,
+            key_fingerprints: BTreeMap::new(),
             vault: None,
             zip3_table: ZIP3_VINTAGE.into(),
         }
@@ -196,12 +205,14 @@ impl Policy {
             .rules()
             .map(|(table, rule)| {
                 format!(
-                    "{table}\t{}\t{}\t{:?}\t{}{}\n",
+                    "{table}\t{}\t{}\t{:?}\t{}{}{}{}\n",
                     rule.place(),
                     rule.transform,
                     rule.on_invalid,
                     rule.form.versioned(),
-                    rule.subject.as_ref().map(|subject| format!("\t{subject}")).unwrap_or_default()
+                    rule.subject.as_ref().map(|subject| format!("\t{subject}")).unwrap_or_default(),
+                    rule.pin.map(|epoch| format!("\tepoch {epoch}")).unwrap_or_default(),
+                    rule.dual.map(|epoch| format!("\tdual {epoch}")).unwrap_or_default()
                 )
             })
             .collect();
@@ -299,6 +310,10 @@ fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report
             report.error(rule.line, what, "Choose a transform that fits the type, or `drop`.");
         }
         check_subject(schema, rule, report);
+        if let Some(beside) = rule.beside().filter(|beside| schema.index_of(&beside.column).is_some()) {
+            let what = format!("{} has a column `{}`, and `dual` makes another", schema.table, beside.column);
+            report.error(rule.line, what, "Take `dual` out of the rule, or rename the column in the source.");
+        }
         check_hold(schema, rule, report);
         check_known(schema, rule, report);
         if schema.identity == Identity::WholeRow && rule.transform.depends_on_today() {

@@ -9,6 +9,7 @@ pub(crate) mod hierarchy;
 pub(crate) mod keyed_hash;
 mod nested;
 pub(crate) mod place;
+mod retoken;
 pub(crate) mod round;
 pub(crate) mod scrub;
 pub(crate) mod shape;
@@ -25,6 +26,7 @@ use change::{Error, Kind, Result};
 
 pub(crate) use self::column::Passed;
 use self::nested::Nested;
+use self::retoken::Retoken;
 use self::scrub::TextScrub;
 use self::shape::ShapeKeeper;
 use self::shift::Shifter;
@@ -36,7 +38,7 @@ use crate::calendar::Date;
 use crate::gate::Means;
 use crate::policy::Rule;
 use crate::transform::{CodeLevel, DateUnit, Edges, Quantity, Tier};
-use crate::{Profile, Transform};
+use crate::{KeyRing, Profile, Transform};
 
 /// A transform with all that it needs to run.
 pub(crate) enum Kernel {
@@ -46,6 +48,7 @@ pub(crate) enum Kernel {
     MaskChars(usize),
     Token(Tokenizer),
     Siv(Box<SivTokenizer>),
+    Retoken(Retoken),
     Vault(VaultCoder),
     Shape(Box<ShapeKeeper>),
     Surrogate(Surrogates),
@@ -79,27 +82,30 @@ impl Kernel {
         let (transform, form, means) = (&rule.transform, rule.form, setup.means);
         let missing = |what: &str| Error::new(Kind::Privacy, format!("`{transform}` needs {what}, and there is none"));
         let keys = || means.keys.as_deref().ok_or_else(|| missing("a key file"));
+        let epoch = || keys().map(|keys| rule.epoch(keys).unwrap_or(keys.current_epoch()));
         Ok(Some(match transform {
             Transform::Drop => return Ok(None),
             Transform::Keep => Kernel::Keep,
             Transform::NullOut => Kernel::NullOut(input.clone()),
             Transform::Redact { marker } => Kernel::Redact(format!("[{marker}]")),
             Transform::MaskChars { shown } => Kernel::MaskChars(usize::from(*shown)),
-            Transform::HmacToken { domain } => Kernel::Token(Tokenizer::new(keys()?, domain, form)?),
+            Transform::HmacToken { domain } => Kernel::Token(Tokenizer::new(keys()?, domain, form, epoch()?)?),
             Transform::VaultCode { domain } => {
                 let vault = means.vault.clone().ok_or_else(|| missing("a vault"))?;
                 Kernel::Vault(VaultCoder::new(keys()?, vault, domain, form)?)
             }
-            Transform::SivToken { domain } => Kernel::Siv(Box::new(SivTokenizer::new(keys()?, domain, form)?)),
+            Transform::SivToken { domain } => {
+                Kernel::Siv(Box::new(SivTokenizer::new(keys()?, domain, form, epoch()?)?))
+            }
             Transform::FpeFf1 { domain, format } => {
-                Kernel::Shape(Box::new(ShapeKeeper::new(keys()?, domain, *format)?))
+                Kernel::Shape(Box::new(ShapeKeeper::new(keys()?, domain, *format, epoch()?)?))
             }
             Transform::DictSurrogate { list, domain } => {
-                Kernel::Surrogate(Surrogates::new(keys()?, domain, form, *list)?)
+                Kernel::Surrogate(Surrogates::new(keys()?, domain, form, epoch()?, *list)?)
             }
             Transform::DateShift { domain, days_max } => {
                 let keeps_time = setup.profile == Profile::LimitedDataSet;
-                Kernel::DateShift(Shifter::new(keys()?, domain, form, *days_max, keeps_time)?)
+                Kernel::DateShift(Shifter::new(keys()?, domain, form, epoch()?, *days_max, keeps_time)?)
             }
             Transform::DateYear => Kernel::DateYear,
             Transform::DateTrunc { unit } => Kernel::DateTrunc(*unit),
@@ -115,6 +121,30 @@ impl Kernel {
             Transform::ScrubText { tier: Tier::Drop, .. } => return Ok(None),
             Transform::ScrubText { tier, known } => Kernel::Scrub(TextScrub::new(*tier, known)),
         }))
+    }
+
+    /// For stored values that a rule has made under other epochs of the key, brought to those of now; `before` tells the epoch of a place.
+    /// `None` when they cannot be computed from what is stored.
+    ///
+    /// # Errors
+    /// [`Kind::Privacy`] when a key is missing.
+    pub(crate) fn moved(rule: &Rule, keys: &KeyRing, before: &dyn Fn(&Rule) -> Option<u32>) -> Result<Option<Self>> {
+        if let Transform::JsonPaths { paths } = &rule.transform {
+            return Ok(Nested::moved(paths, keys, before)?.map(Kernel::Nested));
+        }
+        let moves = |rule: &Rule| before(rule).zip(rule.epoch(keys)).filter(|(from, to)| from != to);
+        let Some((from, to)) = moves(rule) else {
+            // Other documents cannot be opened.
+            return Ok(rule.inner().all(|inner| moves(inner).is_none()).then_some(Kernel::Keep));
+        };
+        Ok(match &rule.transform {
+            Transform::HmacToken { domain } => Retoken::wrap(keys, domain, from, to)?.map(Kernel::Retoken),
+            Transform::SivToken { domain } => Some(Kernel::Retoken(Retoken::seal(keys, domain, rule.form, from, to)?)),
+            Transform::FpeFf1 { domain, format } => {
+                Some(Kernel::Shape(Box::new(ShapeKeeper::between(keys, domain, *format, from, to)?)))
+            }
+            _ => None,
+        })
     }
 
     /// Transforms values that stand in no row.
@@ -133,6 +163,7 @@ impl Kernel {
             Kernel::MaskChars(shown) => text::mask(array, *shown),
             Kernel::Token(tokenizer) => tokenizer.apply(array),
             Kernel::Siv(tokenizer) => tokenizer.apply(array),
+            Kernel::Retoken(retoken) => retoken.apply(array),
             Kernel::Vault(coder) => coder.apply(array),
             Kernel::Shape(keeper) => keeper.apply(array),
             Kernel::Surrogate(surrogates) => surrogates.apply(array, beside),

@@ -5,6 +5,11 @@ use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+mod ledger;
+
+pub use self::ledger::KeyEpoch;
+use self::ledger::Ledger;
+
 /// The secret keys of one tenant: one 256-bit master key per epoch, zeroed when dropped. There is no way to print it.
 ///
 /// The file is text, so that it fits into any secret store; `app` reads it and hands the text over:
@@ -14,13 +19,19 @@ use zeroize::Zeroizing;
 /// lockgate-keys 1
 /// tenant <name: letters, digits, - and _>
 /// epoch 1 <64 hexadecimal digits> <8 hexadecimal digits that detect a damaged key>
-/// current 1
+/// epoch 2 ...
+/// wraps 2 1
+/// current 2
 /// ```
+///
+/// `wraps 2 1`: the tokens of epoch 2 are made of those of epoch 1, so that tokens in the lake become new ones without the values behind them.
+/// An epoch that wraps none makes its tokens of the values themselves. The lines of the ledger stand in [`KeyEpoch`].
 #[derive(Clone)]
 pub struct KeyRing {
     tenant: String,
     current: u32,
     epochs: BTreeMap<u32, Master>,
+    ledger: Ledger,
 }
 
 type Master = Zeroizing<[u8; 32]>;
@@ -29,6 +40,7 @@ type Master = Zeroizing<[u8; 32]>;
 #[derive(Clone, Copy)]
 pub(crate) enum Purpose {
     Token,
+    Wrap,
     VaultIndex,
     Siv,
     Fpe,
@@ -49,7 +61,7 @@ impl KeyRing {
     /// [`Kind::Privacy`] with the line and what is wrong there; never a digit of a key.
     pub fn parse(text: &str) -> Result<Self> {
         let (mut header, mut tenant, mut current) = (false, None, None);
-        let mut epochs = BTreeMap::new();
+        let (mut epochs, mut ledger) = (BTreeMap::new(), Ledger::default());
         for (index, line) in text.lines().enumerate() {
             let number = index + 1;
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -68,7 +80,7 @@ impl KeyRing {
                         return Err(wrong(number, "this epoch stands in the file twice"));
                     }
                 }
-                _ => return Err(wrong(number, "the line is not understood")),
+                words => ledger.read(words).map_err(|what| wrong(number, what))?,
             }
         }
         if !header {
@@ -79,7 +91,8 @@ impl KeyRing {
         if !epochs.contains_key(&current) {
             return Err(wrong(1, "the current epoch has no key"));
         }
-        Ok(Self { tenant, current, epochs })
+        ledger.check(current, &epochs).map_err(|what| wrong(1, &what))?;
+        Ok(Self { tenant, current, epochs, ledger })
     }
 
     /// The text of a new key file with one epoch. `random` must come from the operating system's generator.
@@ -110,13 +123,12 @@ impl KeyRing {
     /// # Errors
     /// As [`KeyRing::parse`].
     pub fn fingerprint(&self) -> Result<String> {
-        let key = self.derive(Purpose::Fingerprint, "", self.current)?;
-        Ok(hex(&key[..8]))
+        self.fingerprint_of(self.current)
     }
 
     /// The same keys once more, for work that owns them.
     pub(crate) fn copy(&self) -> Self {
-        Self { tenant: self.tenant.clone(), current: self.current, epochs: self.epochs.clone() }
+        self.clone()
     }
 
     /// Whose keys these are.
@@ -124,8 +136,9 @@ impl KeyRing {
         &self.tenant
     }
 
-    /// The vault's index never rotates, or every known value would get a second code: it uses the oldest epoch.
-    pub(crate) fn oldest_epoch(&self) -> u32 {
+    /// The epoch of what never rotates: the vault's index, or every known value would get a second code, and the hashes by which erased persons
+    /// and held rows are known.
+    pub fn oldest_epoch(&self) -> u32 {
         self.epochs.keys().next().copied().unwrap_or(self.current)
     }
 
@@ -143,10 +156,11 @@ impl KeyRing {
     ) -> Result<Zeroizing<[u8; LENGTH]>> {
         let master = self.epochs.get(&epoch).ok_or_else(|| {
             Error::new(Kind::Privacy, format!("the key file has no key for epoch {epoch}"))
-                .fix("Put the epoch's line back into the key file.")
+                .fix("Put the epoch's line back into the key file, from its safe copy.")
         })?;
         let purpose = match purpose {
             Purpose::Token => "token",
+            Purpose::Wrap => "token-wrap",
             Purpose::VaultIndex => "vault-index",
             Purpose::Siv => "siv",
             Purpose::Fpe => "fpe-ff1",

@@ -50,6 +50,10 @@ pub(crate) struct Rule {
     pub(crate) form: Form,
     /// The column that says whom a row is about.
     pub(crate) subject: Option<String>,
+    /// The epoch of the key that it stays on, whatever the current one is.
+    pub(crate) pin: Option<u32>,
+    /// The older epoch whose tokens stand in a column beside it.
+    pub(crate) dual: Option<u32>,
     /// What the officer says that the column holds.
     pub(crate) class: Option<Declared>,
     pub(crate) reason: Option<String>,

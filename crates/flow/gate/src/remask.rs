@@ -1,4 +1,5 @@
-//! Stored rows under a stricter policy, from what is stored alone: nothing raw is needed to drop a column, or to transform one that was kept.
+//! Stored rows under a stricter policy or another epoch of the key, from what is stored alone: nothing raw is needed to drop a column, to
+//! transform one that was kept, or to bring tokens to the epoch that wraps theirs.
 
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ pub struct Remask {
     table: TableName,
     dropped: Vec<String>,
     changed: Vec<Changed>,
+    /// Columns that come, each behind the one that it is made of.
+    added: Vec<(String, Changed)>,
     stamp: TableStamp,
     today: Date,
 }
@@ -35,8 +38,8 @@ struct Changed {
     kernel: Kernel,
     data_type: DataType,
     statistics: bool,
-    /// Not one value may be lost: rows are found again by the column.
-    identifies: bool,
+    /// Not one value may be lost: rows are found again by the column, or its tokens stood there before.
+    whole: bool,
 }
 
 impl Policy {
@@ -71,15 +74,13 @@ impl Remasker {
         let Some(rules) = self.policy.tables.get(table) else { return Ok(None) };
         let policy = self.stamp()?;
         policy.continues(&stored.policy)?;
-        let mut stamp = TableStamp { policy, rules: stored.rules.clone() };
-        let (mut dropped, mut changed) = (Vec::new(), Vec::new());
+        let mut stamp = TableStamp { policy, rules: stored.rules.clone(), epochs: stored.epochs.clone() };
+        let (mut dropped, mut changed, mut added) = (Vec::new(), Vec::new(), Vec::new());
         // What was not stored so far begins to be with the rows that come; it is no matter of the rows that are there.
+        let wanted: Vec<Rule> = rules.columns.iter().flat_map(Rule::with_beside).collect();
         for (column, before) in stored.rules.iter().filter(|(_, before)| *before != "drop") {
-            let rule = rules.columns.iter().find(|rule| rule.column == *column);
+            let rule = wanted.iter().find(|rule| rule.column == *column);
             let now = rule.map_or_else(|| Transform::Drop.to_string(), Rule::meaning);
-            if now == *before {
-                continue;
-            }
             let refuse = |why: &str| {
                 let what = format!("{table}.{column} is stored under `{before}`, and `{now}` {why}");
                 Err(Error::new(Kind::Privacy, what).fix(
@@ -87,6 +88,21 @@ impl Remasker {
                 ))
             };
             let identifies = key.contains(column);
+            if let Some(rule) = rule {
+                stamp.epochs.extend(self.means.keys.iter().flat_map(|keys| rule.epochs(keys)));
+            }
+            if now == *before {
+                if let Some(rule) = rule.filter(|rule| self.moves(rule, stored)) {
+                    changed.push(self.moved(table, rule, stored, columns)?);
+                }
+                let is_new = |beside: &Rule| stored.rules.get(&beside.column).is_none_or(|rule| rule == "drop");
+                if let Some(beside) = rule.and_then(Rule::beside).filter(is_new) {
+                    added.push((column.clone(), self.beside(table, column, &beside, stored, columns)?));
+                    stamp.rules.insert(beside.column.clone(), beside.meaning());
+                    stamp.epochs.extend(self.means.keys.iter().flat_map(|keys| beside.epochs(keys)));
+                }
+                continue;
+            }
             match rule.filter(|rule| rule.transform != Transform::Drop) {
                 None if identifies => return refuse("would take away what identifies its rows"),
                 None => dropped.push(column.clone()),
@@ -102,18 +118,53 @@ impl Remasker {
             }
             stamp.rules.insert(column.clone(), now);
         }
-        let nothing = dropped.is_empty() && changed.is_empty();
-        let remask = Remask { table: table.clone(), dropped, changed, stamp, today: self.today };
+        let nothing = dropped.is_empty() && changed.is_empty() && added.is_empty();
+        let remask = Remask { table: table.clone(), dropped, changed, added, stamp, today: self.today };
         Ok((!nothing).then_some(remask))
+    }
+
+    /// Whether something of a column is stored under another epoch than the rule has now.
+    fn moves(&self, rule: &Rule, stored: &TableStamp) -> bool {
+        let Some(keys) = &self.means.keys else { return false };
+        let other =
+            |(place, epoch): (String, u32)| stored.epoch_of(&rule.column, &place).is_some_and(|before| before != epoch);
+        rule.epochs(keys).into_iter().any(other)
+    }
+
+    /// The way of a column from the epoch that is stored to that of now.
+    fn moved(&self, table: &TableName, rule: &Rule, stored: &TableStamp, columns: &Schema) -> Result<Changed> {
+        self.beside(table, &rule.column, rule, stored, columns)
+    }
+
+    /// A column made of the stored tokens of `of`, brought to the epoch of its own rule.
+    fn beside(
+        &self,
+        table: &TableName,
+        of: &str,
+        rule: &Rule,
+        stored: &TableStamp,
+        columns: &Schema,
+    ) -> Result<Changed> {
+        let field = field(table, of, columns)?;
+        let keys = self.means.keys.as_deref().ok_or_else(|| Error::new(Kind::Privacy, "the keys are not there"))?;
+        let place = |inner: &Rule| if inner.within.is_some() { inner.place() } else { of.to_owned() };
+        let before = |inner: &Rule| stored.epoch_of(of, &place(inner));
+        let kernel = Kernel::moved(rule, keys, &before)?.ok_or_else(|| {
+            let what = format!(
+                "{table}.{of} is stored under another key epoch, and `{}` cannot be brought from there to that of `{}`",
+                rule.transform, rule.column
+            );
+            Error::new(Kind::Privacy, what).fix(
+                "Write the stored epoch to the rule (epoch: 1) so that it stays; or copy the table anew: take both of its folders out of the lake.",
+            )
+        })?;
+        let data_type = field.data_type().clone();
+        Ok(Changed { column: rule.column.clone(), kernel, data_type, statistics: false, whole: true })
     }
 
     fn changed(&self, table: &TableName, rule: &Rule, columns: &Schema, identifies: bool) -> Result<Changed> {
         let place = || format!("{table}.{}", rule.column);
-        let field = columns.field_with_name(&rule.column).map_err(|_| {
-            Error::new(Kind::Contract, format!("{}: the lake has no such column", place()))
-                .fix("Copy the table anew: take both of its folders out of the lake.")
-        })?;
-        let input = field.data_type();
+        let input = field(table, &rule.column, columns)?.data_type();
         let output = rule.transform.output(input).map_err(|reads| {
             Error::new(
                 Kind::Contract,
@@ -127,14 +178,22 @@ impl Remasker {
             return Err(Error::new(Kind::Bug, format!("{}: a rule that drops was to be computed", place())));
         };
         let statistics = !identifies && rule.transform.statistics(&data_type);
-        Ok(Changed { column: rule.column.clone(), kernel, data_type, statistics, identifies })
+        Ok(Changed { column: rule.column.clone(), kernel, data_type, statistics, whole: identifies })
     }
 }
 
+fn field<'a>(table: &TableName, column: &str, columns: &'a Schema) -> Result<&'a Field> {
+    columns.field_with_name(column).map_err(|_| {
+        Error::new(Kind::Contract, format!("{table}.{column}: the lake has no such column"))
+            .fix("Copy the table anew: take both of its folders out of the lake.")
+    })
+}
+
 impl Remask {
-    /// The columns that change or go.
+    /// The columns that change, come or go.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
-        self.dropped.iter().chain(self.changed.iter().map(|changed| &changed.column)).map(String::as_str)
+        let now = self.changed.iter().chain(self.added.iter().map(|(_, added)| added)).map(|changed| &changed.column);
+        self.dropped.iter().chain(now).map(String::as_str)
     }
 
     /// What the commits of these rows say from then on.
@@ -149,12 +208,26 @@ impl Remask {
 
     /// The structure afterwards.
     pub fn schema(&self, before: &Schema) -> SchemaRef {
-        let kept = before.fields().iter().filter(|field| !self.dropped.contains(field.name()));
+        let kept = before.fields().iter().filter(|field| self.stays(field.name()));
         let after = |field: &Arc<Field>| match self.changed.iter().find(|changed| changed.column == *field.name()) {
             Some(changed) => Arc::new(Field::new(field.name(), changed.data_type.clone(), true)),
             None => field.clone(),
         };
-        Arc::new(Schema::new(kept.map(after).collect::<Vec<_>>()))
+        let new = |added: &Changed| Arc::new(Field::new(&added.column, added.data_type.clone(), true));
+        let with_added = |field: &Arc<Field>| {
+            std::iter::once(after(field)).chain(self.made_of(field.name()).map(new)).collect::<Vec<_>>()
+        };
+        Arc::new(Schema::new(kept.flat_map(with_added).collect::<Vec<_>>()))
+    }
+
+    /// Whether a column is kept or transformed. A run that was refused may have made one that is to come, with nulls in it.
+    fn stays(&self, column: &str) -> bool {
+        let comes = self.added.iter().any(|(_, added)| added.column == column);
+        !comes && !self.dropped.iter().any(|dropped| dropped == column)
+    }
+
+    fn made_of<'a>(&'a self, column: &'a str) -> impl Iterator<Item = &'a Changed> {
+        self.added.iter().filter(move |(of, _)| of == column).map(|(_, added)| added)
     }
 
     /// Stored rows as the policy wants them now.
@@ -165,22 +238,29 @@ impl Remask {
         let before = rows.schema();
         let mut columns: Vec<ArrayRef> = Vec::new();
         for (field, column) in before.fields().iter().zip(rows.columns()) {
-            if self.dropped.contains(field.name()) {
+            if !self.stays(field.name()) {
                 continue;
             }
-            let Some(changed) = self.changed.iter().find(|changed| changed.column == *field.name()) else {
-                columns.push(column.clone());
-                continue;
-            };
-            let passed = changed.kernel.apply(column, Beside { today: self.today, subject: None, known: &[] })?;
-            if passed.invalid > 0 && changed.identifies {
-                let what =
-                    format!("{}.{}: {} values of the key cannot be read", self.table, field.name(), passed.invalid);
-                return Err(Error::new(Kind::Data, what).fix("Choose another transform for the column."));
+            match self.changed.iter().find(|changed| changed.column == *field.name()) {
+                Some(changed) => columns.push(self.apply_to(changed, column)?),
+                None => columns.push(column.clone()),
             }
-            columns.push(passed.values);
+            for added in self.made_of(field.name()) {
+                columns.push(self.apply_to(added, column)?);
+            }
         }
         RecordBatch::try_new(self.schema(&before), columns)
             .map_err(|_| Error::new(Kind::Bug, format!("{}: a transform gave another type or length", self.table)))
+    }
+
+    fn apply_to(&self, changed: &Changed, column: &ArrayRef) -> Result<ArrayRef> {
+        let passed = changed.kernel.apply(column, Beside { today: self.today, subject: None, known: &[] })?;
+        if passed.invalid > 0 && changed.whole {
+            let what = format!("{}.{}: {} stored values cannot be read", self.table, changed.column, passed.invalid);
+            return Err(Error::new(Kind::Data, what).fix(
+                "Choose another transform for the column, or look whether something else has written the table (lockgate verify).",
+            ));
+        }
+        Ok(passed.values)
     }
 }

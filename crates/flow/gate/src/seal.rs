@@ -19,6 +19,14 @@ pub struct Sealer<'a> {
     derived: OnceLock<(u32, Zeroizing<[u8; 64]>)>,
 }
 
+/// The epoch under which a record is sealed; `None` for what is no sealed record.
+pub fn sealed_epoch(record: &[u8]) -> Option<u32> {
+    match record.first_chunk::<5>()? {
+        [VERSION, epoch @ ..] => Some(u32::from_be_bytes(*epoch)),
+        _ => None,
+    }
+}
+
 const VERSION: u8 = 1;
 const HEADER: usize = 1 + 4 + 16;
 
@@ -61,6 +69,17 @@ impl Sealer<'_> {
         self.cipher(epoch, context, nonce)?.open(sealed).ok_or_else(damaged)
     }
 
+    /// The same under the current epoch; `None` when it is so already.
+    ///
+    /// # Errors
+    /// As [`Sealer::open`] and [`Sealer::seal`].
+    pub fn seal_anew(&self, nonce: [u8; 16], context: &[u8], record: &[u8]) -> Result<Option<Vec<u8>>> {
+        if sealed_epoch(record) == Some(self.keys.current_epoch()) {
+            return Ok(None);
+        }
+        self.seal(nonce, context, &self.open(context, record)?).map(Some)
+    }
+
     fn cipher(&self, epoch: u32, context: &[u8], nonce: &[u8]) -> Result<Siv> {
         let mut associated = Vec::new();
         push_field(&mut associated, context);
@@ -83,6 +102,21 @@ mod tests {
     fn ring(seed: u8) -> KeyRing {
         let bytes = Zeroizing::new(std::array::from_fn(|index| (index as u8).wrapping_mul(7).wrapping_add(seed)));
         KeyRing::parse(&KeyRing::generate("acme", bytes).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_record_moves_to_the_current_epoch_once() {
+        use crate::policy::tests::rotated;
+        let (before, now) = (rotated(1), rotated(2));
+        let old = before.sealer("spool").seal([9; 16], b"row 7", b"plain words").unwrap();
+        assert_eq!(sealed_epoch(&old), Some(1));
+        let new = now.sealer("spool").seal_anew([8; 16], b"row 7", &old).unwrap().unwrap();
+        assert_eq!((sealed_epoch(&new), sealed_epoch(b"plain")), (Some(2), None));
+        assert_eq!(&**now.sealer("spool").open(b"row 7", &new).unwrap(), b"plain words");
+        assert_eq!(now.sealer("spool").seal_anew([8; 16], b"row 7", &new).unwrap(), None);
+        assert!(now.sealer("spool").seal_anew([8; 16], b"row 8", &old).is_err());
+        let error = before.sealer("spool").open(b"row 7", &new).err().unwrap();
+        assert!(error.what().contains("no key for epoch 2"), "{error}");
     }
 
     #[test]

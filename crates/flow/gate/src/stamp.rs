@@ -1,9 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use change::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::Profile;
+use crate::epoch::is_beside;
+use crate::{Profile, TableGate};
 
 /// Under which policy and keys rows were cleared: goes into every commit's metadata.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,9 @@ pub struct PolicyStamp {
     pub key_epoch: Option<u32>,
     /// The fingerprint of that epoch's key, see [`crate::KeyRing::fingerprint`].
     pub key_fingerprint: Option<String>,
+    /// The fingerprints of all epochs of the key file, by number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub key_fingerprints: BTreeMap<String, String>,
     /// The vault that gave the codes, see [`crate::Vault::id`]; `None` when the policy has no vault codes.
     #[serde(default)]
     pub vault: Option<String>,
@@ -27,7 +31,7 @@ impl PolicyStamp {
     /// Whether rows cleared under this stamp can join rows that were cleared under `previous`.
     ///
     /// # Errors
-    /// [`Kind::Privacy`] when the vault, the key or its epoch is another: every known row would come in again under another token.
+    /// [`Kind::Privacy`] when the vault, or the key of an epoch, is another: every known row would come in again under another token.
     pub fn continues(&self, previous: &PolicyStamp) -> Result<()> {
         if let (Some(vault), Some(before)) = (&self.vault, &previous.vault)
             && vault != before
@@ -38,22 +42,29 @@ impl PolicyStamp {
             )
             .fix("Restore that file from its backup, or copy the tables again into an empty lake."));
         }
-        let (Some(epoch), Some(before)) = (self.key_epoch, previous.key_epoch) else { return Ok(()) };
-        let refuse = |what: String| {
-            Err(Error::new(Kind::Privacy, what)
-                .fix("Use the key file that the lake was written with, or copy the tables again into an empty lake."))
+        let (Some(_), Some(epoch), Some(before)) = (self.key_epoch, previous.key_epoch, &previous.key_fingerprint)
+        else {
+            return Ok(());
         };
-        if epoch != before {
-            return refuse(format!(
-                "the lake's tokens are of key epoch {before}, the key file's current epoch is {epoch}"
-            ));
+        let what = match self.fingerprint_of(epoch) {
+            Some(now) if now == before => return Ok(()),
+            Some(_) => format!("the key of epoch {epoch} is not the one that the lake's tokens were made with"),
+            None => format!("the lake's tokens are of key epoch {epoch}, which the key file does not have"),
+        };
+        Err(Error::new(Kind::Privacy, what)
+            .fix("Use the key file that the lake was written with, or copy the tables again into an empty lake."))
+    }
+
+    fn fingerprint_of(&self, epoch: u32) -> Option<&String> {
+        if self.key_epoch == Some(epoch) {
+            return self.key_fingerprint.as_ref();
         }
-        if self.key_fingerprint != previous.key_fingerprint {
-            return refuse(format!("the key of epoch {epoch} is not the one that the lake's tokens were made with"));
-        }
-        Ok(())
+        self.key_fingerprints.get(&epoch.to_string())
     }
 }
+
+/// How rules begin whose transforms an epoch of the key makes.
+const KEYED: [&str; 5] = ["hmac_token(", "siv_token(", "fpe_ff1(", "date_shift(", "dict_surrogate("];
 
 /// What a table's commits say of how its rows were cleared: the policy, and the rule of each column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,16 +75,38 @@ pub struct TableStamp {
     /// The rule of every column that the source has or had, as [`crate::TableGate::rules`] spells it.
     #[serde(default)]
     pub rules: BTreeMap<String, String>,
+    /// The epoch of the key that made what stands in a column, or at a place within its documents; only where one did. Releases before
+    /// there were rotations did not write it: theirs is the epoch of the policy.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub epochs: BTreeMap<String, u32>,
 }
 
 impl TableStamp {
+    /// The stamp of what a gate clears.
+    pub fn of(policy: &PolicyStamp, gate: &TableGate) -> Self {
+        Self { policy: policy.clone(), rules: gate.rules().clone(), epochs: gate.epochs().clone() }
+    }
+
+    /// The epoch that made what is stored at a place of a column; `None` when the column is not stored, or no key made it.
+    pub(crate) fn epoch_of(&self, column: &str, place: &str) -> Option<u32> {
+        let is_stored = match self.rules.get(column) {
+            Some(rule) => rule != "drop",
+            // A release before there were rules here.
+            None => self.rules.is_empty(),
+        };
+        let written = self.epochs.get(place).copied();
+        let of_old = || self.policy.key_epoch.filter(|_| self.epochs.is_empty());
+        if is_stored { written.or_else(of_old) } else { None }
+    }
+
     /// The stamp of rows that join those stored under `previous`: columns that have left keep their rule.
     ///
     /// # Errors
-    /// [`Kind::Privacy`] when the key or the rule of a stored column is another one: old and new rows would not mean the same, a row
+    /// [`Kind::Privacy`] when the key, its epoch or the rule of a stored column is another one: old and new rows would not mean the same, a row
     /// under another token of its key would be stored twice, and what a stricter rule hides would stay in the old rows.
     pub fn after(mut self, previous: &TableStamp) -> Result<Self> {
         self.policy.continues(&previous.policy)?;
+        self.check_beside(previous)?;
         for (column, before) in &previous.rules {
             let now = self.rules.entry(column.clone()).or_insert_with(|| before.clone());
             if now != before && before != "drop" {
@@ -86,7 +119,72 @@ impl TableStamp {
                 )));
             }
         }
+        for (place, now) in &self.epochs {
+            let column = self.column_of(place);
+            if let Some(before) = previous.epoch_of(column, place).filter(|before| before != now) {
+                let what =
+                    format!("column `{place}` is stored under key epoch {before}, and new rows come under epoch {now}");
+                return Err(Error::new(Kind::Privacy, what).fix(format!(
+                    "Run `lockgate remask`: it brings what is stored to epoch {now}. Or stay: write `epoch: {before}` to the rule."
+                )));
+            }
+        }
+        for (place, before) in &previous.epochs {
+            self.epochs.entry(place.clone()).or_insert(*before);
+        }
         Ok(self)
+    }
+
+    /// Columns with the tokens of an older epoch come and go by remasking alone, or some rows would lack theirs.
+    fn check_beside(&self, previous: &TableStamp) -> Result<()> {
+        let stored = |stamp: &TableStamp, column: &str| stamp.rules.get(column).is_some_and(|rule| rule != "drop");
+        let both = self.epochs.iter().chain(&previous.epochs);
+        for (column, _) in both.filter(|(column, epoch)| is_beside(column, **epoch)) {
+            let what = match (stored(previous, column), stored(self, column)) {
+                (false, true) if !previous.rules.is_empty() => {
+                    format!("column `{column}` is to stand beside another, and is not there yet")
+                }
+                (true, false) => {
+                    format!("column `{column}` stands beside another, and the policy has no `dual` for it any more")
+                }
+                _ => continue,
+            };
+            return Err(Error::new(Kind::Privacy, what).fix("Run `lockgate remask`, or put `dual` back as it was."));
+        }
+        Ok(())
+    }
+
+    /// The epochs that made what is stored in a column and within its documents.
+    pub(crate) fn epochs_within(&self, column: &str) -> BTreeSet<u32> {
+        if self.epochs.is_empty() {
+            return self.epoch_of(column, column).into_iter().collect();
+        }
+        let places = self.epochs.keys().filter(|place| self.column_of(place) == column);
+        places.filter_map(|place| self.epoch_of(column, place)).collect()
+    }
+
+    /// The epochs that made something that is stored in the table, each with its columns.
+    pub fn epochs_stored(&self) -> BTreeMap<u32, Vec<&str>> {
+        let mut found: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
+        for (column, rule) in &self.rules {
+            // A stamp of an older release does not tell which columns its epoch made.
+            if self.epochs.is_empty() && !KEYED.iter().any(|keyed| rule.contains(keyed)) {
+                continue;
+            }
+            for epoch in self.epochs_within(column) {
+                found.entry(epoch).or_default().push(column);
+            }
+        }
+        found
+    }
+
+    /// The column of a place: itself, or the one whose documents it lies in.
+    pub(crate) fn column_of<'a>(&'a self, place: &'a str) -> &'a str {
+        let within = |column: &&String| place.strip_prefix(column.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        match self.rules.contains_key(place) {
+            true => place,
+            false => self.rules.keys().find(within).map_or(place, String::as_str),
+        }
     }
 }
 
@@ -101,10 +199,12 @@ mod tests {
                 policy_hash: String::new(),
                 key_epoch: Some(1),
                 key_fingerprint: Some("a".into()),
+                key_fingerprints: BTreeMap::new(),
                 vault: Some("v".into()),
                 zip3_table: String::new(),
             },
             rules: rules.iter().map(|(column, rule)| ((*column).to_owned(), (*rule).to_owned())).collect(),
+            epochs: BTreeMap::new(),
         }
     }
 
@@ -126,6 +226,61 @@ mod tests {
         assert_eq!(now.rules["gone"], "hmac_token(a)");
         assert!(stamp(&[("gone", "keep")]).after(&now).is_err());
         assert_eq!(now.rules["note"], "redact([NOTE])");
+    }
+
+    /// After a rotation: the current epoch is 2, and the file still has the key of epoch 1.
+    fn rotated(rules: &[(&str, &str)], epochs: &[(&str, u32)]) -> TableStamp {
+        let mut stamp = stamp(rules);
+        (stamp.policy.key_epoch, stamp.policy.key_fingerprint) = (Some(2), Some("b".into()));
+        stamp.policy.key_fingerprints = [("1".to_owned(), "a".to_owned()), ("2".to_owned(), "b".to_owned())].into();
+        stamp.epochs = epochs.iter().map(|(place, epoch)| ((*place).to_owned(), *epoch)).collect();
+        stamp
+    }
+
+    #[test]
+    fn two_epochs_never_stand_in_one_column() {
+        let rules =
+            [("id", "hmac_token(a)"), ("doc", "json_paths(x.y=hmac_token(a))"), ("v", "keep"), ("gone", "drop")];
+        let now = |epoch| rotated(&rules, &[("id", epoch), ("doc.x.y", epoch), ("gone", 2)]);
+        let with = |epoch| TableStamp { epochs: now(epoch).epochs, ..stamp(&rules) };
+        // One of a release that did not write epochs, and one that did.
+        for before in [stamp(&rules), with(1)] {
+            let error = now(2).after(&before).unwrap_err();
+            assert!(error.what().contains("under key epoch 1") && error.what().contains("under epoch 2"), "{error}");
+            assert!(error.how_to_fix().unwrap().contains("lockgate remask"));
+            assert_eq!(now(1).after(&before).unwrap().epochs["doc.x.y"], 1, "pinned");
+            assert_eq!(before.epochs_stored()[&1], ["doc", "id"]);
+        }
+        // A table in which no key made anything goes on.
+        assert!(rotated(&rules[2..], &[("gone", 2)]).after(&stamp(&rules[2..])).is_ok());
+        // Back to an older key file, and to one that lacks an epoch.
+        let older = TableStamp { epochs: with(1).epochs, ..stamp(&rules) };
+        assert!(
+            older
+                .clone()
+                .after(&now(2))
+                .unwrap_err()
+                .what()
+                .contains("of key epoch 2, which the key file does not have")
+        );
+        let mut lacks = now(2);
+        lacks.policy.key_fingerprints.remove("1");
+        assert!(lacks.after(&older).unwrap_err().what().contains("of key epoch 1, which the key file does not have"));
+        let mut other = now(1);
+        other.policy.key_fingerprints.insert("1".into(), "c".into());
+        assert!(other.after(&older).unwrap_err().what().contains("the key of epoch 1 is not the one"));
+    }
+
+    #[test]
+    fn a_column_beside_another_comes_and_goes_by_remasking_alone() {
+        let plain = rotated(&[("id", "hmac_token(a)")], &[("id", 2)]);
+        let rules = [("id", "hmac_token(a)"), ("id__epoch1", "hmac_token(a)")];
+        let dual = rotated(&rules, &[("id", 2), ("id__epoch1", 1)]);
+        assert!(dual.clone().after(&plain).unwrap_err().what().contains("is not there yet"));
+        assert!(plain.clone().after(&dual).unwrap_err().what().contains("no `dual` for it any more"));
+        assert!(dual.clone().after(&dual).is_ok());
+        let ended = TableStamp { rules: [("id__epoch1".to_owned(), "drop".to_owned())].into(), ..dual.clone() };
+        assert!(plain.after(&ended).is_ok());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::gate::Means;
 use crate::kernel::{Kernel, Setup, token};
 use crate::policy::Rule;
 use crate::suppress::{Mark, Scope, Suppressed, marker};
-use crate::{KeyRing, Policy, Transform, Vault};
+use crate::{KeyRing, Policy, TableStamp, Transform, Vault};
 
 /// A column by which persons are named, and every place where the policy lets their tokens through.
 pub struct Subject {
@@ -35,8 +35,9 @@ pub struct SubjectPlace {
 pub struct KnownAs {
     /// By the gate: hashes, one for each person.
     pub suppressed: Suppressed,
-    /// By the lake: what stands in the columns, one for each person; `None` for one whom no row can have.
-    pub tokens: Vec<Option<String>>,
+    /// By the lake: what may stand in the columns, for each person. Nothing for one whom no row can have, and a token of every epoch of the key
+    /// that the lake may still carry.
+    pub tokens: Vec<Vec<String>>,
     /// By the vault: what to forget; empty when the rule makes no codes.
     pub vault: Vec<[u8; 32]>,
 }
@@ -66,9 +67,12 @@ impl Policy {
                 Some(within) => SubjectPlace { column: within.clone(), nested: true },
                 None => SubjectPlace { column: place.column.clone(), nested: false },
             };
+            let beside = place.beside().map(|beside| SubjectPlace { column: beside.column, nested: false });
             let known = places.entry(of.clone()).or_default();
-            if !known.contains(&found) {
-                known.push(found);
+            for found in std::iter::once(found).chain(beside) {
+                if !known.contains(&found) {
+                    known.push(found);
+                }
             }
         }
         Ok(Subject { rule: rule.clone(), scope, name: format!("{table}.{column}"), places })
@@ -119,30 +123,56 @@ impl Subject {
             tokens: Vec::new(),
             vault: Vec::new(),
         };
-        let text = |array: &ArrayRef| array.as_string::<i32>().iter().map(|value| value.map(str::to_owned)).collect();
+        known.tokens = vec![Vec::new(); ids.len()];
+        let mut add = |array: &ArrayRef| {
+            let texts = array.as_string::<i32>().iter();
+            known.tokens.iter_mut().zip(texts).for_each(|(tokens, text)| tokens.extend(text.map(str::to_owned)));
+        };
         match &self.rule.transform {
-            Transform::Keep => known.tokens = text(&ids),
+            Transform::Keep => add(&ids),
             Transform::VaultCode { domain } => {
                 let vault =
                     vault.ok_or_else(|| Error::new(Kind::Privacy, "the policy's vault of codes is not there"))?;
                 let index = hashes(&token::vault_index(keys, domain, form)?, form, &ids)?;
                 known.vault = index.into_iter().flatten().collect();
                 let codes = vault.find(domain, &known.vault)?;
-                known.tokens = codes.iter().map(|code| code.map(|code| token::spelled(domain, &code))).collect();
+                let spelled = |code: [u8; 16]| token::spelled(domain, &code);
+                known.tokens = codes.into_iter().map(|code| code.map(spelled).into_iter().collect()).collect();
             }
             _ => {
-                let tokens = self.kernel(keys)?.apply_alone(ids.as_ref())?;
-                known.tokens = text(&tokens);
+                for epoch in self.epochs(keys) {
+                    add(&self.kernel(keys, epoch)?.apply_alone(ids.as_ref())?);
+                }
             }
         }
         Ok(known)
     }
 
+    /// The epochs whose tokens are looked for. A token that does not tell its epoch is looked for under one: that of another could be another
+    /// person's.
+    fn epochs(&self, keys: &KeyRing) -> Vec<u32> {
+        match &self.rule.transform {
+            Transform::HmacToken { .. } => keys.present().filter(|epoch| keys.broken_at(*epoch).is_none()).collect(),
+            _ if self.is_unmistakable() => keys.present().collect(),
+            _ => self.rule.epoch(keys).into_iter().collect(),
+        }
+    }
+
+    /// Whether the tokens that stand in a table are among those that are looked for; `stored` is the stamp of the table.
+    pub fn is_found_in(&self, table: &TableName, stored: &TableStamp, keys: &KeyRing) -> bool {
+        let looked_for = self.epochs(keys);
+        let places = self.places.get(table).into_iter().flatten();
+        places.into_iter().filter(|_| !self.is_unmistakable()).all(|place| {
+            let epochs = stored.epochs_within(&place.column);
+            epochs.into_iter().all(|epoch| looked_for.contains(&epoch))
+        })
+    }
+
     /// The kernel of a rule that needs nothing but the key.
-    fn kernel(&self, keys: &KeyRing) -> Result<Kernel> {
+    fn kernel(&self, keys: &KeyRing, epoch: u32) -> Result<Kernel> {
         let means = Means::for_keys(keys.copy());
         let setup = Setup { profile: crate::Profile::None, means: &means };
-        Kernel::new(&self.rule, &DataType::Utf8, &setup)?
+        Kernel::new(&Rule { pin: Some(epoch), ..self.rule.clone() }, &DataType::Utf8, &setup)?
             .ok_or_else(|| Error::new(Kind::Bug, "a rule that drops has no persons"))
     }
 }

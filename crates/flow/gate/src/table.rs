@@ -12,7 +12,7 @@ use crate::invalid::InvalidWatch;
 use crate::kernel::scrub::KnownCells;
 use crate::kernel::subject::{Beside, SubjectCells};
 use crate::kernel::{Kernel, Setup};
-use crate::policy::{OnInvalid, TableRules};
+use crate::policy::{OnInvalid, Rule, TableRules};
 use crate::suppress::{Keeper, without};
 use crate::{ClearedBatch, ClearedColumn, ClearedSchema, Profile, Transform};
 
@@ -29,6 +29,7 @@ pub struct TableGate {
     dropped: Vec<DroppedColumn>,
     absent: Vec<String>,
     rules: BTreeMap<String, String>,
+    epochs: BTreeMap<String, u32>,
     dated: Vec<String>,
     /// `None` without keys, or when rows have no key to be known by.
     holder: Option<Holder>,
@@ -91,6 +92,37 @@ struct Passing {
     invalid: Vec<(usize, u64)>,
 }
 
+impl Passage {
+    /// How a rule lets a raw column through, and the column that comes out; `None` when none does.
+    fn new(
+        raw: &TableSchema,
+        from: usize,
+        rule: &Rule,
+        setup: &Setup<'_>,
+        watch: InvalidWatch,
+    ) -> Result<Option<(Self, ClearedColumn)>> {
+        let input = &raw.columns[from].data_type;
+        let output = rule.transform.output(input).map_err(|reads| {
+            let what = format!("{}.{}: `{}` reads {reads}", raw.table, rule.column, rule.transform);
+            Error::new(Kind::Contract, what)
+        })?;
+        let kernel = Kernel::new(rule, input, setup)?;
+        let (Some(data_type), Some(kernel)) = (output, kernel) else { return Ok(None) };
+        let identifies = matches!(&raw.identity, Identity::Key(key) if key.contains(&from));
+        let column = ClearedColumn {
+            name: rule.column.clone(),
+            statistics: !identifies && rule.transform.statistics(&data_type),
+            data_type,
+            transform: rule.transform.to_string(),
+        };
+        let halts = identifies || rule.on_invalid == OnInvalid::Halt;
+        let holds = !halts && rule.on_invalid == OnInvalid::Hold;
+        let subject = rule.subject.as_ref().and_then(|subject| raw.index_of(subject));
+        let known = rule.transform.known_columns().into_iter().filter_map(|known| raw.index_of(known)).collect();
+        Ok(Some((Self { from, kernel, subject, known, halts, holds, watch }, column)))
+    }
+}
+
 impl TableGate {
     pub(crate) fn new(
         raw: &Arc<TableSchema>,
@@ -106,33 +138,25 @@ impl TableGate {
                 dropped.push(DroppedColumn { name: column.name.clone(), source_type: column.source_type.clone() });
                 continue;
             };
-            let output = rule.transform.output(&column.data_type).map_err(|reads| {
-                let what = format!("{}.{}: `{}` reads {reads}", raw.table, column.name, rule.transform);
-                Error::new(Kind::Contract, what)
-            })?;
-            let kernel = Kernel::new(rule, &column.data_type, &setup)?;
-            let (Some(data_type), Some(kernel)) = (output, kernel) else { continue };
-            let identifies = matches!(&raw.identity, Identity::Key(key) if key.contains(&from));
-            columns.push(ClearedColumn {
-                name: column.name.clone(),
-                statistics: !identifies && rule.transform.statistics(&data_type),
-                data_type,
-                transform: rule.transform.to_string(),
-            });
-            let halts = identifies || rule.on_invalid == OnInvalid::Halt;
-            let holds = !halts && rule.on_invalid == OnInvalid::Hold;
-            let subject = rule.subject.as_ref().and_then(|subject| raw.index_of(subject));
-            let known = rule.transform.known_columns().into_iter().filter_map(|known| raw.index_of(known)).collect();
-            let watch = InvalidWatch::new(invalid_percent_max);
-            passages.push(Passage { from, kernel, subject, known, halts, holds, watch });
+            for rule in rule.with_beside() {
+                let through = Passage::new(raw, from, &rule, &setup, InvalidWatch::new(invalid_percent_max))?;
+                let Some((passage, column)) = through else { continue };
+                passages.push(passage);
+                columns.push(column);
+            }
         }
         let rule_of = |name: &String| match rules.columns.iter().find(|rule| rule.column == *name) {
             Some(rule) => rule.meaning(),
             None => Transform::Drop.to_string(),
         };
-        let spelled = raw.columns.iter().map(|column| (column.name.clone(), rule_of(&column.name))).collect();
+        let spelled = raw.columns.iter().map(|column| (column.name.clone(), rule_of(&column.name)));
+        let there = rules.columns.iter().filter(|rule| raw.index_of(&rule.column).is_some());
+        let beside = there.filter_map(Rule::beside).map(|rule| (rule.column.clone(), rule.meaning()));
+        let spelled = spelled.chain(beside).collect();
         let named = rules.columns.iter().filter(|rule| !matches!(rule.transform, Transform::Drop));
         let absent = named.map(|rule| rule.column.clone()).filter(|name| raw.index_of(name).is_none()).collect();
+        let all = || rules.columns.iter().flat_map(Rule::with_beside);
+        let epochs = means.keys.iter().flat_map(|keys| all().flat_map(|rule| rule.epochs(keys))).collect();
         let dated = rules.columns.iter().filter(|rule| rule.transform.depends_on_today());
         let dated = dated.map(|rule| rule.column.clone()).collect();
         let of_columns =
@@ -144,7 +168,7 @@ impl TableGate {
         let cleared = Arc::new(ClearedSchema { table: raw.table.clone(), columns, identity });
         let holder = Holder::new(means, raw)?;
         let (raw, clock) = (raw.clone(), means.clock.clone());
-        Ok(Self { raw, cleared, passages, dropped, absent, rules: spelled, dated, holder, clock, keeper })
+        Ok(Self { raw, cleared, passages, dropped, absent, rules: spelled, epochs, dated, holder, clock, keeper })
     }
 
     /// Whether raw rows of this structure may come to this gate.
@@ -170,6 +194,12 @@ impl TableGate {
     /// The rule of every column of the source: transform and canonical form, `drop` for those that are not stored.
     pub fn rules(&self) -> &BTreeMap<String, String> {
         &self.rules
+    }
+
+    /// The epoch of the key that makes what stands in a column, or at a place within its documents; only where one does. Columns that
+    /// the source does not have any more are among them.
+    pub fn epochs(&self) -> &BTreeMap<String, u32> {
+        &self.epochs
     }
 
     /// Columns whose cleared value hangs on the day of processing: the same row, cleared on two days, may differ in them.

@@ -33,18 +33,32 @@ impl Strict {
     }
 }
 
+/// The stamp of the last commit; `None` before there was one.
+fn stamp_of(log: &TableLog) -> Result<Option<TableStamp>> {
+    if log.record.stamp.is_null() {
+        return Ok(None);
+    }
+    let stamp = serde_json::from_value(log.record.stamp.clone());
+    stamp.map(Some).explain(|| format!("{}: the policy stamp in the table cannot be read", log.table))
+}
+
 impl Lake {
+    /// How the rows of a table were cleared; `None` when there is no table, or nothing was committed yet.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn stamp(&self, table: &LakeTable) -> Result<Option<TableStamp>> {
+        let log = TableLog::load(table, &self.store(table)?).await?;
+        log.map_or(Ok(None), |log| stamp_of(&log))
+    }
+
     /// Compares a table's rows with a policy; `None` when they are as it wants them, or there is no table.
     ///
     /// # Errors
     /// Those of [`Remasker::table`] and of the store.
     pub async fn stricter(&self, table: &LakeTable, remasker: &Remasker) -> Result<Option<Strict>> {
         let Some(log) = TableLog::load(table, &self.store(table)?).await? else { return Ok(None) };
-        if log.record.stamp.is_null() {
-            return Ok(None);
-        }
-        let stored: TableStamp = serde_json::from_value(log.record.stamp.clone())
-            .explain(|| format!("{table}: the policy stamp in the table cannot be read"))?;
+        let Some(stored) = stamp_of(&log)? else { return Ok(None) };
         // The key stands with the current rows; the columns are the same in both.
         let current = LakeTable::new(table.name.clone(), Layer::Current)?;
         let key = TableLog::load(&current, &self.store(&current)?).await?.map(|log| log.record.key).unwrap_or_default();

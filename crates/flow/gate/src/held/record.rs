@@ -65,6 +65,16 @@ impl Sealed<'_> {
     }
 }
 
+impl Sealed<'_> {
+    /// The record under the current epoch of the key; `None` when it is so already.
+    ///
+    /// # Errors
+    /// [`Kind::Privacy`] when the record does not open under these keys.
+    pub fn sealed_anew(&self, keys: &KeyRing, nonce: [u8; 16]) -> Result<Option<Vec<u8>>> {
+        keys.sealer(WHAT).seal_anew(nonce, &context(self.table, self.position), self.record)
+    }
+}
+
 fn context(table: &TableName, position: &Position) -> Vec<u8> {
     let mut context = table.to_string().into_bytes();
     context.push(0);

@@ -28,11 +28,19 @@ pub(crate) struct KeyedHash {
 impl KeyedHash {
     pub(crate) fn new(keys: &KeyRing, purpose: Purpose, domain: &str, epoch: u32, form: Form) -> Result<Self> {
         let key = keys.derive(purpose, domain, epoch)?;
-        let mut fields = Vec::new();
-        for field in [keys.tenant(), domain, form.versioned()] {
-            push_field(&mut fields, field.as_bytes());
-        }
-        Ok(Self::with_key(&key, &fields))
+        Ok(Self::with_fields(&key, [keys.tenant(), domain, form.versioned()]))
+    }
+
+    /// The step from the tokens of epoch `before` to those of `epoch`, which wraps it.
+    pub(crate) fn wrap(keys: &KeyRing, domain: &str, before: u32, epoch: u32) -> Result<Self> {
+        let key = keys.derive(Purpose::Wrap, domain, epoch)?;
+        Ok(Self::with_fields(&key, [keys.tenant(), domain, &format!("epoch {before}")]))
+    }
+
+    fn with_fields(key: &[u8; 32], fields: [&str; 3]) -> Self {
+        let mut encoded = Vec::new();
+        fields.iter().for_each(|field| push_field(&mut encoded, field.as_bytes()));
+        Self::with_key(key, &encoded)
     }
 
     fn with_key(key: &[u8; 32], fields: &[u8]) -> Self {

@@ -18,6 +18,8 @@ use crate::keys::{Purpose, push_field};
 pub(crate) struct ShapeKeeper {
     ff1: Ff1,
     format: Format,
+    /// Another epoch's encryption that the values are under already, and that is taken off first.
+    before: Option<Ff1>,
 }
 
 /// Whether a column of the type can hold every value of the format.
@@ -31,16 +33,25 @@ pub(crate) fn can_read(data_type: &DataType, format: Format) -> bool {
 }
 
 impl ShapeKeeper {
-    pub(crate) fn new(keys: &KeyRing, domain: &str, format: Format) -> Result<Self> {
-        let key = keys.derive(Purpose::Fpe, domain, keys.current_epoch())?;
+    pub(crate) fn new(keys: &KeyRing, domain: &str, format: Format, epoch: u32) -> Result<Self> {
+        Ok(Self { ff1: Self::cipher(keys, domain, format, epoch)?, format, before: None })
+    }
+
+    /// For values that are encrypted under another epoch.
+    pub(crate) fn between(keys: &KeyRing, domain: &str, format: Format, before: u32, epoch: u32) -> Result<Self> {
+        let before = Some(Self::cipher(keys, domain, format, before)?);
+        Ok(Self { before, ..Self::new(keys, domain, format, epoch)? })
+    }
+
+    fn cipher(keys: &KeyRing, domain: &str, format: Format, epoch: u32) -> Result<Ff1> {
+        let key = keys.derive(Purpose::Fpe, domain, epoch)?;
         let mut tweak = Vec::new();
         for field in [keys.tenant(), domain, &format.to_string()] {
             push_field(&mut tweak, field.as_bytes());
         }
         let (radix, length) = format.numerals();
-        let ff1 = Ff1::new(Aes256::new(&(*key).into()), radix, length, &tweak)
-            .ok_or_else(|| Error::new(Kind::Bug, format!("the format {format} is too small or too large for FF1")))?;
-        Ok(Self { ff1, format })
+        Ff1::new(Aes256::new(&(*key).into()), radix, length, &tweak)
+            .ok_or_else(|| Error::new(Kind::Bug, format!("the format {format} is too small or too large for FF1")))
     }
 
     /// What is not a value of the format cannot be read.
@@ -106,6 +117,7 @@ impl ShapeKeeper {
 
     /// Encrypts until the result is a value again: a permutation of the values alone, and it ends because a permutation's cycle comes back.
     fn walk(&self, number: u128) -> u128 {
+        let number = self.before.as_ref().map_or(number, |before| self.back(before, number));
         let mut number = self.ff1.encrypt(number);
         while !self.format.has(number) {
             number = self.ff1.encrypt(number);
@@ -113,11 +125,10 @@ impl ShapeKeeper {
         number
     }
 
-    #[cfg(test)]
-    fn back(&self, number: u128) -> u128 {
-        let mut number = self.ff1.decrypt(number);
+    fn back(&self, ff1: &Ff1, number: u128) -> u128 {
+        let mut number = ff1.decrypt(number);
         while !self.format.has(number) {
-            number = self.ff1.decrypt(number);
+            number = ff1.decrypt(number);
         }
         number
     }
@@ -133,7 +144,7 @@ mod tests {
     use crate::policy::tests::keys;
 
     fn keeper(domain: &str, format: Format) -> ShapeKeeper {
-        ShapeKeeper::new(&keys(0).unwrap(), domain, format).unwrap()
+        ShapeKeeper::new(&keys(0).unwrap(), domain, format, 1).unwrap()
     }
 
     fn text(keeper: &ShapeKeeper, value: &str) -> Option<String> {
@@ -159,7 +170,7 @@ mod tests {
             let number =
                 |text: &str| format.number(&text.bytes().filter(|byte| !is_separator(*byte)).collect::<Vec<_>>());
             let encrypted = number(&encrypted).unwrap_or_else(|| panic!("{format}: the output is no value of it"));
-            assert_eq!(keeper.back(encrypted), number(value).unwrap());
+            assert_eq!(keeper.back(&keeper.ff1, encrypted), number(value).unwrap());
         }
     }
 

@@ -22,8 +22,15 @@ pub(crate) struct Shifter {
 }
 
 impl Shifter {
-    pub(crate) fn new(keys: &KeyRing, domain: &str, form: Form, days_max: u16, keeps_time: bool) -> Result<Self> {
-        Ok(Self { subjects: SubjectHash::new(keys, Purpose::Shift, domain, form)?, days_max, keeps_time })
+    pub(crate) fn new(
+        keys: &KeyRing,
+        domain: &str,
+        form: Form,
+        epoch: u32,
+        days_max: u16,
+        keeps_time: bool,
+    ) -> Result<Self> {
+        Ok(Self { subjects: SubjectHash::new(keys, Purpose::Shift, domain, form, epoch)?, days_max, keeps_time })
     }
 
     /// A date of which nobody knows whose it is becomes the first day of its year; one whose person was not sent cannot be read.
@@ -108,7 +115,7 @@ mod tests {
     const TODAY: Date = Date { year: 2026, month: 11, day: 21 };
 
     fn shifter(days_max: u16, keeps_time: bool) -> Shifter {
-        Shifter::new(&keys(0).unwrap(), "person", Form::Exact, days_max, keeps_time).unwrap()
+        Shifter::new(&keys(0).unwrap(), "person", Form::Exact, 1, days_max, keeps_time).unwrap()
     }
 
     fn shifted(shifter: &Shifter, array: &dyn Array, persons: &dyn Array, unsent: Option<&BooleanBuffer>) -> Passed {

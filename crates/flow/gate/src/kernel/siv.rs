@@ -26,11 +26,15 @@ fn associated(keys: &KeyRing, domain: &str, form: Form) -> Vec<u8> {
     associated
 }
 
+/// The cipher of one domain, form and epoch.
+pub(super) fn sealing(keys: &KeyRing, domain: &str, form: Form, epoch: u32) -> Result<Siv> {
+    let key = keys.derive_bytes(Purpose::Siv, domain, epoch)?;
+    Ok(Siv::new(&key, &associated(keys, domain, form)))
+}
+
 impl SivTokenizer {
-    pub(crate) fn new(keys: &KeyRing, domain: &str, form: Form) -> Result<Self> {
-        let epoch = keys.current_epoch();
-        let key = keys.derive_bytes(Purpose::Siv, domain, epoch)?;
-        let siv = Siv::new(&key, &associated(keys, domain, form));
+    pub(crate) fn new(keys: &KeyRing, domain: &str, form: Form, epoch: u32) -> Result<Self> {
+        let siv = sealing(keys, domain, form, epoch)?;
         Ok(Self { siv, form, prefix: format!("{domain}.{epoch}.").into_bytes() })
     }
 
@@ -62,14 +66,15 @@ mod tests {
     use crate::policy::tests::keys;
 
     fn tokens(domain: &str, array: &dyn Array) -> Vec<Option<String>> {
-        let passed = SivTokenizer::new(&keys(0).unwrap(), domain, Form::Exact).unwrap().apply(array).unwrap();
+        let passed = SivTokenizer::new(&keys(0).unwrap(), domain, Form::Exact, 1).unwrap().apply(array).unwrap();
         passed.values.as_string::<i32>().iter().map(|token| token.map(str::to_owned)).collect()
     }
 
     fn opened(domain: &str, token: &str) -> Option<Vec<u8>> {
         let keys = keys(0).unwrap();
         let key = keys.derive_bytes::<64>(Purpose::Siv, domain, 1).unwrap();
-        let sealed = base32::read(token.rsplit('.').next().unwrap());
+        let mut sealed = Vec::new();
+        base32::read(token.rsplit('.').next().unwrap(), &mut sealed).unwrap();
         Aes256Siv::new(&(*key).into()).decrypt([associated(&keys, domain, Form::Exact)], &sealed).ok()
     }
 

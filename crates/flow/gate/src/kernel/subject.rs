@@ -48,8 +48,8 @@ pub(super) struct SubjectHash {
 }
 
 impl SubjectHash {
-    pub(super) fn new(keys: &KeyRing, purpose: Purpose, domain: &str, form: Form) -> Result<Self> {
-        Ok(Self { hash: KeyedHash::new(keys, purpose, domain, keys.current_epoch(), form)?, form })
+    pub(super) fn new(keys: &KeyRing, purpose: Purpose, domain: &str, form: Form, epoch: u32) -> Result<Self> {
+        Ok(Self { hash: KeyedHash::new(keys, purpose, domain, epoch, form)?, form })
     }
 
     /// One entry per row.

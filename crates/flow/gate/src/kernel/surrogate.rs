@@ -64,8 +64,8 @@ pub(crate) struct Surrogates {
 }
 
 impl Surrogates {
-    pub(crate) fn new(keys: &KeyRing, domain: &str, form: Form, list: SurrogateList) -> Result<Self> {
-        let subjects = SubjectHash::new(keys, Purpose::Surrogate, domain, form)?;
+    pub(crate) fn new(keys: &KeyRing, domain: &str, form: Form, epoch: u32, list: SurrogateList) -> Result<Self> {
+        let subjects = SubjectHash::new(keys, Purpose::Surrogate, domain, form, epoch)?;
         Ok(Self { subjects, list, entries: list.entries() })
     }
 
@@ -117,7 +117,7 @@ mod tests {
     const TODAY: Date = Date { year: 2026, month: 11, day: 21 };
 
     fn texts(list: SurrogateList, array: &dyn Array, persons: Option<&dyn Array>) -> Vec<Option<String>> {
-        let surrogates = Surrogates::new(&keys(0).unwrap(), "person", Form::Exact, list).unwrap();
+        let surrogates = Surrogates::new(&keys(0).unwrap(), "person", Form::Exact, 1, list).unwrap();
         let subject = persons.map(|values| SubjectCells { values, unsent: None });
         let passed = surrogates.apply(array, Beside { today: TODAY, subject, known: &[] }).unwrap();
         passed.values.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()

@@ -15,18 +15,36 @@ use crate::{KeyRing, Vault};
 /// Characters of 128 bits in base 32.
 const CODE_CHARACTERS: usize = 26;
 
-/// Makes tokens of one domain: `domain.epoch.` and 128 bits of the keyed hash.
+/// Makes tokens of one domain: `domain.epoch.` and 128 bits of the keyed hash. An epoch that wraps another hashes that one's 128 bits once
+/// more, so that a stored token becomes a new one without its value, and the value becomes the same.
 pub(crate) struct Tokenizer {
     hash: KeyedHash,
+    wraps: Vec<KeyedHash>,
     form: Form,
     prefix: Vec<u8>,
 }
 
+/// The steps from tokens of the first epoch of a chain to those of the last.
+pub(super) fn wraps(keys: &KeyRing, domain: &str, chain: &[u32]) -> Result<Vec<KeyedHash>> {
+    chain.windows(2).map(|step| KeyedHash::wrap(keys, domain, step[0], step[1])).collect()
+}
+
+/// The 128 bits of a token after the steps.
+pub(super) fn wrapped(code: [u8; 16], wraps: &[KeyedHash]) -> [u8; 16] {
+    wraps.iter().fold(code, |code, wrap| first_half(&wrap.of(&code)))
+}
+
+fn first_half(hash: &[u8; 32]) -> [u8; 16] {
+    std::array::from_fn(|index| hash[index])
+}
+
 impl Tokenizer {
-    pub(crate) fn new(keys: &KeyRing, domain: &str, form: Form) -> Result<Self> {
-        let epoch = keys.current_epoch();
-        let hash = KeyedHash::new(keys, Purpose::Token, domain, epoch, form)?;
-        Ok(Self { hash, form, prefix: format!("{domain}.{epoch}.").into_bytes() })
+    pub(crate) fn new(keys: &KeyRing, domain: &str, form: Form, epoch: u32) -> Result<Self> {
+        let chain = keys.chain(epoch);
+        let first = chain.first().copied().unwrap_or(epoch);
+        let hash = KeyedHash::new(keys, Purpose::Token, domain, first, form)?;
+        let wraps = wraps(keys, domain, &chain)?;
+        Ok(Self { hash, wraps, form, prefix: format!("{domain}.{epoch}.").into_bytes() })
     }
 
     pub(crate) fn apply(&self, array: &dyn Array) -> Result<Passed> {
@@ -37,7 +55,7 @@ impl Tokenizer {
             Cell::Invalid => column.push_invalid(),
             Cell::Bytes(bytes) => {
                 code.clear();
-                base32::push(&mut code, &self.hash.of(bytes)[..16]);
+                base32::push(&mut code, &wrapped(first_half(&self.hash.of(bytes)), &self.wraps));
                 column.push(&self.prefix, &code);
             }
         })?;
@@ -123,7 +141,7 @@ mod tests {
     use crate::policy::tests::keys;
 
     fn token(domain: &str, form: Form, value: &str) -> String {
-        let tokenizer = Tokenizer::new(&keys(0).unwrap(), domain, form).unwrap();
+        let tokenizer = Tokenizer::new(&keys(0).unwrap(), domain, form, 1).unwrap();
         let passed = tokenizer.apply(&StringArray::from(vec![value])).unwrap();
         passed.values.as_string::<i32>().value(0).to_owned()
     }

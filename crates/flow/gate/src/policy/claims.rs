@@ -50,8 +50,8 @@ fn check_domains(policy: &Policy, report: &mut Report) {
     for (table, rule) in policy.rules() {
         let (Some(domain), Some((family, kind))) = (rule.transform.domain(), kind(&rule.transform)) else { continue };
         let column = format!("{table}.{}", rule.place());
-        let (before, known, form) =
-            first.entry((family, domain)).or_insert_with(|| (column.clone(), kind.clone(), rule.form));
+        let (before, known, form, pin) =
+            first.entry((family, domain)).or_insert_with(|| (column.clone(), kind.clone(), rule.form, rule.pin));
         if *known != kind {
             let what =
                 format!("domain `{domain}` is of `{known}` for {before} and of `{}` for {column}", rule.transform);
@@ -60,6 +60,16 @@ fn check_domains(policy: &Policy, report: &mut Report) {
             let what =
                 format!("domain `{domain}` has canonical form {form} for {before} and {} for {column}", rule.form);
             report.error(rule.line, what, "The same value would have two tokens: use one form, or another domain.");
+        } else if *pin != rule.pin {
+            let epoch =
+                |pin: Option<u32>| pin.map_or_else(|| "the current epoch".into(), |epoch| format!("epoch {epoch}"));
+            let what =
+                format!("domain `{domain}` is on {} for {before} and on {} for {column}", epoch(*pin), epoch(rule.pin));
+            report.error(
+                rule.line,
+                what,
+                "The same value would have two tokens: write the same `epoch` to all of them.",
+            );
         }
     }
 }

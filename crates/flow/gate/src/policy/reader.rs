@@ -9,13 +9,15 @@ use super::{Expert, HELD_DAYS, INVALID_PERCENT_MAX, OnInvalid, Policy, Rule, Tab
 use crate::calendar::Date;
 use crate::canonical::Form;
 use crate::class::Declared;
+use crate::epoch::Rotation;
 use crate::json_path::{Branch, JsonPath, JsonPaths};
 use crate::report::{Report, did_you_mean};
 use crate::yaml::{self, Entry, Node, Value};
 use crate::{Profile, Transform, spelling};
 
 const TOP: [&str; 6] = ["profile", "keys", "tables", "expert", "max_invalid_percent", "held_days"];
-const OPTIONS: [&str; 8] = ["transform", "on_invalid", "canonical", "subject", "paths", "class", "reason", "reviewer"];
+const OPTIONS: [&str; 10] =
+    ["transform", "on_invalid", "canonical", "subject", "epoch", "dual", "paths", "class", "reason", "reviewer"];
 const EXPERT: [&str; 3] = ["name", "method", "expires"];
 
 /// Stands for every column of a table.
@@ -160,6 +162,8 @@ impl Reader {
             form: Form::Exact,
             within: None,
             subject,
+            pin: None,
+            dual: None,
             class: None,
             reason: None,
             reviewer: None,
@@ -205,6 +209,13 @@ impl Reader {
                 self.report.error(node.line, what, "Remove it; it is for date_shift and dict_surrogate.");
                 return None;
             }
+        }
+        if let Some(node) = find(options, "epoch") {
+            rule.pin = Some(self.epoch(node, "epoch", rule.transform.rotation() != Rotation::Free, &rule.transform)?);
+        }
+        if let Some(node) = find(options, "dual") {
+            let tells = matches!(rule.transform, Transform::HmacToken { .. } | Transform::SivToken { .. });
+            rule.dual = Some(self.epoch(node, "dual", tells, &rule.transform)?);
         }
         if let Some(node) = find(options, "class") {
             rule.class = self.class(node);
@@ -263,7 +274,7 @@ impl Reader {
         };
         if let Value::Map(options) = &entry.value.value
             && let Some(option) =
-                ["on_invalid", "subject", "paths"].into_iter().find(|key| find(options, key).is_some())
+                ["on_invalid", "subject", "paths", "dual"].into_iter().find(|key| find(options, key).is_some())
         {
             return refuse(format!("`{option}` is for the whole column"), "Move it out of `paths`.");
         }
@@ -319,6 +330,23 @@ impl Reader {
             );
         }
         form
+    }
+
+    fn epoch(&mut self, node: &Node, option: &str, fits: bool, transform: &Transform) -> Option<u32> {
+        let text = self.text(node, &format!("`{option}`"))?;
+        if !fits {
+            let what = format!("`{option}` means nothing to `{transform}`");
+            let fix =
+                "Remove it: `epoch` is for tokens, shifts and invented values, `dual` for hmac_token and siv_token.";
+            self.report.error(node.line, what, fix);
+            return None;
+        }
+        let epoch = text.parse().ok().filter(|epoch| *epoch > 0);
+        if epoch.is_none() {
+            let fix = "Write the number of an epoch, as `lockgate keys show` prints it.";
+            self.report.error(node.line, format!("`{option}` cannot be `{text}`"), fix);
+        }
+        epoch
     }
 
     fn transform(&mut self, text: &str, entry: &Entry) -> Option<Transform> {

@@ -54,6 +54,16 @@ pub(crate) fn keys(first_byte: u8) -> Option<KeyRing> {
     Some(KeyRing::parse(&KeyRing::generate("test", key).unwrap()).unwrap())
 }
 
+/// The keys of [`keys`] after rotations: epochs 1 to `newest`, each wrapping the one before.
+pub(crate) fn rotated(newest: u32) -> KeyRing {
+    let random = |step: u8, first: u8| Zeroizing::new(std::array::from_fn(|index| index as u8 * step + first));
+    let mut text = KeyRing::generate("test", random(1, 0)).unwrap();
+    for key in [random(3, 5), random(7, 1)].iter().take(newest as usize - 1) {
+        text = KeyRing::rotated(&text, key, 1_795_219_200_000_000, false).unwrap();
+    }
+    KeyRing::parse(&text).unwrap()
+}
+
 /// Compiles with a fixed key, a vault of its own and a clock that stands.
 pub(crate) fn compile(policy: &Policy, tables: &[Arc<TableSchema>]) -> Result<Gate, Vec<Problem>> {
     policy.compile(tables, keys(0), Some(Arc::new(CountingVault::default())), Arc::new(StoppedClock))
@@ -355,6 +365,51 @@ fn the_stamp_follows_the_meaning_and_not_the_spelling() {
     let error = stamp(&same, 1).continues(&first).unwrap_err();
     assert_eq!(error.kind(), change::Kind::Privacy);
     assert!(error.what().contains("epoch 1"));
+}
+
+#[test]
+fn epochs_of_rules_are_checked() {
+    let read = |rules: &str| Policy::parse(&policy(rules), "p");
+    let refused = |rules: &str| read(rules).unwrap_err()[0].what.clone();
+    let two = "    member_id: { transform: hmac_token(member), epoch: 1 }\n    ssn: hmac_token(member)\n";
+    assert!(refused(two).contains("domain `member` is on epoch 1 for"), "{}", refused(two));
+    for (option, expected) in [
+        ("{ transform: keep, epoch: 1 }", "`epoch` means nothing to `keep`"),
+        ("{ transform: vault_code(v), epoch: 1 }", "`epoch` means nothing to `vault_code(v)`"),
+        ("{ transform: hmac_token(z), epoch: first }", "`epoch` cannot be `first`"),
+        ("{ transform: hmac_token(z), epoch: 0 }", "`epoch` cannot be `0`"),
+        ("{ transform: fpe_ff1(z npi), dual: 1 }", "`dual` means nothing to"),
+    ] {
+        let found = refused(&format!("    zip: {option}\n"));
+        assert!(found.contains(expected), "{found}");
+    }
+    let tables = [members(Identity::Key(vec![0]))];
+    let compiled = |rules: &str, keys: KeyRing| {
+        let compiled = read(rules).unwrap().compile(&tables, Some(keys), None, Arc::new(StoppedClock));
+        compiled.err().map(|problems| problems.into_iter().find(|problem| problem.severity == Severity::Error).unwrap())
+    };
+    let pinned = |option: &str| format!("    member_id: {{ transform: hmac_token(member), {option} }}\n");
+    assert_eq!(compiled(&pinned("epoch: 1"), rotated(2)), None);
+    assert_eq!(compiled(&pinned("dual: 1"), rotated(2)), None);
+    for (option, newest, expected) in [
+        ("epoch: 3", 2, "the key file has no key for it"),
+        ("dual: 3", 2, "the key file has no key for it"),
+        ("dual: 2", 2, "of the epoch that is to stand beside them"),
+    ] {
+        let problem = compiled(&pinned(option), rotated(newest)).unwrap();
+        assert!(problem.what.contains(expected), "{problem:?}");
+    }
+    let text = KeyRing::generate("test", Zeroizing::new(std::array::from_fn(|index| index as u8))).unwrap();
+    let other = Zeroizing::new(std::array::from_fn(|index| index as u8 * 3));
+    let exposed = || KeyRing::parse(&KeyRing::rotated(&text, &other, 0, true).unwrap()).unwrap();
+    assert_eq!(compiled("    member_id: hmac_token(member)\n", exposed()), None);
+    let shift =
+        "    member_id: hmac_token(member)\n    birth_date: { transform: date_shift(person 90), subject: member_id }\n";
+    for rules in [pinned("epoch: 1"), pinned("dual: 1"), shift.to_owned()] {
+        let problem = compiled(&rules, exposed()).unwrap();
+        assert!(problem.what.contains("epoch 1, which is compromised"), "{problem:?}");
+    }
+    assert_eq!(compiled(&shift.replace("subject", "epoch: 2, subject"), exposed()), None);
 }
 
 /// Seeded cuts and changes of a right policy: whatever a file holds, reading it ends with an answer.
