@@ -16,7 +16,7 @@ use lake::Lake;
 
 pub(crate) use self::legal_hold::{lift, place};
 pub(crate) use self::request::Request;
-pub(crate) use self::work::{Progress, Worksite};
+pub(crate) use self::work::{Progress, Worksite, column_of};
 use crate::keys;
 use crate::project::Project;
 

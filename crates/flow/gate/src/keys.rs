@@ -38,6 +38,9 @@ pub(crate) enum Purpose {
     Seal,
     Suppress,
     HeldKey,
+    CellIndex,
+    CellLocator,
+    CellDigest,
 }
 
 const HEADER: &str = "lockgate-keys 1";
@@ -155,6 +158,9 @@ impl KeyRing {
             Purpose::Seal => "seal",
             Purpose::Suppress => "suppress",
             Purpose::HeldKey => "held-key",
+            Purpose::CellIndex => "cell-index",
+            Purpose::CellLocator => "cell-locator",
+            Purpose::CellDigest => "cell-digest",
         };
         let mut key = Zeroizing::new([0; LENGTH]);
         let epoch = epoch.to_string();

@@ -19,6 +19,9 @@ pub struct PolicyStamp {
     /// The vault that gave the codes, see [`crate::Vault::id`]; `None` when the policy has no vault codes.
     #[serde(default)]
     pub vault: Option<String>,
+    /// The store of the data keys of cells, see [`crate::CellKeys::id`]; `None` when no cell is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cells: Option<String>,
     /// The vintage of the ZIP table.
     pub zip3_table: String,
 }
@@ -37,6 +40,15 @@ impl PolicyStamp {
                 "the lake's codes are from another vault than .lockgate/vault.sqlite",
             )
             .fix("Restore that file from its backup, or copy the tables again into an empty lake."));
+        }
+        if let (Some(cells), Some(before)) = (&self.cells, &previous.cells)
+            && cells != before
+        {
+            return Err(Error::new(
+                Kind::Privacy,
+                "the lake's encrypted cells have their keys in another store than .lockgate/cells.sqlite",
+            )
+            .fix("Restore that file from its backup: without it nobody can open them. Or copy the tables again into an empty lake."));
         }
         let (Some(epoch), Some(before)) = (self.key_epoch, previous.key_epoch) else { return Ok(()) };
         let refuse = |what: String| {
@@ -102,6 +114,7 @@ mod tests {
                 key_epoch: Some(1),
                 key_fingerprint: Some("a".into()),
                 vault: Some("v".into()),
+                cells: Some("c".into()),
                 zip3_table: String::new(),
             },
             rules: rules.iter().map(|(column, rule)| ((*column).to_owned(), (*rule).to_owned())).collect(),
@@ -136,6 +149,9 @@ mod tests {
         assert_eq!(other.after(&before).unwrap_err().kind(), Kind::Privacy);
         let mut other = before.clone();
         other.policy.vault = Some("w".into());
+        assert_eq!(other.after(&before).unwrap_err().kind(), Kind::Privacy);
+        let mut other = before.clone();
+        other.policy.cells = Some("d".into());
         assert_eq!(other.after(&before).unwrap_err().kind(), Kind::Privacy);
     }
 }

@@ -214,8 +214,10 @@ impl Keeper {
             }
         }
         for (column, paths) in &self.documents {
-            let Some(Kernel::Nested(nested)) = kernel(*column) else { continue };
-            let values: Vec<(StringArray, Vec<u32>)> = nested.values(rows.column(*column))?;
+            let Some(values) = kernel(*column).and_then(|kernel| kernel.inner_values(rows.column(*column))) else {
+                continue;
+            };
+            let values: Vec<(StringArray, Vec<u32>)> = values?;
             for (path, checks) in paths {
                 let (values, of_rows) = &values[*path];
                 for check in checks {

@@ -12,12 +12,17 @@ pub(super) fn push(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// The inverse of [`push`], for tests.
-#[cfg(test)]
-pub(super) fn read(text: &str) -> Vec<u8> {
-    let (mut bytes, mut bits, mut filled) = (Vec::new(), 0_u32, 0);
+/// The inverse of [`push`]: the bytes of a code, into `bytes`; `None` for what [`push`] does not write.
+pub(super) fn read(text: &str, bytes: &mut Vec<u8>) -> Option<()> {
+    let (mut bits, mut filled) = (0_u32, 0);
+    bytes.clear();
     for character in text.bytes() {
-        bits = bits << 5 | ALPHABET.iter().position(|known| *known == character).unwrap() as u32;
+        let five = match character {
+            b'a'..=b'z' => character - b'a',
+            b'2'..=b'7' => character - b'2' + 26,
+            _ => return None,
+        };
+        bits = bits << 5 | u32::from(five);
         filled += 5;
         if filled >= 8 {
             filled -= 8;
@@ -25,7 +30,8 @@ pub(super) fn read(text: &str) -> Vec<u8> {
             bits &= (1 << filled) - 1;
         }
     }
-    bytes
+    // No more characters than the bytes need, and nothing in the last one that is not theirs.
+    (filled < 5 && bits == 0).then_some(())
 }
 
 #[cfg(test)]
@@ -37,7 +43,9 @@ mod tests {
         let code = |bytes: &[u8]| {
             let mut out = Vec::new();
             push(&mut out, bytes);
-            assert_eq!(read(std::str::from_utf8(&out).unwrap()), bytes);
+            let mut back = Vec::new();
+            assert_eq!(read(std::str::from_utf8(&out).unwrap(), &mut back), Some(()));
+            assert_eq!(back, bytes);
             String::from_utf8(out).unwrap()
         };
         // Section 10's test vectors.
@@ -46,5 +54,8 @@ mod tests {
             ["", "my", "mzxq", "mzxw6", "mzxw6yq", "mzxw6ytb", "mzxw6ytboi"]
         );
         assert_eq!(code(&[255; 16]), "77777777777777777777777774");
+        for wrong in ["m", "mz", "MY", "m1", "mzxw6y", "mzxw6yt"] {
+            assert_eq!(read(wrong, &mut Vec::new()), None, "{wrong}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use arrow::array::Array;
 use change::Result;
+use zeroize::Zeroizing;
 
 use super::base32;
 use super::column::{Passed, TextColumn};
@@ -24,6 +25,16 @@ fn associated(keys: &KeyRing, domain: &str, form: Form) -> Vec<u8> {
         push_field(&mut associated, field.as_bytes());
     }
     associated
+}
+
+/// The value of a token of the domain, whatever its epoch; `None` when it is none, or of an epoch without a key.
+pub(crate) fn opened(keys: &KeyRing, domain: &str, form: Form, token: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let rest = token.strip_prefix(domain).and_then(|rest| rest.strip_prefix('.'));
+    let (epoch, code) = rest?.split_once('.')?;
+    let mut sealed = Vec::new();
+    base32::read(code, &mut sealed)?;
+    let key = keys.derive_bytes(Purpose::Siv, domain, epoch.parse().ok()?).ok()?;
+    Siv::new(&key, &associated(keys, domain, form)).open(&sealed)
 }
 
 impl SivTokenizer {
@@ -69,7 +80,8 @@ mod tests {
     fn opened(domain: &str, token: &str) -> Option<Vec<u8>> {
         let keys = keys(0).unwrap();
         let key = keys.derive_bytes::<64>(Purpose::Siv, domain, 1).unwrap();
-        let sealed = base32::read(token.rsplit('.').next().unwrap());
+        let mut sealed = Vec::new();
+        base32::read(token.rsplit('.').next().unwrap(), &mut sealed).unwrap();
         Aes256Siv::new(&(*key).into()).decrypt([associated(&keys, domain, Form::Exact)], &sealed).ok()
     }
 
