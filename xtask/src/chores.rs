@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -87,34 +87,54 @@ pub(crate) fn demo(arguments: &[String]) -> Result<()> {
 
 /// The simulation: one seed exactly, or many with figures.
 pub(crate) fn sim(arguments: &[String]) -> Result<()> {
-    let mut command = cargo(&["test", "--quiet", "--workspace", "--exclude", "xtask", "--test", "sim"]);
-    command.args(["--", "--nocapture", "--exact", "nothing_is_lost_doubled_or_out_of_order"]);
-    for pair in arguments.chunks(2) {
-        let variable = match pair {
-            [option, _] if option == "--seed" => "LOCKGATE_SEED",
-            [option, _] if option == "--seeds" => "LOCKGATE_SEEDS",
-            [option, _] if option == "--first" => "LOCKGATE_SEED_FIRST",
-            _ => bail!("`cargo x sim --seed N`, or `cargo x sim --seeds N --first N`"),
-        };
-        command.env(variable, &pair[1]);
-    }
-    step("simulation", &mut command)
+    let variables = [("--seed", "LOCKGATE_SEED"), ("--seeds", "LOCKGATE_SEEDS"), ("--first", "LOCKGATE_SEED_FIRST")];
+    let usage = "`cargo x sim --seed N`, or `cargo x sim --seeds N --first N`";
+    let mut command = one_test("sim", "nothing_is_lost_doubled_or_out_of_order")?;
+    step("simulation", asked(&mut command, arguments, &variables, usage)?)
+}
+
+/// The search for planted values, with people of many seeds.
+pub(crate) fn leaks(arguments: &[String]) -> Result<()> {
+    let variables = [("--seeds", "LOCKGATE_LEAK_SEEDS"), ("--first", "LOCKGATE_LEAK_SEED_FIRST")];
+    let mut command = one_test("main", "e2e::leaks::no_planted_identifier_leaves_the_gate")?;
+    step("search for leaks", asked(&mut command, arguments, &variables, "`cargo x leaks --seeds N --first N`")?)
 }
 
 /// Kills and restarts for as long as it is told to, and prints figures.
 pub(crate) fn soak(arguments: &[String]) -> Result<()> {
-    let mut command = cargo(&["test", "--quiet", "--workspace", "--exclude", "xtask", "--test", "main"]);
-    let test = "e2e::failure_modes::soak::kill_9_again_and_again_loses_and_doubles_nothing";
-    command.args(["--", "--ignored", "--nocapture", "--exact", test]);
+    let variables = [("--cycles", "LOCKGATE_SOAK_CYCLES"), ("--minutes", "LOCKGATE_SOAK_MINUTES")];
+    let usage = "`cargo x soak --cycles N --minutes M`; it ends with whichever is reached first";
+    let mut command = one_test("main", "e2e::failure_modes::soak::kill_9_again_and_again_loses_and_doubles_nothing")?;
+    step("soak", asked(&mut command, arguments, &variables, usage)?)
+}
+
+/// Tells a test by its variables what the arguments ask for.
+fn asked<'a>(
+    command: &'a mut Command,
+    arguments: &[String],
+    variables: &[(&str, &str)],
+    usage: &str,
+) -> Result<&'a mut Command> {
     for pair in arguments.chunks(2) {
-        let variable = match pair {
-            [option, _] if option == "--cycles" => "LOCKGATE_SOAK_CYCLES",
-            [option, _] if option == "--minutes" => "LOCKGATE_SOAK_MINUTES",
-            _ => bail!("`cargo x soak --cycles N --minutes M`; it ends with whichever is reached first"),
-        };
-        command.env(variable, &pair[1]);
+        let [option, value] = pair else { bail!("{usage}") };
+        let Some((_, variable)) = variables.iter().find(|(name, _)| name == option) else { bail!("{usage}") };
+        command.env(variable, value);
     }
-    step("soak", &mut command)
+    Ok(command)
+}
+
+/// Runs one test with its output shown, ignored or not. Cargo takes it for a success when there is none of the name, so that is looked at first.
+fn one_test(binary: &str, test: &str) -> Result<Command> {
+    let command = |options: &[&str]| {
+        let mut command = cargo(&["test", "--quiet", "--workspace", "--exclude", "xtask", "--test", binary, "--"]);
+        command.args(options).args(["--exact", test]);
+        command
+    };
+    let listed = command(&["--list"]).stderr(Stdio::inherit()).output().context("the tests cannot be listed")?;
+    if !String::from_utf8_lossy(&listed.stdout).lines().any(|line| line == format!("{test}: test")) {
+        bail!("`{binary}` has no test {test}");
+    }
+    Ok(command(&["--include-ignored", "--nocapture"]))
 }
 
 /// The optimised binary.

@@ -19,7 +19,9 @@ use crate::cells::CellStore;
 use crate::feed::Feed;
 use crate::keys;
 use crate::pipeline::Pipeline;
-use crate::project::{POLICY_FILE, PROJECT_FILE, Project, SourceEntry};
+use crate::project::{POLICY_FILE, PROJECT_FILE, Project, SPOOL_MAX, SourceEntry, WalBudgetEntry};
+use crate::resent::Resent;
+use crate::spool::{Known, SpoolFolder};
 use crate::vault::VaultFile;
 use crate::watch::Watch;
 use crate::workers::{Shared, Workers};
@@ -60,14 +62,20 @@ pub(crate) fn postgres_config(project: &Project, name: &str, entry: &SourceEntry
     })
 }
 
-fn wal_budget(budget: Option<&(u64, u64, String)>) -> WalBudget {
-    let Some((warn, critical, policy)) = budget else { return WalBudget::default() };
-    let policy = match policy.as_str() {
-        "spool" => WalPolicy::Spool,
-        "drop_and_repair" => WalPolicy::DropAndRepair,
-        _ => WalPolicy::Pause,
+fn wal_budget(budget: Option<&WalBudgetEntry>) -> WalBudget {
+    let Some(budget) = budget else { return WalBudget::default() };
+    let policy = match budget.policy.as_deref() {
+        Some("pause") => WalPolicy::Pause,
+        Some("drop_and_repair") => WalPolicy::DropAndRepair,
+        _ => WalPolicy::Spool,
     };
-    WalBudget { warn: ByteSize(*warn), critical: ByteSize(*critical), policy }
+    WalBudget { warn: ByteSize(budget.warn), critical: ByteSize(budget.critical), policy }
+}
+
+/// The most that the spool of a source may take on the local disk, in bytes.
+pub(crate) fn spool_limit(project: &Project, source: &str) -> u64 {
+    let entry = project.file.sources.get(source).and_then(|entry| entry.postgres.wal_budget.as_ref());
+    entry.map_or(SPOOL_MAX, |budget| budget.spool_max)
 }
 
 /// Everything that is wrong with the project and can be seen without a network.
@@ -82,7 +90,7 @@ pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
             })),
             Err(error) => problems.push(as_problem(PROJECT_FILE, Some(entry.line), &error)),
         }
-        if let Some((_, _, policy)) = &entry.postgres.wal_budget
+        if let Some(WalBudgetEntry { policy: Some(policy), .. }) = &entry.postgres.wal_budget
             && !["pause", "spool", "drop_and_repair"].contains(&policy.as_str())
         {
             problems.push(Problem {
@@ -90,7 +98,7 @@ pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
                 file: PROJECT_FILE.into(),
                 line: Some(entry.line),
                 what: format!("wal_budget.policy `{policy}` is not known"),
-                fix: "Write `policy: pause`.".into(),
+                fix: "Write `policy: pause`, `policy: spool` or `policy: drop_and_repair`.".into(),
             });
         }
     }
@@ -105,6 +113,19 @@ pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
                     what: format!("{table}: lockgate.yaml has no source `{}`", table.source),
                     fix: format!("Write one of: {}.", known.join(", ")),
                 });
+            }
+            for (name, entry) in &project.file.sources {
+                let spools =
+                    entry.postgres.wal_budget.as_ref().is_some_and(|budget| budget.policy.as_deref() == Some("spool"));
+                if spools && policy.keys().is_none() {
+                    problems.push(Problem {
+                        severity: Severity::Error,
+                        file: PROJECT_FILE.into(),
+                        line: Some(entry.line),
+                        what: format!("{name}: a spool is sealed, and policy.yaml names no keys to seal it with"),
+                        fix: "Write `keys: file:./keys/dev.key` into policy.yaml, or `policy: pause` here.".into(),
+                    });
+                }
             }
             if let Err(error) = keys::check(policy.keys(), &project.dir) {
                 problems.push(as_problem(POLICY_FILE, None, &error));
@@ -195,13 +216,17 @@ pub(crate) async fn pipeline(
     name: &str,
     cast: &Cast,
     once: bool,
+    known: &Known,
     stop: CancellationToken,
 ) -> Result<Pipeline> {
     let config = source_config(parts, name, cast)?;
+    let state_dir = parts.project.state_dir();
+    let waiting = SpoolFolder::waiting(&state_dir, name, &parts.gate)?;
+    let means = Means { known: known.clone(), ..Means::of(parts) };
     let open = |resume| postgres::open(config.clone(), resume, parts.clock.clone());
-    let source = open_where_recorded(&parts.lake, name, open).await?;
+    let source = means.open(name, waiting.as_ref(), open).await?;
     let until = if once { Some(source.end_of_log().await?) } else { None };
-    let pipeline = Means::of(parts).pipeline(source, until, stop).holding(&parts.project.state_dir())?;
+    let pipeline = means.pipeline(source, until, stop).holding(&state_dir)?.draining(waiting);
     Ok(Pipeline { refused: cast.refused.clone(), holds_back: cast.holds_back, ..pipeline })
 }
 
@@ -230,6 +255,8 @@ pub struct Means {
     pub boot: Option<String>,
     /// When a commit is due.
     pub batching: Batching,
+    /// What was learned of the lake's records.
+    pub known: Known,
 }
 
 impl Means {
@@ -244,6 +271,7 @@ impl Means {
             index_dir: parts.project.state_dir().join("index"),
             boot: boot_id(),
             batching: Batching { max_age: Duration::from_secs_f64(commit.max_seconds), max_rows: commit.max_rows },
+            known: Known::default(),
         }
     }
 
@@ -266,6 +294,32 @@ impl Means {
         })
     }
 
+    /// Opens a source where the lake's records end, or where the spool does, which has more.
+    ///
+    /// A process that is about to leave may record and confirm more between our look at the records and our look at the source. Then the
+    /// source seems to have forgotten too much, and the records are read again.
+    ///
+    /// # Errors
+    /// Those of the lake and of `open`; `Unavailable` while somebody else goes on recording.
+    pub async fn open<S, F: Future<Output = Result<S>>>(
+        &self,
+        source: &str,
+        spool: Option<&SpoolFolder>,
+        open: impl Fn(Resume) -> F,
+    ) -> Result<S> {
+        let spooled = spool.and_then(SpoolFolder::through);
+        open_where_recorded(&self.lake, source, |mut resume| {
+            // What waits in the spool has been confirmed, and is in no table yet.
+            let behind = |recorded: &Checkpoint| spooled.is_some_and(|spooled| recorded.through < spooled.through);
+            if resume.stream.as_ref().is_none_or(behind) {
+                resume.stream = spooled.cloned().or(resume.stream);
+            }
+            self.known.read(&resume);
+            open(resume)
+        })
+        .await
+    }
+
     /// One run over an open source, which begins to be read at once: until everything at or below `until` is durable, or until `stop`.
     pub fn pipeline<S: Source + 'static>(
         &self,
@@ -286,6 +340,9 @@ impl Means {
             refused: BTreeMap::new(),
             holds_back: false,
             keeper: None,
+            spool: None,
+            resent: Resent::default(),
+            known: self.known.clone(),
         }
     }
 }
@@ -318,14 +375,8 @@ pub(crate) async fn resume(lake: &Lake, source: &str) -> Result<Resume> {
 /// Readings of the records until the source agrees with them.
 const RECORDS_TRIES: u32 = 5;
 
-/// Opens a source where the lake's records end.
-///
-/// A process that is about to leave may record and confirm more between our look at the records and our look at the source. Then the source
-/// seems to have forgotten too much, and the records are read again.
-///
-/// # Errors
-/// Those of the lake and of `open`; `Unavailable` while somebody else goes on recording.
-pub async fn open_where_recorded<S, F: Future<Output = Result<S>>>(
+/// Opens a source where the lake's records end: see [`Means::open`].
+async fn open_where_recorded<S, F: Future<Output = Result<S>>>(
     lake: &Lake,
     source: &str,
     open: impl Fn(Resume) -> F,

@@ -24,12 +24,14 @@ const WHAT: &str = "data keys of cells";
 /// Opened keys that are kept in memory, about 10 MiB; then all are let go.
 const CACHED_MAX: usize = 65_536;
 
+/// A domain and the index of a person in it.
+type Person = (String, [u8; 32]);
+
 /// The store of data keys.
 pub(crate) struct CellStore {
     file: Mutex<Connection>,
     keys: KeyRing,
-    /// By domain and index.
-    cache: Mutex<HashMap<(String, [u8; 32]), Arc<CellKey>>>,
+    cache: Mutex<HashMap<Person, Arc<CellKey>>>,
 }
 
 impl CellStore {
@@ -91,7 +93,7 @@ impl CellStore {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cached(&self) -> MutexGuard<'_, HashMap<(String, [u8; 32]), Arc<CellKey>>> {
+    fn cached(&self) -> MutexGuard<'_, HashMap<Person, Arc<CellKey>>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

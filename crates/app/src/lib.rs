@@ -20,7 +20,9 @@ mod pipeline;
 mod project;
 mod project_reader;
 mod repair;
+mod resent;
 mod secrets;
+mod spool;
 mod turn;
 mod vault;
 mod view;
@@ -32,13 +34,14 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-pub use crate::assemble::{Means, open_where_recorded};
+pub use crate::assemble::Means;
 pub use crate::batching::Batching;
 use crate::cli::{Cli, Command};
 pub use crate::error_policy::{Action, table_action};
 pub use crate::held::{Choice, HeldLine, HeldStore};
 use crate::outcome::Outcome;
 pub use crate::pipeline::{Ended, Pipeline};
+pub use crate::spool::{Known, SpoolFolder};
 pub use crate::watch::Watch;
 
 /// Reads the command line, starts logging, hands over to a command.

@@ -16,10 +16,13 @@ use crate::batching::{Batching, Pending};
 use crate::error_policy::{Action, table_action};
 use crate::feed::Feed;
 use crate::held::Keeper;
+use crate::resent::Resent;
+use crate::spool::{self, Known, SpoolFolder};
 use crate::watch::Watch;
 use crate::worker::{News, Report, Truncation};
 use crate::workers::Workers;
 
+mod draining;
 mod releasing;
 
 /// Everything that one run of one source is made of.
@@ -40,6 +43,12 @@ pub struct Pipeline {
     pub(crate) holds_back: bool,
     /// Keeps rows that the gate holds; without it their unreadable values become null.
     pub(crate) keeper: Option<Keeper>,
+    /// What waits since the lake was away: it comes before anything of the source.
+    pub(crate) spool: Option<spool::Reader>,
+    /// The source sends again what has come out of the spool.
+    pub(crate) resent: Resent,
+    /// What another look at the lake's records would find.
+    pub(crate) known: Known,
 }
 
 /// How far the run is.
@@ -101,6 +110,11 @@ impl Pipeline {
         Ok(Self { keeper, ..self })
     }
 
+    /// Takes what waits in a spool before anything of the source.
+    pub fn draining(self, waiting: Option<SpoolFolder>) -> Self {
+        Self { spool: waiting.and_then(spool::Reader::new), ..self }
+    }
+
     /// Runs until told to stop, until caught up, or until an error that another start may mend.
     ///
     /// # Errors
@@ -126,9 +140,10 @@ impl Pipeline {
     async fn turn(&mut self, progress: &mut Progress) -> Result<()> {
         loop {
             self.release_held(progress).await?;
-            if progress.ready(&self.batching, self.clock.monotonic(), self.until.as_ref()) {
+            if progress.ready(&self.batching, self.clock.monotonic(), self.last_boundary()) {
                 self.commit(progress).await?;
             }
+            self.finish_draining(progress).await?;
             if self.until.as_ref().is_some_and(|until| progress.reached_and_unconfirmed(until)) {
                 // The source may have nothing more to say.
                 self.confirm_idle(progress).await?;
@@ -138,12 +153,17 @@ impl Pipeline {
             }
             tokio::select! {
                 biased;
-                report = self.workers.report() => self.settle(report?, progress).await?,
-                event = self.feed.next() => self.take(event?, progress).await?,
-                () = tokio::time::sleep(progress.patience(&self.batching, self.clock.monotonic())) => {}
                 () = self.stop.cancelled(), if progress.leaving_since.is_none() => {
                     progress.leaving_since = Some(self.clock.monotonic());
                 }
+                report = self.workers.report() => self.settle(report?, progress).await?,
+                () = std::future::ready(()), if self.drains(progress) => self.drain(progress).await?,
+                event = self.feed.next(), if self.spool.is_none() => {
+                    if let Some(event) = self.resent.pass(event?) {
+                        self.take(event, progress).await?;
+                    }
+                }
+                () = tokio::time::sleep(progress.patience(&self.batching, self.clock.monotonic())) => {}
             }
             self.watch.source(&self.feed.status());
         }
@@ -320,6 +340,9 @@ impl Pipeline {
                     *until = end.clone();
                 }
                 progress.copied(&table, &copy);
+                if copy.finished.is_some() && !progress.copies.contains_key(&table) {
+                    self.known.copied(&table, &copy);
+                }
                 if let (Some(keeper), false) = (&mut self.keeper, progress.copies.contains_key(&table)) {
                     keeper.copy_ends(&table)?;
                 }
@@ -335,7 +358,8 @@ impl Pipeline {
             self.forget_held(&durable.through, progress)?;
             progress.durable = Some(durable.clone());
             if self.may_confirm(progress) {
-                self.feed.confirm(durable).await;
+                self.known.durable(&durable);
+                self.confirm(durable).await?;
             }
         }
         Ok(())
@@ -345,7 +369,8 @@ impl Pipeline {
     /// that was confirmed beyond every record can only be a lost or recreated one.
     async fn confirm_idle(&mut self, progress: &mut Progress) -> Result<()> {
         let Some(boundary) = &progress.boundary else { return Ok(()) };
-        if !progress.pending.is_empty() || progress.round.is_some() || !self.may_confirm(progress) {
+        let settled = progress.pending.is_empty() && progress.round.is_none() && self.spool.is_none();
+        if !settled || !self.may_confirm(progress) {
             return Ok(());
         }
         let now = self.clock.monotonic();
@@ -354,6 +379,7 @@ impl Pipeline {
             self.lake.put_stream_checkpoint(boundary).await?;
             progress.recorded_at = Some(now);
             progress.durable = Some(boundary.clone());
+            self.known.durable(boundary);
             self.feed.confirm(boundary.clone()).await;
         }
         Ok(())
@@ -411,7 +437,7 @@ impl Pipeline {
 
 /// Columns that left while others came, none of them named in the policy, were probably renamed: to go on would store null over their
 /// values.
-fn check_renamed(before: Option<&TableGate>, now: &TableGate) -> Result<()> {
+pub(crate) fn check_renamed(before: Option<&TableGate>, now: &TableGate) -> Result<()> {
     let Some(before) = before else { return Ok(()) };
     let left: Vec<&str> =
         now.absent().iter().filter(|column| !before.absent().contains(column)).map(String::as_str).collect();

@@ -73,12 +73,28 @@ pub(crate) struct PostgresEntry {
     /// The key of the client's certificate.
     pub(crate) sslkey: Option<PathBuf>,
     /// How much log the source may keep for Lockgate: warning and critical bytes, and what is done then.
-    pub(crate) wal_budget: Option<(u64, u64, String)>,
+    pub(crate) wal_budget: Option<WalBudgetEntry>,
     /// Connections that read chunks of the first copy at the same time.
     pub(crate) copy_parallel: usize,
     /// Whether a value that the lake's type cannot hold becomes null (and is counted) instead of stopping its table.
     pub(crate) unfit_to_null: bool,
 }
+
+/// `wal_budget:`: how much log the source may keep for us, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WalBudgetEntry {
+    /// From here on it is said.
+    pub(crate) warn: u64,
+    /// From here on the policy applies.
+    pub(crate) critical: u64,
+    /// `pause`, `spool` or `drop_and_repair`; `None` when nothing is said.
+    pub(crate) policy: Option<String>,
+    /// The most that a spool may take on the local disk.
+    pub(crate) spool_max: u64,
+}
+
+/// Bytes, unless `spool_max` says otherwise.
+pub(crate) const SPOOL_MAX: u64 = 20 << 30;
 
 /// `commit:`: a commit is due when any bound is reached.
 #[derive(Debug, Clone)]
@@ -297,8 +313,12 @@ impl PostgresEntry {
         entry.sslcert = section.text("sslcert").map(PathBuf::from);
         entry.sslkey = section.text("sslkey").map(PathBuf::from);
         section.section("wal_budget", |budget| {
-            let mut size = |name: &str| {
-                let (text, line) = budget.text_with_line(name).unwrap_or_else(|| ("missing".into(), budget.line()));
+            let mut size = |name: &str, default: Option<u64>| {
+                let (text, line) = match (budget.text_with_line(name), default) {
+                    (Some(found), _) => found,
+                    (None, Some(default)) => return Ok(default),
+                    (None, None) => ("missing".into(), budget.line()),
+                };
                 parse_size(&text).map_err(|error| {
                     budget.wrong(
                         Some(line),
@@ -307,10 +327,10 @@ impl PostgresEntry {
                     );
                 })
             };
-            let (warn, critical) = (size("warn"), size("critical"));
-            let policy = budget.text("policy").unwrap_or_else(|| "pause".into());
-            if let (Ok(warn), Ok(critical)) = (warn, critical) {
-                entry.wal_budget = Some((warn, critical, policy));
+            let sizes = (size("warn", None), size("critical", None), size("spool_max", Some(SPOOL_MAX)));
+            let policy = budget.text("policy");
+            if let (Ok(warn), Ok(critical), Ok(spool_max)) = sizes {
+                entry.wal_budget = Some(WalBudgetEntry { warn, critical, policy, spool_max });
             }
             budget.end();
         });
@@ -383,7 +403,9 @@ commit: { max_seconds: 5, max_rows: 200000 }
     fn the_documented_form_is_read() {
         let file = ProjectFile::parse(GOOD).unwrap();
         assert_eq!(file.sources["claims_db"].tables, ["public.members", "public.claims"]);
-        assert_eq!(file.sources["claims_db"].postgres.wal_budget, Some((4 << 30, 10 << 30, "pause".into())));
+        let budget =
+            WalBudgetEntry { warn: 4 << 30, critical: 10 << 30, policy: Some("pause".into()), spool_max: SPOOL_MAX };
+        assert_eq!(file.sources["claims_db"].postgres.wal_budget, Some(budget));
         assert_eq!(file.commit.max_rows, 200_000);
     }
 

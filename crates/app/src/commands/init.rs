@@ -158,7 +158,7 @@ fn project_text(url: &str, options: &Init, tables: &[String]) -> String {
     format!(
         "lake: ./lake                          # or s3://bucket/prefix, az://container/prefix, gs://bucket/prefix\n\
          sources:\n  {name}:\n    postgres:\n      url: {url}\n{password}      slot: lockgate_{slot}\n      \
-         wal_budget: {{ warn: 4GiB, critical: 10GiB, policy: pause }}\n    tables: [{tables}]\n\
+         wal_budget: {{ warn: 4GiB, critical: 10GiB, policy: spool }}\n    tables: [{tables}]\n\
          commit: {{ max_seconds: 5, max_rows: 200000 }}\n",
         name = options.name,
         password = if options.password == format!("${{env:{DEFAULT_PASSWORD}}}") && !is_set(DEFAULT_PASSWORD) {

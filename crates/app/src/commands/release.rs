@@ -63,7 +63,7 @@ pub(crate) async fn run(dir: &Path, options: &Release) -> Result<Outcome> {
     let stored = lake.stored(table, Layer::Current).await?.ok_or_else(|| {
         Error::new(Kind::Contract, format!("{table} is not in the lake yet")).fix("Run: lockgate run")
     })?;
-    if !stored.checkpoint().copy.as_ref().is_some_and(|copy| copy.finished.is_some()) {
+    if stored.checkpoint().copy.as_ref().is_none_or(|copy| copy.finished.is_none()) {
         let what = format!("{table}: its first copy is not finished, and groups would be counted too small");
         return Err(Error::new(Kind::Contract, what).fix("Run: lockgate run"));
     }

@@ -16,6 +16,7 @@ use crate::clock::SystemClock;
 use crate::keys;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
+use crate::spool;
 use crate::turn::Turn;
 use crate::vault::VaultFile;
 
@@ -45,6 +46,7 @@ pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let _turn = Turn::alone(&project.state_dir())?;
+    spool::must_be_empty(&project.state_dir(), "remasking")?;
     let keys = keys::load(policy.keys(), &project.dir)?;
     let vault: Arc<dyn Vault> = Arc::new(VaultFile::open(&project.state_dir(), keys.clone())?);
     let remasker = policy.remasker(keys, Some(vault), clock.clone());

@@ -14,6 +14,7 @@ use crate::cli::Repair;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 use crate::repair::{self, Limits, Mended, Sides};
+use crate::spool;
 use crate::turn::Turn;
 
 pub(crate) async fn run(dir: &Path, options: &Repair) -> Result<Outcome> {
@@ -23,6 +24,7 @@ pub(crate) async fn run(dir: &Path, options: &Repair) -> Result<Outcome> {
     };
     // The tables, and the index on the local disk, are a run's while it goes on.
     let _turn = Turn::alone(&project.state_dir())?;
+    spool::must_be_empty(&project.state_dir(), "a repair")?;
     let (parts, company) = match gather(project, &options.tables).await? {
         Ok(gathered) => gathered,
         Err(outcome) => return Ok(outcome),

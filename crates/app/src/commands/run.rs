@@ -22,6 +22,7 @@ use crate::held::HeldStore;
 use crate::outcome::{Outcome, lost_task, print_problems, refused};
 use crate::pipeline::Ended;
 use crate::project::{POLICY_FILE, Project};
+use crate::spool::{self, Known};
 use crate::turn::Turn;
 use crate::view::{self, Style};
 use crate::watch::{Seen, Watch};
@@ -289,9 +290,10 @@ const TRIES_ONCE: u32 = 5;
 /// Starts a source's pipeline, again and again while that may help: it always goes on from the last durable boundary.
 async fn supervise(parts: Arc<Parts>, name: String, cast: Cast, once: bool, stop: CancellationToken) -> Result<Ended> {
     let (mut pause, mut tries) = (PAUSES.0, 0);
+    let known = Known::default();
     loop {
         let commits = parts.watch.seen(0).commits;
-        let ended = match assemble::pipeline(&parts, &name, &cast, once, stop.clone()).await {
+        let ended = match assemble::pipeline(&parts, &name, &cast, once, &known, stop.clone()).await {
             Ok(pipeline) => pipeline.run().await,
             Err(error) => Err(error),
         };
@@ -314,6 +316,15 @@ async fn supervise(parts: Arc<Parts>, name: String, cast: Cast, once: bool, stop
             () = stop.cancelled() => return Err(error.context(&name)),
         }
         pause = (pause * 2).min(PAUSES.1);
+        match spool::bridge(&parts, &name, &cast, &known, &stop).await {
+            Ok(false) => {}
+            Ok(true) => (pause, tries) = (PAUSES.0, 0),
+            // The run is tried again all the same: it says what is wrong with the lake.
+            Err(error) => {
+                tracing::error!(source = %name, %error, "the spool cannot be filled any further: the source keeps its log");
+                parts.watch.all(|seen| seen.last_error = Some(error.to_string()));
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use capture::postgres::{self, BudgetLevel, WalBudget, WalPolicy};
 use change::{Clock, Error, Kind, Result, TableName};
@@ -17,7 +18,11 @@ use crate::clock::SystemClock;
 use crate::held::HeldStore;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
+use crate::spool;
 use crate::watch::Seen;
+
+/// How long the lake may take before the rest is shown without it.
+const LAKE_ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 
 /// One table, as `--json` prints it.
 #[derive(Debug, Default, Serialize)]
@@ -51,6 +56,8 @@ struct SourceLine {
     retention_left_bytes: Option<u64>,
     /// How what the source keeps stands to what it should; null when it cannot be asked.
     wal_budget: Option<BudgetLine>,
+    /// Bytes that wait on the local disk for the lake.
+    spooled_bytes: u64,
     error: Option<String>,
 }
 
@@ -94,6 +101,8 @@ impl BudgetLine {
 #[derive(Debug, Serialize)]
 struct Report {
     lake: String,
+    /// Why the lake cannot be read; null when it can.
+    lake_error: Option<String>,
     sources: Vec<SourceLine>,
     tables: Vec<Line>,
     /// Whether a run is going on.
@@ -114,7 +123,7 @@ pub(crate) async fn run(dir: &Path, options: &Status) -> Result<Outcome> {
     } else {
         print_tables(&report);
     }
-    if report.sources.iter().any(|source| source.error.is_some()) {
+    if report.lake_error.is_some() || report.sources.iter().any(|source| source.error.is_some()) {
         return Ok(Outcome::ToFix);
     }
     let held = report.tables.iter().any(|line| line.stopped.is_some());
@@ -125,7 +134,10 @@ async fn report(project: &Project) -> Result<Report> {
     let lake = assemble::lake(project).await?;
     let seen = Seen::load(&project.state_dir());
     let now = SystemClock::new().now();
-    let (mut tables, mut unread) = lines(&lake, seen.as_ref(), now).await?;
+    let read = tokio::time::timeout(LAKE_ANSWERS_WITHIN, lines(&lake, seen.as_ref(), now)).await;
+    let read = read.unwrap_or_else(|_| Err(Error::new(Kind::Unavailable, "the lake does not answer")));
+    let lake_error = read.as_ref().err().map(ToString::to_string);
+    let (mut tables, mut unread) = read.unwrap_or_default();
     let held =
         HeldStore::existing(&project.state_dir())?.map_or_else(|| Ok(BTreeMap::new()), |store| store.counts())?;
     let held: BTreeMap<String, u64> = held.into_iter().map(|(table, rows)| (table.to_string(), rows)).collect();
@@ -139,7 +151,9 @@ async fn report(project: &Project) -> Result<Report> {
         let lag = match config {
             Ok(config) => postgres::lag(&config).await.and_then(|lag| match lag {
                 Some(lag) => Ok(lag),
-                None if tables.iter().all(|line| !line.table.starts_with(&format!("{name}."))) => {
+                None if lake_error.is_none()
+                    && tables.iter().all(|line| !line.table.starts_with(&format!("{name}."))) =>
+                {
                     Ok(Default::default())
                 }
                 None => Err(Error::new(Kind::SourceGone, format!("the replication slot {} is missing", config.slot))
@@ -153,11 +167,13 @@ async fn report(project: &Project) -> Result<Report> {
             retained_bytes: lag.as_ref().ok().map(|lag| lag.retained_bytes),
             retention_left_bytes: lag.as_ref().ok().and_then(|lag| lag.retention_left_bytes),
             wal_budget: lag.as_ref().ok().map(|lag| BudgetLine::new(&budget, lag.retained_bytes)),
+            spooled_bytes: spool::bytes(&project.state_dir(), name),
             error: lag.err().map(|error| error.to_string()),
         });
     }
     Ok(Report {
         lake: project.lake_url(),
+        lake_error,
         sources,
         tables: unread.into_iter().chain(tables).collect(),
         running: seen.as_ref().is_some_and(|seen| seen.is_alive(now)),
@@ -232,6 +248,9 @@ fn ago(seconds: f64) -> String {
 #[allow(clippy::print_stdout)]
 fn print_tables(report: &Report) {
     println!("lake: {}", report.lake);
+    if let Some(error) = &report.lake_error {
+        println!("lake not reached: {error}");
+    }
     match (report.running, report.run_seconds_ago) {
         (true, _) => println!("run: going on"),
         (false, Some(seconds)) => println!("run: none since {}", ago(seconds)),
@@ -248,6 +267,10 @@ fn print_tables(report: &Report) {
                 source.retention_left_bytes.map(|left| format!(", {} left", HumanBytes(left))).unwrap_or_default(),
                 source.wal_budget.as_ref().map(BudgetLine::said).unwrap_or_default(),
             ),
+        }
+        if source.spooled_bytes > 0 {
+            let bytes = HumanBytes(source.spooled_bytes);
+            println!("source {}: {bytes} wait in the spool for the lake", source.source);
         }
     }
     let mut table = Table::new();

@@ -16,6 +16,7 @@ use crate::audit::{Auditor, random};
 use crate::cells::CellStore;
 use crate::held::HeldStore;
 use crate::project::Project;
+use crate::spool;
 use crate::turn::Turn;
 use crate::vault::VaultFile;
 
@@ -46,6 +47,7 @@ impl Worksite {
     pub(crate) async fn open(project: Project, policy: Policy, clock: Arc<dyn Clock>) -> Result<Self> {
         let state_dir = project.state_dir();
         let turn = Turn::alone(&state_dir)?;
+        spool::must_be_empty(&state_dir, "an erasure")?;
         let keys = keys_of(&project, &policy)?;
         let vault = Arc::new(VaultFile::open(&state_dir, Some(keys.clone()))?);
         let lake = assemble::lake(&project).await?;

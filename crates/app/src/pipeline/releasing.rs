@@ -27,7 +27,7 @@ impl Pipeline {
     /// At a boundary with no commit in flight: releases that were begun and whose boundary has come, and new ones.
     pub(super) async fn release_held(&mut self, progress: &mut Progress) -> Result<()> {
         let Some(boundary) = progress.boundary.clone() else { return Ok(()) };
-        if progress.round.is_some() || !progress.releases.is_empty() {
+        if progress.round.is_some() || !progress.releases.is_empty() || self.spool.is_some() {
             return Ok(());
         }
         let Some(keeper) = &mut self.keeper else { return Ok(()) };

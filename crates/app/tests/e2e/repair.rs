@@ -317,11 +317,6 @@ async fn over_its_budget_the_slot_is_dropped_and_the_run_names_the_repair() {
             format!("slot: lockgate_e2e\n      wal_budget: {{ warn: 1MiB, critical: 16MiB, policy: {policy} }}\n");
         std::fs::write(&file, text.replace("slot: lockgate_e2e\n", &budget)).unwrap();
     };
-    with("spool");
-    let refused = project.lockgate(&["check"]);
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("not built yet"));
-
     with("drop_and_repair");
     // The log is kept from the begin of the oldest transaction that is open.
     let other = project.postgres.client().await.unwrap();

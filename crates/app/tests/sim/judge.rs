@@ -32,6 +32,9 @@ pub(crate) struct Judge {
     /// By table: how often its rows were written anew elsewhere on the disk.
     rewrites: Vec<u64>,
     pub(crate) held: Held,
+    /// What is confirmed now is safe in the spool, not in the lake.
+    pub(crate) spooling: bool,
+    spooled: Position,
     /// What is wrong; empty when nothing is.
     pub(crate) faults: Vec<String>,
     pub(crate) versions: u64,
@@ -66,6 +69,8 @@ impl Judge {
             changes: tables(),
             rewrites: vec![0; history.len()],
             held: Held::new(history.len(), state_dir),
+            spooling: false,
+            spooled: Position::default(),
             skipped: vec![Vec::new(); history.len()],
             history,
             script,
@@ -156,6 +161,12 @@ impl Judge {
     /// A confirmation: everything at or below `through` must be durable.
     pub(crate) fn confirmed(&mut self, through: &Position, said: &Position) {
         self.look();
+        if self.spooling {
+            self.spooled = self.spooled.clone().max(through.clone());
+        }
+        if *through <= self.spooled {
+            return;
+        }
         let mut faults = Vec::new();
         for table in 0..self.script.tables.len() {
             let layers = [("current", &self.current[table]), ("changes", &self.changes[table])];

@@ -19,6 +19,8 @@ pub(crate) enum Mutation {
     IndexAhead,
     /// The rows of a batch come last first, and so are collapsed in the wrong order.
     WrongOrder,
+    /// What waits in the spool is lost between two lives.
+    LosesSpool,
 }
 
 impl Mutation {
@@ -28,8 +30,14 @@ impl Mutation {
     }
 
     /// All of them.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::ConfirmsEarly, Self::ResumesOffByOne, Self::LosesVectors, Self::IndexAhead, Self::WrongOrder];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::ConfirmsEarly,
+        Self::ResumesOffByOne,
+        Self::LosesVectors,
+        Self::IndexAhead,
+        Self::WrongOrder,
+        Self::LosesSpool,
+    ];
 }
 
 impl Mutation {

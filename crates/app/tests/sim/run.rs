@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use app::{Action, Batching, Choice, Ended, Means, Watch, table_action};
+use app::{Action, Batching, Choice, Ended, Known, Means, SpoolFolder, Watch, table_action};
 use change::{Error, Kind};
 use gate::{Gate, KeyRing, Policy};
 use lake::Lake;
@@ -114,7 +114,8 @@ impl Simulation {
         let deaths = self.random.random_range(0..7);
         loop {
             self.lives += 1;
-            let last = self.lives > deaths;
+            // What waits in a spool comes out under the rules that it went in by.
+            let last = self.lives > deaths && !self.spool_waits();
             if self.lives > deaths + 20 {
                 return Err("it does not catch up".into());
             }
@@ -140,6 +141,9 @@ impl Simulation {
                 End::Failed(why) => return Err(why),
             }
             self.spoil_index();
+            if self.mutation == Some(Mutation::LosesSpool) {
+                drop(std::fs::remove_dir_all(self.folder.join("spool")));
+            }
             if self.mutation == Some(Mutation::IndexAhead) {
                 crate::mutation::put_ahead(&self.folder.join("index/db/public/keyed"), BOOT);
             }
@@ -152,7 +156,7 @@ impl Simulation {
         if script.jumps && self.between.random_bool(0.3) {
             crate::around::jump(&mut self.between, &self.world);
         }
-        if !script.holds {
+        if !script.holds || self.spool_waits() {
             return;
         }
         let may_hold = !last && !std::mem::take(&mut self.must_let_in);
@@ -232,7 +236,9 @@ impl Simulation {
                 max_age: Duration::from_millis(random.random_range(50..5_000)),
                 max_rows: random.random_range(5..500),
             },
+            known: Known::default(),
         };
+        self.judge.lock().unwrap().spooling = false;
         let end = self.server.script.log.last().map_or(0, |last| last.end);
         loop {
             let error = match self.once(&means, mix(random.random()), end, rivals).await {
@@ -262,14 +268,59 @@ impl Simulation {
             self.world.count("runs that started over");
             self.world.trace("start over", &error.to_string());
             tokio::time::sleep(Duration::from_millis(random.random_range(100..5_000))).await;
+            if self.server.script.spools && !rivals && random.random_bool(0.6) {
+                if let Err(error) = self.spool(&means, &mut random).await {
+                    self.world.trace("spool", &error.to_string());
+                    if error.kind() == Kind::Bug {
+                        return End::Failed(format!("the spool: {error}"));
+                    }
+                }
+            }
         }
+    }
+
+    /// The lake is away for a while: what the source sends waits on the local disk.
+    async fn spool(&self, means: &Means, random: &mut StdRng) -> Result<(), Error> {
+        let tables: Vec<_> = self.server.script.tables.iter().map(|table| table.name.clone()).collect();
+        let hindrance = means.hindrance(&self.folder, &tables)?;
+        let (None, Some(resume)) = (hindrance, means.known.resume()) else { return Ok(()) };
+        let folder = SpoolFolder::open(&self.folder, SOURCE, &means.gate)?;
+        let seed = mix(random.random());
+        let source = source::open(&self.server, &self.world, &self.judge, &resume, seed, self.mutation, false)?;
+        self.world.count("spools: times filled");
+        self.judge.lock().unwrap().spooling = true;
+        let enough = CancellationToken::new();
+        let limit = [20_000, 400_000, u64::MAX][random.random_range(0..3)];
+        let filling = means.fill(folder, limit, source, &self.folder, enough.clone());
+        tokio::pin!(filling);
+        let filled = tokio::select! {
+            filled = &mut filling => filled,
+            () = tokio::time::sleep(Duration::from_millis(random.random_range(100..60_000))) => {
+                enough.cancel();
+                filling.await
+            }
+        };
+        self.judge.lock().unwrap().spooling = false;
+        filled
+    }
+
+    fn spool_waits(&self) -> bool {
+        files(&self.folder.join("spool")).iter().any(|file| file.extension().is_some_and(|of| of == "spool"))
     }
 
     async fn once(&self, means: &Means, seed: u64, end: u64, rivals: bool) -> Result<Ended, Error> {
         let open =
             async |resume| source::open(&self.server, &self.world, &self.judge, &resume, seed, self.mutation, rivals);
-        let source = app::open_where_recorded(&means.lake, SOURCE, open).await?;
-        let pipeline = means.pipeline(source, Some(position(end, 0)), CancellationToken::new());
+        let waiting = if means.gate.spool_cipher().is_ok() {
+            SpoolFolder::waiting(&self.folder, SOURCE, &means.gate)?
+        } else {
+            None
+        };
+        if waiting.is_some() {
+            self.world.count("spools: times drained from");
+        }
+        let source = means.open(SOURCE, waiting.as_ref(), open).await?;
+        let pipeline = means.pipeline(source, Some(position(end, 0)), CancellationToken::new()).draining(waiting);
         let pipeline = if self.server.script.holds { pipeline.holding(&self.folder)? } else { pipeline };
         pipeline.run().await
     }
@@ -313,9 +364,11 @@ fn gate(script: &Script, holds: bool, clock: Arc<SimClock>) -> Gate {
     };
     let rules = |table: &Table| columns.iter().map(|name| rule(table, name)).collect::<String>();
     let tables: String = script.tables.iter().map(|table| format!("  {}:\n{}", table.name, rules(table))).collect();
-    let held = if script.holds { "keys: k\nmax_invalid_percent: 100\nheld_days: 365\n" } else { "" };
-    let policy = Policy::parse(&format!("profile: none\n{held}tables:\n{tables}"), "policy.yaml").unwrap();
-    let keys = script.holds.then(|| {
+    let held = if script.holds { "max_invalid_percent: 100\nheld_days: 365\n" } else { "" };
+    let keyed = script.holds || script.spools;
+    let keys = if keyed { "keys: k\n" } else { "" };
+    let policy = Policy::parse(&format!("profile: none\n{keys}{held}tables:\n{tables}"), "policy.yaml").unwrap();
+    let keys = keyed.then(|| {
         let text = KeyRing::generate("test", Zeroizing::new(std::array::from_fn(|at| at as u8 * 7 + 1))).unwrap();
         KeyRing::parse(&text).unwrap()
     });

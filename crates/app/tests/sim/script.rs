@@ -88,10 +88,15 @@ pub(crate) struct Script {
     pub(crate) holds: bool,
     /// The wall clock jumps.
     pub(crate) jumps: bool,
+    /// At times when the store fails, rows wait in a spool.
+    pub(crate) spools: bool,
 }
 
 /// Seeds that found defects before there were held rows: they have none.
 const AS_THEY_WERE: [u64; 8] = [101_232, 200_404, 200_588, 201_039, 301_241, 301_533, 302_712, 303_185];
+
+/// Seeds that found a defect before there was a spool.
+const BEFORE_THE_SPOOL: [u64; 5] = [96, 179, 238, 500_790, 601_732];
 
 /// The source's name.
 pub(crate) const SOURCE: &str = "db";
@@ -175,6 +180,7 @@ impl Script {
         // Seeds 179 and 238 are as they were when they found defects, too.
         let plain = AS_THEY_WERE.contains(&seed);
         let (holds, jumps) = (draw % 8 >= 3 && !plain, (draw >> 8).is_multiple_of(2) && !plain);
+        let spools = (draw >> 24) % 2 == 0 && !plain && !BEFORE_THE_SPOOL.contains(&seed);
         let table = |name: &str, identity| {
             let holds = holds && matches!(identity, Identity::Key(_));
             Table { name: TableName::new(SOURCE, "public", name), identity, holds }
@@ -195,7 +201,7 @@ impl Script {
         let share = [0.02, 0.08, 0.25][(draw >> 16) as usize % 3];
         let unreadable = (StdRng::seed_from_u64(draw), share);
         let (tables, log) = Writer { random, tables, heaps, columns, ids, unreadable }.write();
-        Self { tables, log, holds, jumps }
+        Self { tables, log, holds, jumps, spools }
     }
 
     /// The number of transactions that are committed at this time.

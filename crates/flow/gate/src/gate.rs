@@ -248,6 +248,11 @@ impl Gate {
         &self.notes
     }
 
+    /// The keys of the policy; `None` when it names none.
+    pub(crate) fn keys(&self) -> Option<&Arc<KeyRing>> {
+        self.means.keys.as_ref()
+    }
+
     /// What goes into every commit's metadata.
     pub fn stamp(&self) -> &PolicyStamp {
         &self.stamp

@@ -177,7 +177,7 @@ struct Ladder {
 
 enum Coarser {
     Prefix(usize),
-    By(Kernel),
+    By(Box<Kernel>),
 }
 
 impl Coarser {
@@ -202,7 +202,11 @@ impl Coarser {
             reason: None,
             reviewer: None,
         };
-        Kernel::new(&rule, input, setup).ok().flatten().map(Coarser::By).ok_or("another kind of column")
+        Kernel::new(&rule, input, setup)
+            .ok()
+            .flatten()
+            .map(|kernel| Coarser::By(Box::new(kernel)))
+            .ok_or("another kind of column")
     }
 }
 

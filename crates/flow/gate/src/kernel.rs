@@ -70,6 +70,9 @@ pub(crate) enum Kernel {
     Scrub(TextScrub),
 }
 
+/// Values of one inner rule, and the row of each.
+pub(crate) type InnerValues = (StringArray, Vec<u32>);
+
 /// What all kernels of a policy are made with.
 pub(crate) struct Setup<'a> {
     pub(crate) profile: Profile,
@@ -139,7 +142,7 @@ impl Kernel {
     }
 
     /// Of documents, the values of each inner rule and the row of each value; `None` for what holds no documents.
-    pub(crate) fn inner_values(&self, array: &dyn Array) -> Option<Result<Vec<(StringArray, Vec<u32>)>>> {
+    pub(crate) fn inner_values(&self, array: &dyn Array) -> Option<Result<Vec<InnerValues>>> {
         match self {
             Kernel::Nested(nested) => Some(nested.values(array)),
             Kernel::X12(x12) => Some(x12.values(array)),

@@ -12,9 +12,11 @@ mod x12_map;
 mod gate;
 mod table;
 
+mod carried;
 mod cleared;
 mod held;
 mod k_gate;
+mod spooled;
 mod stamp;
 
 mod kernel;
@@ -72,6 +74,7 @@ pub use reveal::Treatment;
 pub use scrub::{EntityFinder, KnownValues, Label, REFUSED, Scratch, Scrubbed, Scrubber, TEXT_BYTES_MAX};
 pub use seal::Sealer;
 pub use shape::Shape;
+pub use spooled::{SpoolCipher, Spooled};
 pub use stamp::{PolicyStamp, TableStamp};
 pub use subject::{KnownAs, Subject, SubjectPlace};
 pub use suppress::{Scope, Suppressed};

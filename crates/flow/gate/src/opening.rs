@@ -166,7 +166,7 @@ fn text(mut value: Zeroizing<Vec<u8>>) -> Option<Zeroizing<String>> {
 fn bytes(hex: &str) -> Option<Vec<u8>> {
     let digits = hex.strip_prefix("\\x").or_else(|| hex.strip_prefix("0x")).unwrap_or(hex);
     let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    (digits.len() % 2 == 0 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    (digits.len().is_multiple_of(2) && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .then(|| digits.as_bytes().chunks(2).map(pair).collect())?
 }
 

@@ -36,6 +36,14 @@ impl Lake {
         Ok(())
     }
 
+    /// Whether the store takes an object now: writes one of a stream's that says nothing.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn try_to_write(&self, stream: &str) -> Result<()> {
+        self.put_document(&Path::from_iter([stream, "_lockgate", "answers.json"]), &()).await
+    }
+
     /// The highest that [`Lake::put_stream_checkpoint`] wrote; `None` when it never did.
     ///
     /// # Errors

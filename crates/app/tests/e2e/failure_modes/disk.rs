@@ -12,11 +12,11 @@ use super::process::Process;
 const ACCOUNTS: u32 = 5000;
 
 /// A small disk of its own; it goes with the test.
-struct Disk(PathBuf);
+pub(crate) struct Disk(PathBuf);
 
 impl Disk {
     /// `None`, and said, where this account may not mount.
-    fn mount(at: &Path, mib: u32) -> Option<Self> {
+    pub(crate) fn mount(at: &Path, mib: u32) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
         let size = format!("size={mib}m");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).output();
@@ -28,13 +28,13 @@ impl Disk {
     }
 
     /// Fills it up to the last byte.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut file = File::create(self.0.join("ballast")).unwrap();
         let full = std::io::copy(&mut std::io::repeat(7), &mut file).unwrap_err();
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     }
 
-    fn free(&self) {
+    pub(crate) fn free(&self) {
         std::fs::remove_file(self.0.join("ballast")).unwrap();
     }
 }

@@ -8,12 +8,13 @@ mod proxy;
 mod store_proxy;
 
 mod copying;
-mod disk;
+pub(crate) mod disk;
 mod foreign_writers;
 mod network;
 mod replica;
 mod server;
 mod slot;
 mod soak;
+mod spool;
 mod stores;
 mod two_writers;

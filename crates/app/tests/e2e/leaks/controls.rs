@@ -235,6 +235,12 @@ async fn leaky_copies(searched: &mut Searched, plan: &plant::Plan) -> BTreeSet<S
         ))
         .unwrap();
     scanner.file(Surface::Vault, &copies.join("vault.sqlite-wal"), &copies);
+    let held = copies.join("held.sqlite");
+    std::fs::copy(copies.join("vault.sqlite-wal"), held.with_extension("sqlite-wal")).unwrap();
+    scanner.file(Surface::of(&held, &copies), &held.with_extension("sqlite-wal"), &copies);
+    let spool = copies.join("spool/db/00000001.spool");
+    write_file(&spool, format!("\x00\x00\x00\x19{}", person.email).as_bytes());
+    scanner.file(Surface::of(&spool, &copies), &spool, &copies);
     let named = copies.join(format!("name={}/part.bin", person.name));
     write_file(&named, b"");
     scanner.file(Surface::Data, &named, &copies);

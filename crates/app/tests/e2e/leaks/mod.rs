@@ -20,6 +20,7 @@ use scanner::Scanner;
 use surface::Surface;
 use watched::{Watch, Watched};
 
+use super::failure_modes::disk::Disk;
 use super::project::{Project, files};
 
 /// A project whose every trace is searched.
@@ -63,12 +64,25 @@ impl Searched {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_planted_identifier_leaves_the_gate() {
-    let plan = Plan { seed: 1 };
+    let asked = |variable, default| std::env::var(variable).map_or(default, |text| text.parse().unwrap());
+    let first: u64 = asked("LOCKGATE_LEAK_SEED_FIRST", 1);
+    for seed in first..first + asked("LOCKGATE_LEAK_SEEDS", 1) {
+        search(Plan { seed }).await;
+    }
+}
+
+/// Everything that is done with one seed's people.
+async fn search(plan: Plan) {
     let project = plant::project("leaks", &plan.setup(), &TABLES, plant::POLICY).await;
+    let disk = Disk::mount(&project.dir.join("lake"), 64);
     let mut searched = Searched { project, scanner: Scanner::new(plan.canaries()), written: Vec::new() };
-    println!("{} values in {} forms", plan.canaries().len(), searched.scanner.needles());
+    println!("seed {}: {} values in {} forms", plan.seed, plan.canaries().len(), searched.scanner.needles());
     prepare(&mut searched).await;
     copy_and_follow(&mut searched, &plan).await;
+    if let Some(disk) = &disk {
+        spool(&mut searched, &plan, disk).await;
+    }
+    hold(&mut searched, &plan).await;
     refuse(&mut searched, &plan).await;
     ask(&mut searched).await;
     let asked = plant::asked(&searched.project).await;
@@ -81,15 +95,64 @@ async fn no_planted_identifier_leaves_the_gate() {
 
     let seen = searched.scanner.seen();
     println!("bytes searched: {seen:?}");
-    // Temporary files alone need not be there: none is best.
-    for surface in Surface::ALL.into_iter().filter(|surface| *surface != Surface::Temporary) {
+    // Temporary files need not be there: none is best.
+    let absent = |surface: &Surface| *surface == Surface::Temporary || *surface == Surface::Spool && disk.is_none();
+    for surface in Surface::ALL.into_iter().filter(|surface| !absent(surface)) {
         assert!(seen.get(&surface).is_some_and(|bytes| *bytes > 0), "nothing of {surface:?} was searched");
     }
     let elsewhere: Vec<_> = searched.written.iter().filter(|path| !path.starts_with(&searched.project.dir)).collect();
     assert!(elsewhere.is_empty(), "files were written outside the project folder: {elsewhere:?}");
     let hits = searched.scanner.hits();
     assert!(hits.is_empty(), "planted values were found: {hits:#?}");
+    drop(disk);
     searched.project.end().await;
+}
+
+/// The lake's disk is full for a while, and the source's log over its budget: rows wait on the local disk. Killed there.
+async fn spool(searched: &mut Searched, plan: &Plan, disk: &Disk) {
+    let file = searched.project.dir.join("lockgate.yaml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    let budget = "slot: lockgate_e2e\n      wal_budget: { warn: 1MiB, critical: 1MiB, policy: spool }\n";
+    std::fs::write(&file, before.replace("slot: lockgate_e2e\n", budget)).unwrap();
+    let run = ["--log", "trace", "--log-format", "json", "run", "--json"];
+    let mut watch = Watch::start(searched.project.command(&run), &searched.project.dir);
+    until(&searched.project, "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE active)", &mut watch).await;
+    disk.fill();
+    searched.sql(&plan.spooled()).await;
+    let end: String =
+        searched.project.database.query_one("SELECT pg_current_wal_lsn()::text", &[]).await.unwrap().get(0);
+    let safe = format!("SELECT confirmed_flush_lsn >= '{end}' FROM pg_replication_slots WHERE slot_type = 'logical'");
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(90);
+    while !searched.project.database.query_one(&safe, &[]).await.unwrap().get::<_, bool>(0) {
+        assert!(tokio::time::Instant::now() < deadline, "nothing is spooled within a minute and a half");
+        searched.sql("INSERT INTO beside SELECT repeat('b', 500) FROM generate_series(1, 2000)").await;
+        watch.look();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    watch.kill_9();
+    let watched = watch.end().await;
+    searched.search(Surface::JsonLog, "a run that fills a spool and is killed", &watched);
+    searched.folder();
+    disk.free();
+    let watched = searched.run(Surface::JsonLog, &["--log", "trace", "--log-format", "json", "run", "--once"]).await;
+    assert_eq!(watched.code, Some(0), "{}", String::from_utf8_lossy(&watched.stderr));
+    assert_eq!(
+        searched.project.query("SELECT count(*) FROM db.public.person"),
+        ["12"],
+        "the spool's rows did not arrive"
+    );
+    std::fs::write(file, before).unwrap();
+}
+
+/// Rows that are held back, and what is said of them.
+async fn hold(searched: &mut Searched, plan: &Plan) {
+    searched.sql(&plan.held()).await;
+    let watched = searched.run(Surface::TextLog, &["--log", "trace", "run", "--once"]).await;
+    assert_eq!(watched.code, Some(3), "{}", String::from_utf8_lossy(&watched.stderr));
+    for command in [&["held", "list"][..], &["held", "list", "--json"], &["status"]] {
+        searched.run(Surface::Printed, command).await;
+    }
+    searched.folder();
 }
 
 /// `init` and `check` look at the database; a first run is killed before it has copied anything.

@@ -63,7 +63,7 @@ async fn databases_that_differ_in_people_only_leave_the_same_traces() {
 }
 
 async fn traces(name: &str, plan: &Plan) -> (Traces, BTreeMap<String, u64>, Vec<String>) {
-    let policy = plant::POLICY.split_once("  db.public.odd").unwrap().0;
+    let policy = plant::POLICY.split_once("  db.public.kept").unwrap().0;
     let project = plant::project(name, &plan.setup(), &plant::TABLES[..2], policy).await;
     // One commit for each run: how time is cut into commits is no trace of a person.
     project.write_lockgate_yaml("{ max_seconds: 3600, max_rows: 1000000 }");

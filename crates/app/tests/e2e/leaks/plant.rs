@@ -18,9 +18,11 @@ pub(crate) enum Way {
     Unreadable,
     Catalog,
     Added,
+    Held,
+    Spooled,
 }
 
-const WAYS: [Way; 12] = [
+const WAYS: [Way; 14] = [
     Way::Copied,
     Way::CopiedLarge,
     Way::Inserted,
@@ -33,12 +35,15 @@ const WAYS: [Way; 12] = [
     Way::Unreadable,
     Way::Catalog,
     Way::Added,
+    Way::Held,
+    Way::Spooled,
 ];
 
-/// A table with a primary key, one without, and one for each error that a value can provoke.
-pub(crate) const TABLES: [&str; 8] = [
+/// A table with a primary key, one without, one whose unreadable rows are held back, and one for each error that a value can provoke.
+pub(crate) const TABLES: [&str; 9] = [
     "public.person",
     "public.visit",
+    "public.kept",
     "public.odd_year",
     "public.odd_age",
     "public.odd_shape",
@@ -72,12 +77,14 @@ pub(crate) const POLICY: &str = "  db.public.person:
     note: redact(NOTE)
     plan: keep
   db.public.visit: { who: hmac_token(member), seen: date_trunc(month), zip: zip3, plan: keep }
+  db.public.kept: { id: keep, age: { transform: age_cap, on_invalid: hold }, name: redact(NAME) }
   db.public.odd_year: { id: keep, v: { transform: date_year, on_invalid: halt } }
   db.public.odd_age: { id: keep, v: { transform: age_cap, on_invalid: halt } }
   db.public.odd_shape: { id: keep, v: { transform: fpe_ff1(shape digits 12), on_invalid: halt } }
   db.public.odd_document: { id: keep, v: { transform: json_paths, paths: { a: keep }, on_invalid: halt } }
   db.public.odd_range: { id: keep, v: { transform: bucket(0 1), on_invalid: halt } }
   db.public.odd_day: { id: keep, v: keep }
+max_invalid_percent: 100
 ";
 
 /// The people of one seed.
@@ -119,7 +126,9 @@ impl Plan {
              COMMENT ON TABLE person IS 'as of {}';
              COMMENT ON COLUMN person.name IS 'such as {}';
              CREATE TABLE visit (who text, seen timestamptz, zip text, word text, plan text);
-             ALTER TABLE visit REPLICA IDENTITY FULL;",
+             ALTER TABLE visit REPLICA IDENTITY FULL;
+             CREATE TABLE kept (id int PRIMARY KEY, age text, name text);
+             CREATE TABLE beside (filler text);",
             first.name, second.name, first.name, first.word, second.item, second.street
         );
         for odd in TABLES.into_iter().filter_map(|table| table.strip_prefix("public.odd_")) {
@@ -174,6 +183,18 @@ impl Plan {
         changes.push("ALTER TABLE person RENAME COLUMN late TO later".into());
         changes.push("ALTER TABLE person DROP COLUMN later".into());
         changes
+    }
+
+    /// Rows with an age that is none, which wait for somebody's decision.
+    pub(crate) fn held(&self) -> String {
+        let held = self.people(Way::Held).into_iter().enumerate();
+        held.map(|(id, person)| format!("INSERT INTO kept VALUES ({id}, '{}', '{}');", person.word, person.name))
+            .collect()
+    }
+
+    /// Rows that come while the lake is away.
+    pub(crate) fn spooled(&self) -> String {
+        self.people(Way::Spooled).iter().map(|person| insert(person, LARGE) + &visit(person)).collect()
     }
 
     /// A change of one row of a file that holds others, which makes a deletion vector.

@@ -19,6 +19,10 @@ pub(crate) enum Surface {
     KeyIndex,
     /// The vault of codes and the store of data keys, their journals too.
     Vault,
+    /// The rows that are held back, with their journal.
+    HeldRows,
+    /// What waits for a lake that is away.
+    Spool,
     /// What else lies in the project folder.
     ProjectState,
     /// Temporary files and files without a name.
@@ -38,7 +42,7 @@ pub(crate) enum Surface {
 }
 
 impl Surface {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Data,
         Self::DeletionVectors,
         Self::DeltaLog,
@@ -46,6 +50,8 @@ impl Surface {
         Self::LakeState,
         Self::KeyIndex,
         Self::Vault,
+        Self::HeldRows,
+        Self::Spool,
         Self::ProjectState,
         Self::Temporary,
         Self::Paths,
@@ -64,6 +70,8 @@ impl Surface {
         match name.as_str() {
             _ if has("tmp") => Self::Temporary,
             name if name.starts_with("vault.sqlite") || name.starts_with("cells.sqlite") => Self::Vault,
+            name if name.starts_with("held.sqlite") => Self::HeldRows,
+            name if name.ends_with(".spool") => Self::Spool,
             _ if has("index") => Self::KeyIndex,
             _ if has("_lockgate") => Self::LakeState,
             name if has("_delta_log") && name.ends_with(".json") => Self::DeltaLog,

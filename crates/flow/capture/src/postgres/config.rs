@@ -84,7 +84,7 @@ pub struct WalBudget {
 
 impl Default for WalBudget {
     fn default() -> Self {
-        Self { warn: ByteSize(4 << 30), critical: ByteSize(10 << 30), policy: WalPolicy::Pause }
+        Self { warn: ByteSize(4 << 30), critical: ByteSize(10 << 30), policy: WalPolicy::Spool }
     }
 }
 
@@ -95,7 +95,7 @@ pub enum BudgetLevel {
     Within,
     /// At or above the warning.
     Warn,
-    /// At or above the critical level: the policy applies. Under `pause` nothing is given up.
+    /// At or above the critical level: the policy applies.
     Critical,
 }
 
@@ -118,7 +118,7 @@ impl WalBudget {
 pub enum WalPolicy {
     /// Nothing is given up: the slot stays, retries go on, and the status says so until an operator acts.
     Pause,
-    /// Keep draining the log into an encrypted local spool. Not built.
+    /// While the lake is away, keep draining the log into a sealed spool on the local disk.
     Spool,
     /// Drop the slot, so that the server's disk is safe, and stop: the tables are compared with the source afterwards.
     DropAndRepair,
@@ -258,14 +258,6 @@ impl PostgresConfig {
         let budget = &self.wal_budget;
         if budget.warn > budget.critical {
             found.push(problem("`wal_budget.warn` lies above `wal_budget.critical`", "Make `warn` the smaller one."));
-        }
-        if budget.policy == WalPolicy::Spool {
-            found.push(problem(
-                "`wal_budget.policy: spool` is not built yet",
-                "Use `policy: pause`: nothing is given up, and an alert is raised at the critical level (set max_slot_wal_keep_size on \
-                 the server as the last guard of its disk). Or `policy: drop_and_repair`: the slot is dropped, and `lockgate repair` writes \
-                 what was missed.",
-            ));
         }
         if self.copy.parallel == 0 || self.copy.chunk_rows == 0 {
             found.push(problem("`copy.parallel` and `copy.chunk_rows` must be at least 1", "Raise the one that is 0."));

@@ -226,7 +226,7 @@ fn report(slot: &str, level: BudgetLevel, lag: &StreamLag, budget: &WalBudget) {
             slot,
             bytes,
             budget = budget.critical.0,
-            "the source keeps more log for us than its budget allows; nothing is given up: find out why nothing is confirmed, or drop the slot"
+            "the source keeps more log for us than its budget allows: find out why nothing is confirmed; `wal_budget.policy` says what is done about it"
         ),
     }
 }

@@ -1,20 +1,18 @@
-//! A held row as bytes: an Arrow stream of the raw row, with what is known beside its values in columns at the end; then sealed.
+//! A held row as bytes, sealed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, UInt8Array};
-use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt8Type, UInt64Type};
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::DataType;
 use change::{
-    ChangeBatch, Column, Error, Identity, Kind, Op, Origin, Position, Result, RowMeta, RowMetaBuilder, TableName,
-    TableSchema, Unsent,
+    ChangeBatch, Error, Identity, Kind, Origin, Position, Result, RowMeta, RowMetaBuilder, TableName, TableSchema,
+    Unsent,
 };
 use zeroize::Zeroizing;
 
 use crate::KeyRing;
+use crate::carried::{self, Carried};
 
 /// A held row as its keeper has it.
 #[derive(Clone, Copy)]
@@ -31,9 +29,6 @@ pub struct Sealed<'a> {
 
 const WHAT: &str = "held rows";
 const IDENTITY: &str = "identity";
-const SOURCE_TYPE: &str = "source_type";
-/// Columns behind those of the table: op, position, commit time, transaction, ordinal, which columns were not sent.
-const BESIDE: usize = 6;
 
 /// The raw rows of one unit, sealed for its table and position.
 pub(crate) fn seal(
@@ -78,77 +73,19 @@ fn context(table: &TableName, position: &Position) -> Vec<u8> {
 }
 
 fn encode(table: &TableSchema, rows: &RecordBatch, meta: &RowMeta, unsent: &Unsent) -> Result<Zeroizing<Vec<u8>>> {
-    let failed = || Error::new(Kind::Bug, format!("{}: a row cannot be written as a held one", table.table));
-    let mut fields: Vec<Field> = table
-        .columns
-        .iter()
-        .map(|column| {
-            let source_type = HashMap::from([(SOURCE_TYPE.to_owned(), column.source_type.clone())]);
-            Field::new(&column.name, column.data_type.clone(), true).with_metadata(source_type)
-        })
-        .collect();
-    let mask =
-        |row: usize| -> Vec<u8> { (0..unsent.0.len()).map(|column| u8::from(unsent.is_unsent(column, row))).collect() };
-    let masks: Vec<Vec<u8>> = (0..meta.len()).map(mask).collect();
-    let times: Int64Array = meta.committed_at.iter().collect();
-    let beside: [ArrayRef; BESIDE] = [
-        Arc::new(UInt8Array::from_iter_values(meta.ops.iter().map(|op| *op as u8))),
-        Arc::new(meta.positions.clone()),
-        Arc::new(times),
-        Arc::new(meta.txids.clone()),
-        Arc::new(meta.ordinals.clone()),
-        Arc::new(BinaryArray::from_iter_values(masks)),
-    ];
-    let mut columns = rows.columns().to_vec();
-    for (number, column) in beside.into_iter().enumerate() {
-        fields.push(Field::new(format!("_lg_{number}"), column.data_type().clone(), true));
-        columns.push(column);
-    }
+    let fields = table.columns.iter().map(carried::field).collect();
     let identity = table.identity_columns().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let schema = Arc::new(Schema::new(fields).with_metadata(HashMap::from([(IDENTITY.to_owned(), identity)])));
-    let rows = RecordBatch::try_new(schema.clone(), columns).map_err(|_| failed())?;
-    let mut writer = StreamWriter::try_new(Vec::new(), &schema).map_err(|_| failed())?;
-    writer.write(&rows).map_err(|_| failed())?;
-    writer.into_inner().map(Zeroizing::new).map_err(|_| failed())
+    let said = HashMap::from([(IDENTITY.to_owned(), identity)]);
+    carried::rows(fields, said, rows, meta, unsent)
+        .ok_or_else(|| Error::new(Kind::Bug, format!("{}: a row cannot be written as a held one", table.table)))
 }
 
 fn decode(table: &TableName, plain: &[u8]) -> Option<Result<ChangeBatch>> {
-    let mut reader = StreamReader::try_new(plain, None).ok()?;
-    let schema = reader.schema();
-    let rows = reader.next()?.ok()?;
-    let width = schema.fields().len().checked_sub(BESIDE)?;
-    let column = |field: &Arc<Field>| Column {
-        name: field.name().clone(),
-        data_type: field.data_type().clone(),
-        nullable: true,
-        source_type: field.metadata().get(SOURCE_TYPE).cloned().unwrap_or_default(),
-    };
-    let key = schema.metadata().get(IDENTITY)?.split(',').map(|index| index.parse().ok()).collect::<Option<_>>()?;
-    let schema = TableSchema {
-        table: table.clone(),
-        columns: schema.fields()[..width].iter().map(column).collect(),
-        identity: Identity::Key(key),
-    };
-    let beside = &rows.columns()[width..];
-    let (ops, positions) = (beside[0].as_primitive_opt::<UInt8Type>()?, beside[1].as_binary_opt::<i32>()?);
-    let (times, txids) = (beside[2].as_primitive_opt::<Int64Type>()?, beside[3].as_primitive_opt::<UInt64Type>()?);
-    let (ordinals, masks) = (beside[4].as_primitive_opt::<UInt64Type>()?, beside[5].as_binary_opt::<i32>()?);
-    let mut meta = RowMetaBuilder::default();
-    for row in 0..rows.num_rows() {
-        let op = op_of(ops.value(row))?;
-        meta.push(op, positions.value(row), times.value(row), txids.value(row), ordinals.value(row));
-    }
-    let mut unsent = Unsent::none(width);
-    for (column, mask) in unsent.0.iter_mut().enumerate() {
-        let bits = BooleanBuffer::collect_bool(rows.num_rows(), |row| masks.value(row).get(column) == Some(&1));
-        *mask = (bits.count_set_bits() > 0).then_some(bits);
-    }
-    let columns = rows.columns()[..width].to_vec();
-    Some(ChangeBatch::try_new(Arc::new(schema), Origin::Held, columns, meta.finish(), unsent))
-}
-
-fn op_of(byte: u8) -> Option<Op> {
-    [Op::Copy, Op::Insert, Op::Update, Op::Delete, Op::MoveOut].into_iter().find(|op| *op as u8 == byte)
+    let Carried { fields, said, columns, meta, unsent } = carried::read(plain)?;
+    let key = said.get(IDENTITY)?.split(',').map(|index| index.parse().ok()).collect::<Option<_>>()?;
+    let columns_of = fields.iter().map(carried::column).collect();
+    let schema = TableSchema { table: table.clone(), columns: columns_of, identity: Identity::Key(key) };
+    Some(ChangeBatch::try_new(Arc::new(schema), Origin::Held, columns, meta, unsent))
 }
 
 /// A held batch in another structure of its table: columns by name; those that came later are null, those that left are left out.

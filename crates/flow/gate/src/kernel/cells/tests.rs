@@ -9,11 +9,13 @@ use super::*;
 use crate::calendar::Date;
 use crate::policy::tests::keys;
 
+type Person = (String, [u8; 32]);
+
 /// Numbers its keys and its random bytes, so that a test can foresee them.
 #[derive(Default)]
 pub(crate) struct CountingStore {
     /// By domain and index; `None` once destroyed.
-    keys: Mutex<BTreeMap<(String, [u8; 32]), Option<Arc<CellKey>>>>,
+    keys: Mutex<BTreeMap<Person, Option<Arc<CellKey>>>>,
     drawn: Mutex<u64>,
 }
 

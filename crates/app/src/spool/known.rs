@@ -1,0 +1,40 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use capture::postgres::Resume;
+use change::{Checkpoint, CopyProgress, TableName};
+
+/// What a process has learned of the lake's records of a source: enough to follow the source on while the lake is away.
+#[derive(Clone, Default)]
+pub struct Known(Arc<Mutex<Option<Resume>>>);
+
+impl Known {
+    /// The records as they were read.
+    pub(crate) fn read(&self, resume: &Resume) {
+        *self.lock() = Some(resume.clone());
+    }
+
+    /// Everything at or below is durable in the lake or in the spool.
+    pub(crate) fn durable(&self, stream: &Checkpoint) {
+        if let Some(resume) = &mut *self.lock()
+            && resume.stream.as_ref().is_none_or(|known| known.through < stream.through)
+        {
+            resume.stream = Some(stream.clone());
+        }
+    }
+
+    /// A first copy is finished.
+    pub(crate) fn copied(&self, table: &TableName, copy: &CopyProgress) {
+        if let Some(resume) = &mut *self.lock() {
+            resume.tables.entry(table.clone()).or_default().copy = Some(copy.clone());
+        }
+    }
+
+    /// What is known now; `None` before the lake was read.
+    pub fn resume(&self) -> Option<Resume> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Resume>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
