@@ -24,7 +24,7 @@ cargo x <chore> [arguments]
   build     the optimised binary, at bin/lockgate
   bench     every figure, as one table: `cargo x bench` or `cargo x bench copy backlog --rows 500000`
               --help   lists figures and options
-  scale     extreme shapes, each compared in full: `cargo x scale a|b|c|d|e`, all of them without a letter
+  scale     extreme shapes, each compared in full: `cargo x scale a|b|c|d|e|f`, all of them without a letter
               --help   lists shapes and sizes
   readers   what the foreign readers see in Delta tables: `cargo x readers lake/claims_db/public/members`
   servers   runs an emulator until Ctrl-C: `cargo x servers s3|azure|gcs PORT`

@@ -117,6 +117,15 @@ impl Project {
         timed(self.command().args(["run", "--once"]), &self.log).await
     }
 
+    /// Erases the persons with these identifiers, which never stand on a command line.
+    pub(crate) async fn erase(&self, subject: &str, ids: &[u64], purge: &str) -> Result<Finished> {
+        let file = self.dir.join("erase.txt");
+        fs::write(&file, ids.iter().map(|id| format!("{id}\n")).collect::<String>())?;
+        let mut command = self.command();
+        command.args(["erase", "--subject", subject, "--purge", purge, "--ids"]).arg(&file);
+        timed(&mut command, &self.log).await
+    }
+
     /// Follows the source until it is stopped.
     pub(crate) fn start(&self) -> Result<Running> {
         Running::start(self.command().arg("run"), &self.log)

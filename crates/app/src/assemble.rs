@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::batching::Batching;
 use crate::cells::CellStore;
 use crate::feed::Feed;
+use crate::held::Witness;
 use crate::keys;
 use crate::pipeline::Pipeline;
 use crate::project::{POLICY_FILE, PROJECT_FILE, Project, SPOOL_MAX, SourceEntry, WalBudgetEntry};
@@ -154,6 +155,8 @@ pub(crate) struct Parts {
     pub(crate) gate: Arc<Gate>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) watch: Arc<Watch>,
+    /// Where it is written down that held rows are too old.
+    pub(crate) witness: Option<Witness>,
 }
 
 /// Meets the policy with the tables of the sources, except those that are `left_out`.
@@ -226,7 +229,7 @@ pub(crate) async fn pipeline(
     let open = |resume| postgres::open(config.clone(), resume, parts.clock.clone());
     let source = means.open(name, waiting.as_ref(), open).await?;
     let until = if once { Some(source.end_of_log().await?) } else { None };
-    let pipeline = means.pipeline(source, until, stop).holding(&state_dir)?.draining(waiting);
+    let pipeline = means.pipeline(source, until, stop).holding(&state_dir, parts.witness.clone())?.draining(waiting);
     Ok(Pipeline { refused: cast.refused.clone(), holds_back: cast.holds_back, ..pipeline })
 }
 
@@ -257,6 +260,8 @@ pub struct Means {
     pub batching: Batching,
     /// What was learned of the lake's records.
     pub known: Known,
+    /// Where it is written down that held rows are too old.
+    pub witness: Option<Witness>,
 }
 
 impl Means {
@@ -272,6 +277,7 @@ impl Means {
             boot: boot_id(),
             batching: Batching { max_age: Duration::from_secs_f64(commit.max_seconds), max_rows: commit.max_rows },
             known: Known::default(),
+            witness: parts.witness.clone(),
         }
     }
 

@@ -83,6 +83,11 @@ pub(crate) enum Command {
     /// Only for users whom lockgate.yaml names under `roles: { reveal: [...] }`. The answer has one line for each line that was asked: the
     /// value, or nothing for what does not open. Exit code 1 when some did not, 3 when the user has not the role.
     Reveal(Reveal),
+    /// Wrap the keys for a cloud's key manager
+    Keys {
+        #[command(subcommand)]
+        command: Keys,
+    },
     /// Bring stored rows under a policy that has become stricter, from the lake alone
     Remask(Remask),
     /// Prove the audit log, or list what is in it
@@ -123,6 +128,27 @@ pub(crate) struct Demo {
     /// Folder of the Postgres programs (initdb, postgres); found by itself when not given
     #[arg(long, value_name = "FOLDER")]
     pub(crate) postgres_bin: Option<PathBuf>,
+}
+
+/// What to do with the keys.
+#[derive(Subcommand, Debug, Clone)]
+pub(crate) enum Keys {
+    /// Write the key file anew, wrapped by a key of AWS KMS, Google Cloud KMS or Azure Key Vault
+    ///
+    /// The keys are those that `keys` of policy.yaml names now. They are encrypted under a random key, that key by the manager, and the
+    /// file is opened again before it is said to be done. The same command takes them to another key of the manager. No token changes.
+    Wrap(WrapKeys),
+}
+
+/// Options of `lockgate keys wrap`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct WrapKeys {
+    /// The manager's key and the file to write: aws-kms:KEY#FILE, gcp-kms:KEY#FILE or azure-kv:KEY#FILE
+    #[arg(value_name = "REFERENCE")]
+    pub(crate) into: String,
+    /// Where the keys are, when not where policy.yaml says: file:./keys/dev.key
+    #[arg(long, value_name = "REFERENCE")]
+    pub(crate) from: Option<String>,
 }
 
 /// Options of `lockgate init`.

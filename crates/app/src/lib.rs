@@ -12,6 +12,7 @@ mod erase;
 mod error_policy;
 mod feed;
 mod held;
+mod key_wait;
 mod keys;
 mod limits;
 mod logs;
@@ -38,7 +39,7 @@ pub use crate::assemble::Means;
 pub use crate::batching::Batching;
 use crate::cli::{Cli, Command};
 pub use crate::error_policy::{Action, table_action};
-pub use crate::held::{Choice, HeldLine, HeldStore};
+pub use crate::held::{Choice, HeldLine, HeldStore, Witness};
 use crate::outcome::Outcome;
 pub use crate::pipeline::{Ended, Pipeline};
 pub use crate::spool::{Known, SpoolFolder};
@@ -74,6 +75,7 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Query(options) => commands::query::run(&dir, &options).await,
         Command::Verify(options) => commands::verify::run(&dir, &options).await,
         Command::Repair(options) => commands::repair::run(&dir, &options).await,
+        Command::Keys { command } => commands::keys::run(&dir, &command),
         Command::Remask(options) => commands::remask::run(&dir, &options).await,
         Command::Audit { command } => commands::audit::run(&dir, &command).await,
         Command::Release(options) => commands::release::run(&dir, &options).await,

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::batching::{Batching, Pending};
 use crate::error_policy::{Action, table_action};
 use crate::feed::Feed;
-use crate::held::Keeper;
+use crate::held::{Keeper, Witness};
 use crate::resent::Resent;
 use crate::spool::{self, Known, SpoolFolder};
 use crate::watch::Watch;
@@ -101,12 +101,13 @@ const RECORD_EVERY: Duration = Duration::from_secs(10);
 const LEAVE_WITHIN: Duration = Duration::from_secs(20);
 
 impl Pipeline {
-    /// Keeps the rows that the gate holds in a folder; without it their unreadable values become null.
+    /// Keeps the rows that the gate holds in a folder; without it their unreadable values become null. `witness` is told before rows that
+    /// were held for too long are erased.
     ///
     /// # Errors
-    /// Those of the store of held rows.
-    pub fn holding(self, state_dir: &Path) -> Result<Self> {
-        let keeper = Keeper::open(state_dir, &self.gate, self.clock.clone())?;
+    /// Those of the store of held rows, and of the witness.
+    pub fn holding(self, state_dir: &Path, witness: Option<Witness>) -> Result<Self> {
+        let keeper = Keeper::open(state_dir, &self.gate, self.clock.clone(), witness)?;
         Ok(Self { keeper, ..self })
     }
 

@@ -14,6 +14,7 @@ mod e2e {
     mod failure_modes;
     mod foreign_readers;
     mod held;
+    mod key_managers;
     mod key_providers;
     mod leaks;
     mod policy;

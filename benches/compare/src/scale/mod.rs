@@ -3,6 +3,7 @@
 //! Each shape is run on a private server and ends with a comparison of every row by a reader that is not ours.
 
 mod columns;
+mod erasing;
 mod growing;
 mod judge;
 mod peaks;
@@ -51,6 +52,9 @@ pub(crate) struct Sizes {
     /// e: a column is added in each of so many seconds
     #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=1000))]
     seconds: u64,
+    /// f: rows of all tables together
+    #[arg(long, default_value_t = 1_000_000, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(10_000..))]
+    lake_rows: u64,
 }
 
 /// A shape, by the letter that `cargo x scale` takes.
@@ -66,6 +70,8 @@ enum Shape {
     D,
     /// A table that gets a column every second
     E,
+    /// Persons who are erased from a lake of several tables
+    F,
 }
 
 /// What a shape has shown: what was measured, and the figure.
@@ -88,6 +94,7 @@ pub(crate) async fn run(sizes: &Sizes) -> Result<()> {
             Shape::C => tables::run(&stage, sizes.tables).await,
             Shape::D => columns::run(&stage, sizes.columns).await,
             Shape::E => growing::run(&stage, sizes.seconds).await,
+            Shape::F => erasing::run(&stage, sizes.lake_rows).await,
         };
         match figures {
             Ok(figures) => figures.iter().for_each(|(what, figure)| println!("| {what} | {figure} |")),

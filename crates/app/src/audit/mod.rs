@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::audit::{Event, Hash, Head, Hex, Log, Moment, Program, SigningKey};
+use ::audit::{Event, Hash, Head, HeldAction, Hex, Log, Moment, Name, Program, SigningKey};
 use change::{Clock, Error, Kind, Result};
 use gate::PolicyStamp;
 use rand::TryRngCore;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 pub(crate) use self::anchor::Anchor;
+use crate::held::Witness;
 use crate::project::Project;
 use crate::watch::{Seen, Watch};
 
@@ -74,6 +75,15 @@ impl Auditor {
     /// `Full` when it cannot be: the act must then not be done.
     pub(crate) fn record(&self, event: Event) -> Result<()> {
         self.record_all([event])
+    }
+
+    /// Writes down that held rows are too old.
+    pub(crate) fn witness(self: &Arc<Self>) -> Witness {
+        let auditor = self.clone();
+        Arc::new(move |table, rows| {
+            let table = Name::new(table.to_string());
+            auditor.record(Event::HeldDecided { action: HeldAction::Expired, table, rows })
+        })
     }
 
     fn record_all(&self, events: impl IntoIterator<Item = Event>) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::assemble;
 use crate::audit::Auditor;
 use crate::cli::{Chosen, Held};
 use crate::clock::SystemClock;
-use crate::held::{Choice, HeldLine, HeldStore, expire};
+use crate::held::{Choice, HeldLine, HeldStore, expire, has_expired};
 use crate::keys;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
@@ -27,7 +27,7 @@ pub(crate) async fn run(dir: &Path, command: &Held) -> Result<Outcome> {
         Err(problems) => return refused(&problems),
     };
     let store = HeldStore::open(&project.state_dir())?;
-    expire(&store, policy.held_days(), SystemClock::new().now())?;
+    expire_old(&project, &store, policy.held_days()).await?;
     let (action, chosen) = match command {
         Held::List { json } => return list(&store, *json),
         Held::Show { id } => (HeldAction::Shown, Chosen { ids: vec![*id], all: false }),
@@ -42,6 +42,18 @@ pub(crate) async fn run(dir: &Path, command: &Held) -> Result<Outcome> {
     };
     auditor.close().await?;
     done
+}
+
+/// Erases what has been held for too long, once the audit log says so.
+async fn expire_old(project: &Project, store: &HeldStore, days: u32) -> Result<()> {
+    let clock = SystemClock::new();
+    if !has_expired(store, days, clock.now())? {
+        return Ok(());
+    }
+    let auditor = Auditor::open(project, Arc::new(SystemClock::new()), Program::Held).await?;
+    let expired = expire(store, days, clock.now(), Some(&auditor.witness()));
+    auditor.close().await?;
+    expired.map(|_| ())
 }
 
 /// Nobody sees held rows or decides about them unless the audit log says so first.

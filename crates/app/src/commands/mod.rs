@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod erase;
 pub(crate) mod held;
 pub(crate) mod init;
+pub(crate) mod keys;
 pub(crate) mod policy;
 pub(crate) mod query;
 pub(crate) mod release;

@@ -18,7 +18,7 @@ use crate::cli::Run;
 use crate::clock::SystemClock;
 use crate::erase;
 use crate::error_policy::{Action, table_action};
-use crate::held::HeldStore;
+use crate::held::{HeldStore, Witness};
 use crate::outcome::{Outcome, lost_task, print_problems, refused};
 use crate::pipeline::Ended;
 use crate::project::{POLICY_FILE, Project};
@@ -26,7 +26,7 @@ use crate::spool::{self, Known};
 use crate::turn::Turn;
 use crate::view::{self, Style};
 use crate::watch::{Seen, Watch};
-use crate::{keys, limits};
+use crate::{key_wait, keys, limits};
 
 pub(crate) async fn run(dir: &Path, options: &Run) -> Result<Outcome> {
     let project = match Project::read(dir) {
@@ -72,14 +72,16 @@ async fn recorded(project: Project, options: &Run) -> Result<Outcome> {
 }
 
 async fn run_project(project: Project, options: &Run, auditor: &Arc<Auditor>) -> Result<Outcome> {
-    let (parts, company) = match gather(project, &options.tables).await? {
+    let stop = stop_on_signals()?;
+    let run = ForRun { patience: (!options.once).then_some(&stop), witness: Some(auditor.witness()) };
+    let (parts, company) = match gather_for(project, &options.tables, run).await? {
         Ok(gathered) => gathered,
         Err(outcome) => return Ok(outcome),
     };
     auditor.run_started(&parts.project, parts.gate.stamp(), company.schemas.len())?;
     company.show(&parts.watch);
     let style = Style::fitting(options.json);
-    let (stop, seen_all) = (stop_on_signals()?, CancellationToken::new());
+    let seen_all = CancellationToken::new();
     let view = tokio::spawn(view::show(
         parts.watch.clone(),
         style,
@@ -114,6 +116,22 @@ pub(crate) async fn gather(
     project: Project,
     only: &[String],
 ) -> Result<std::result::Result<(Arc<Parts>, Company), Outcome>> {
+    gather_for(project, only, ForRun::default()).await
+}
+
+/// What a run has that a look at the sources has not.
+#[derive(Default)]
+struct ForRun<'a> {
+    /// Waits for keys until this is cancelled.
+    patience: Option<&'a CancellationToken>,
+    witness: Option<Witness>,
+}
+
+async fn gather_for(
+    project: Project,
+    only: &[String],
+    ForRun { patience, witness }: ForRun<'_>,
+) -> Result<std::result::Result<(Arc<Parts>, Company), Outcome>> {
     let offline = assemble::offline_problems(&project);
     if print_problems(&offline) {
         return Ok(Err(Outcome::ToFix));
@@ -123,17 +141,22 @@ pub(crate) async fn gather(
         Ok(policy) => policy,
         Err(problems) => return refused(&problems).map(Err),
     };
-    let company = cast(&project, &policy, only).await?;
-    if company.sources.values().all(|cast| cast.followed.is_empty()) {
-        return nothing_to_do(&company).map(Err);
-    }
-    limits::check_open_files(company.sources.values().map(|cast| cast.followed.len()).sum())?;
-    let keys = match keys::load(policy.keys(), &project.dir) {
+    // Before the sources are looked at: what was seen of them would be old after a long wait.
+    let keys = match patience {
+        Some(stop) => key_wait::keys(&project, &policy, stop).await,
+        None => keys::load(policy.keys(), &project.dir),
+    };
+    let keys = match keys {
         // Starting again may help, and a service does that.
         Err(error) if error.kind() == Kind::Unavailable => return Err(error),
         Err(error) => return refused(&[assemble::as_problem(POLICY_FILE, None, &error)]).map(Err),
         Ok(keys) => keys,
     };
+    let company = cast(&project, &policy, only).await?;
+    if company.sources.values().all(|cast| cast.followed.is_empty()) {
+        return nothing_to_do(&company).map(Err);
+    }
+    limits::check_open_files(company.sources.values().map(|cast| cast.followed.len()).sum())?;
     let gate = match assemble::compile_with(&policy, keys, &project, &company.left_out, &company.schemas, &clock) {
         Ok(gate) => gate,
         Err(problems) => return refused(&problems).map(Err),
@@ -141,7 +164,7 @@ pub(crate) async fn gather(
     print_problems(gate.notes());
     let lake = assemble::lake(&project).await?;
     let gate = gate.suppressing(erase::suppressed(&project, &policy, &lake).await?)?;
-    let parts = Parts { lake, gate: Arc::new(gate), clock, watch: Arc::default(), project };
+    let parts = Parts { lake, gate: Arc::new(gate), clock, watch: Arc::default(), project, witness };
     Ok(Ok((Arc::new(parts), company)))
 }
 

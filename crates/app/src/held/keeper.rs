@@ -30,6 +30,7 @@ pub(crate) struct Keeper {
     again: bool,
     days: u32,
     expired_at: Duration,
+    witness: Option<Witness>,
 }
 
 /// How often the decisions of `lockgate held` are looked for.
@@ -38,12 +39,21 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
+/// Writes down, before it is done, that rows of a table are erased because their time is up.
+pub type Witness = Arc<dyn Fn(&TableName, u64) -> Result<()> + Send + Sync>;
+
 impl Keeper {
-    /// `None` when no rule holds rows and none are held. Erases what has been held for too long.
+    /// `None` when no rule holds rows and none are held. Erases what has been held for too long, now and every hour, once `witness` has
+    /// written it down.
     ///
     /// # Errors
-    /// Those of the store.
-    pub(crate) fn open(state_dir: &Path, gate: &Gate, clock: Arc<dyn Clock>) -> Result<Option<Self>> {
+    /// Those of the store and of the witness.
+    pub(crate) fn open(
+        state_dir: &Path,
+        gate: &Gate,
+        clock: Arc<dyn Clock>,
+        witness: Option<Witness>,
+    ) -> Result<Option<Self>> {
         let store = match gate.policy().holds() {
             true => HeldStore::open(state_dir)?,
             false => match HeldStore::existing(state_dir)? {
@@ -51,7 +61,7 @@ impl Keeper {
                 None => return Ok(None),
             },
         };
-        expire(&store, gate.policy().held_days(), clock.now())?;
+        expire(&store, gate.policy().held_days(), clock.now(), witness.as_ref())?;
         Ok(Some(Self {
             store: Arc::new(store),
             policy: gate.stamp().policy_hash.clone(),
@@ -64,6 +74,7 @@ impl Keeper {
             days: gate.policy().held_days(),
             expired_at: clock.monotonic(),
             clock,
+            witness,
         }))
     }
 
@@ -166,7 +177,7 @@ impl Keeper {
         let mut changed = false;
         if now.saturating_sub(self.expired_at) >= EXPIRE_EVERY {
             self.expired_at = now;
-            changed = expire(&self.store, self.days, self.clock.now())? > 0;
+            changed = expire(&self.store, self.days, self.clock.now(), self.witness.as_ref())? > 0;
         }
         let version = self.store.version()?;
         changed |= std::mem::replace(&mut self.version, version) != version;
@@ -272,18 +283,36 @@ impl Keeper {
     }
 }
 
-/// Erases what has been held for too long, and says so.
-pub(crate) fn expire(store: &HeldStore, days: u32, now: i64) -> Result<u64> {
-    let expired = store.expired(now - i64::from(days) * MICROS_PER_DAY)?;
-    if !expired.is_empty() {
-        tracing::warn!(
-            rows = expired.len(),
-            days,
-            "held rows are erased: they were held for longer than the policy allows"
-        );
-        store.erase(&expired.iter().map(|line| line.id).collect::<Vec<_>>())?;
+/// Erases what has been held for too long, and says so. What the witness cannot write down is not done; a stop in between lets it be
+/// written twice, and never not at all.
+pub(crate) fn expire(store: &HeldStore, days: u32, now: i64, witness: Option<&Witness>) -> Result<u64> {
+    let expired = store.expired(held_before(days, now))?;
+    if expired.is_empty() {
+        return Ok(0);
     }
+    let mut rows: BTreeMap<&TableName, u64> = BTreeMap::new();
+    for line in &expired {
+        *rows.entry(&line.table).or_default() += 1;
+    }
+    if let Some(witness) = witness {
+        rows.iter().try_for_each(|(table, rows)| witness(table, *rows))?;
+    }
+    tracing::warn!(
+        rows = expired.len(),
+        days,
+        "held rows are erased: they were held for longer than the policy allows"
+    );
+    store.erase(&expired.iter().map(|line| line.id).collect::<Vec<_>>())?;
     Ok(expired.len() as u64)
+}
+
+/// Whether there is something for [`expire`].
+pub(crate) fn has_expired(store: &HeldStore, days: u32, now: i64) -> Result<bool> {
+    Ok(!store.expired(held_before(days, now))?.is_empty())
+}
+
+fn held_before(days: u32, now: i64) -> i64 {
+    now - i64::from(days) * MICROS_PER_DAY
 }
 
 fn nonce() -> Result<[u8; 16]> {

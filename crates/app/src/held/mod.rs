@@ -17,6 +17,7 @@ mod keeper;
 mod release;
 mod store;
 
-pub(crate) use keeper::{Keeper, expire};
+pub use keeper::Witness;
+pub(crate) use keeper::{Keeper, expire, has_expired};
 pub(crate) use release::Release;
 pub use store::{Choice, HeldLine, HeldStore};

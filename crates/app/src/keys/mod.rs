@@ -6,6 +6,9 @@
 //! | `env:NAME` | the text of a key file in an environment variable |
 //! | `vault:kv/MOUNT/PATH#FIELD` | the same in a field of a KV version 2 secret of HashiCorp Vault or OpenBao |
 //! | `vault:transit/MOUNT/KEY#PATH` | a file that the transit engine has encrypted, decrypted there at start |
+//! | `aws-kms:KEY#PATH` | a file that `lockgate keys wrap` made, whose key AWS KMS unwraps at start |
+//! | `gcp-kms:KEY#PATH` | the same with Google Cloud KMS |
+//! | `azure-kv:KEY#PATH` | the same with Azure Key Vault or Managed HSM |
 //!
 //! Every place gives the text of a key file, which is read once at start and zeroed; there is no default key. A place that does not
 //! answer is `Unavailable` after a bounded number of tries.
@@ -16,9 +19,13 @@ use change::{Error, Kind, Result};
 use gate::KeyRing;
 use zeroize::Zeroizing;
 
+mod cloud;
 mod file;
+mod http;
 mod vault;
+mod wrapped;
 
+use self::cloud::CloudKey;
 pub(crate) use self::file::make;
 use self::vault::{Engine, VaultServer};
 
@@ -28,6 +35,7 @@ enum Place {
     File(PathBuf),
     Env(String),
     Vault(Engine),
+    Cloud(CloudKey),
 }
 
 /// Reads the keys that the policy refers to; `None` when it needs none.
@@ -37,6 +45,11 @@ enum Place {
 /// server refuses or does not answer.
 pub(crate) fn load(reference: Option<&str>, project: &Path) -> Result<Option<KeyRing>> {
     let Some(reference) = reference else { return Ok(None) };
+    read(reference, project).map(|(_, ring)| Some(ring))
+}
+
+/// The text of the key file at a place, and the keys in it.
+fn read(reference: &str, project: &Path) -> Result<(Zeroizing<String>, KeyRing)> {
     let (text, shown) = match Place::parse(reference)? {
         Place::File(path) => {
             let path = project.join(path);
@@ -46,8 +59,23 @@ pub(crate) fn load(reference: Option<&str>, project: &Path) -> Result<Option<Key
         Place::Vault(engine) => {
             (VaultServer::from_environment(project)?.fetch(&engine, project)?, reference.to_owned())
         }
+        Place::Cloud(key) => (key.fetch(project)?, reference.to_owned()),
     };
-    KeyRing::parse(&text).map(Some).map_err(|error| error.context(shown))
+    let ring = KeyRing::parse(&text).map_err(|error| error.context(shown))?;
+    Ok((text, ring))
+}
+
+/// Wraps the key file at `from` for the manager's key that `into` names, and gives the file that was written.
+///
+/// # Errors
+/// As [`load`]; `Config` when `into` is no manager's.
+pub(crate) fn wrap(from: &str, into: &str, project: &Path) -> Result<PathBuf> {
+    let Place::Cloud(key) = Place::parse(into)? else {
+        return Err(Error::new(Kind::Config, "only aws-kms, azure-kv and gcp-kms wrap a key file")
+            .fix("Write aws-kms:KEY#FILE, azure-kv:KEY#FILE or gcp-kms:KEY#FILE; the transit engine's line is in docs/guide/held.md."));
+    };
+    let (text, ring) = read(from, project)?;
+    key.wrap(project, &text, ring.tenant())
 }
 
 /// What is wrong with a reference, without going to the place when that is a server.
@@ -60,6 +88,7 @@ pub(crate) fn check(reference: Option<&str>, project: &Path) -> Result<()> {
             VaultServer::from_environment(project)?;
             engine.check(project)
         }
+        Some(Place::Cloud(key)) => key.check(project),
         _ => load(reference, project).map(|_| ()),
     }
 }
@@ -74,19 +103,17 @@ fn from_environment(name: &str) -> Result<Zeroizing<String>> {
 impl Place {
     fn parse(reference: &str) -> Result<Self> {
         let wrong = || {
-            Error::new(Kind::Config, "policy.yaml: `keys` is not a reference to keys")
-                .fix("Write `keys: file:./keys/dev.key`, env:NAME, vault:kv/MOUNT/PATH#FIELD or vault:transit/MOUNT/KEY#PATH.")
+            Error::new(Kind::Config, "this is not a reference to keys").fix(
+                "Write file:./keys/dev.key, env:NAME, vault:kv/MOUNT/PATH#FIELD, vault:transit/MOUNT/KEY#FILE, aws-kms:ARN#FILE, \
+                 gcp-kms:projects/P/locations/L/keyRings/R/cryptoKeys/K#FILE or azure-kv:https://V.vault.azure.net/keys/NAME/VERSION#FILE.",
+            )
         };
         match reference.split_once(':') {
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
             Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
             Some(("vault", engine)) => Engine::parse(engine).map(Self::Vault).ok_or_else(wrong),
-            Some((manager @ ("aws-kms" | "azure-kv" | "gcp-kms"), _)) => {
-                let what = format!("policy.yaml: keys from {manager} are not supported by this version");
-                Err(Error::new(Kind::Config, what)
-                    .fix("Let the manager write the key file, and write `keys: file:PATH`; or use vault:."))
-            }
-            _ => Err(wrong()),
+            Some((manager, key)) => CloudKey::parse(manager, key).map(Self::Cloud).ok_or_else(wrong),
+            None => Err(wrong()),
         }
     }
 }
@@ -100,6 +127,10 @@ mod tests {
         assert!(load(None, Path::new(".")).unwrap().is_none());
         for reference in [
             "aws-kms:alias/lockgate",
+            "aws-kms:#keys/a",
+            "aws-kms:hunter 2#keys/a",
+            "gcp-kms:projects/p/hunter2#keys/a",
+            "azure-kv:https://hunter2.example/keys/a/1#keys/a",
             "hunter2",
             "file:",
             "env:",

@@ -102,7 +102,7 @@ impl Means {
     ) -> Result<()> {
         let fill = Fill {
             writer: Writer::new(folder, self.gate.stamp().clone(), limit)?,
-            keeper: Keeper::open(state_dir, &self.gate, self.clock.clone())?,
+            keeper: Keeper::open(state_dir, &self.gate, self.clock.clone(), self.witness.clone())?,
             feed: Feed::start(source),
             gate: self.gate.clone(),
             known: self.known.clone(),

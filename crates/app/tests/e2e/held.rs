@@ -346,3 +346,27 @@ async fn write(database: tokio_postgres::Client, stop: Arc<AtomicBool>) {
         database.execute(sql, &[&id, &born]).await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_held_for_too_long_are_erased_and_the_audit_log_says_so_first() {
+    let project = Project::new("held-old", SETUP, &["public.person"], HOLD).await;
+    project.catch_up(true);
+    let store = rusqlite::Connection::open(project.dir.join(".lockgate/held.sqlite")).unwrap();
+    let age = || store.execute("UPDATE held SET held_at = held_at - 8 * 86400000000", []).unwrap();
+    let expired = || project.lockgate_ok(&["audit", "list"]).matches("expired").count();
+    assert_eq!(expired(), 0);
+    assert_eq!(age(), 1);
+    project.catch_up(false);
+    assert_eq!((expired(), project.held_rows().0.len()), (1, 0));
+    // By the next command as by the next run, and once.
+    project.source_does("UPDATE person SET born = 'CANARY-3' WHERE id = 9").await;
+    project.catch_up(true);
+    age();
+    assert!(project.held_rows().0.is_empty());
+    assert_eq!(expired(), 2);
+    project.lockgate_ok(&["held", "list"]);
+    assert_eq!(expired(), 2);
+    project.lockgate_ok(&["audit", "verify"]);
+    project.assert_nowhere(&[project.lockgate_ok(&["audit", "list"])]);
+    project.end().await;
+}

@@ -5,6 +5,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,8 +42,11 @@ impl VaultDouble {
                 let (head, body) = request.split_once("\r\n\r\n").unwrap();
                 let number = log.lock().unwrap().len();
                 log.lock().unwrap().push(request.clone());
-                let (status, body) = match head.contains(&format!("x-vault-token: {TOKEN}")) {
-                    true => answer(head.lines().next().unwrap(), body, number),
+                let line = head.lines().next().unwrap();
+                // Logins and unwrapping ask for no token of ours.
+                let open = line.contains("/v1/auth/") || line.contains("/v1/sys/wrapping/");
+                let (status, body) = match open || head.contains(&format!("x-vault-token: {TOKEN}")) {
+                    true => answer(line, body, number),
                     false => (403, "{\"errors\":[\"permission denied\"]}".into()),
                 };
                 let length = body.len();
@@ -82,7 +86,8 @@ impl Project {
 
     fn with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
         let mut command = self.command(arguments);
-        ["VAULT_ADDR", "VAULT_TOKEN", "VAULT_TOKEN_FILE", "BAO_ADDR", "BAO_TOKEN"].iter().for_each(|name| {
+        let ours = |name: &str| ["VAULT_", "BAO_", "AWS_"].iter().any(|prefix| name.starts_with(prefix));
+        std::env::vars().filter(|(name, _)| ours(name)).for_each(|(name, _)| {
             command.env_remove(name);
         });
         command.envs(variables.iter().copied()).output().unwrap()
@@ -182,7 +187,7 @@ async fn a_place_that_gives_no_keys_is_told_as_such_and_nothing_passes() {
         ("vault:transit/transit/wrong#keys/wrapped", &good, 1, &["the server refused with 400", "fix:"]),
         ("vault:transit/transit/wrong#keys/test.key", &good, 1, &["was not encrypted by the transit engine", "fix:"]),
         ("vault:kv/secret/sealed#keys", &good, 4, &["503", "Nothing passes without keys"]),
-        ("aws-kms:alias/lockgate", &good, 1, &["aws-kms are not supported", "fix:"]),
+        ("aws-kms:alias/lockgate", &good, 1, &["not a reference to keys", "fix:"]),
     ];
     for (reference, variables, code, parts) in cases {
         project.write_keys(reference);
@@ -194,5 +199,144 @@ async fn a_place_that_gives_no_keys_is_told_as_such_and_nothing_passes() {
         );
     }
     assert!(!project.lake_table("t").exists(), "something passed without keys");
+    project.end().await;
+}
+
+/// Whoever has these may log in, once.
+const SECRET_ID: &str = "planted-secret-id";
+const WRAPPED: &str = "hvs.planted-wrapping-token";
+
+/// An AppRole, a role of Kubernetes and one wrapped secret id, as the API's documentation has them.
+fn logins(keys: String) -> VaultDouble {
+    let unwrapped = AtomicBool::new(false);
+    let auth = serde_json::json!({
+        "request_id": "1", "lease_id": "", "renewable": false, "lease_duration": 0, "data": null, "wrap_info": null, "warnings": null,
+        "auth": { "client_token": TOKEN, "accessor": "a", "policies": ["lockgate"], "lease_duration": 1200, "renewable": true },
+    });
+    VaultDouble::start(move |line, body, number| {
+        let sent: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+        let refused = || (400, "{\"errors\":[\"invalid role or secret ID\"]}".to_owned());
+        match line {
+            // It has just been started.
+            _ if number == 0 => (503, "{\"errors\":[\"Vault is sealed\"]}".into()),
+            "POST /v1/sys/wrapping/unwrap HTTP/1.1" if !unwrapped.swap(true, Ordering::Relaxed) => {
+                (200, serde_json::json!({ "data": { "secret_id": SECRET_ID, "secret_id_accessor": "b" } }).to_string())
+            }
+            "POST /v1/sys/wrapping/unwrap HTTP/1.1" => {
+                (400, "{\"errors\":[\"wrapping token is not valid or does not exist\"]}".into())
+            }
+            "POST /v1/auth/approle/login HTTP/1.1" if sent["role_id"] == "r" && sent["secret_id"] == SECRET_ID => {
+                (200, auth.to_string())
+            }
+            "POST /v1/auth/k8s/login HTTP/1.1" if sent["role"] == "lockgate" && sent["jwt"] == "planted-jwt" => {
+                (200, auth.to_string())
+            }
+            "POST /v1/auth/approle/login HTTP/1.1" => refused(),
+            "POST /v1/auth/k8s/login HTTP/1.1" => (403, "{\"errors\":[\"permission denied\"]}".into()),
+            "POST /v1/auth/token/revoke-self HTTP/1.1" => (204, String::new()),
+            "GET /v1/secret/data/a HTTP/1.1" => {
+                (200, serde_json::json!({ "data": { "data": { "keys": keys }, "metadata": {} } }).to_string())
+            }
+            _ => (404, "{\"errors\":[]}".into()),
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_role_and_a_service_account_log_in_and_their_token_ends_with_the_keys() {
+    let project = Project::new("key-logins", SETUP, &["public.t"], RULES).await;
+    let vault = logins(std::fs::read_to_string(project.dir.join("keys/test.key")).unwrap());
+    project.write_keys("vault:kv/secret/a#keys");
+    std::fs::write(project.dir.join("secret-id"), format!("{SECRET_ID}\n")).unwrap();
+    std::fs::write(project.dir.join("jwt"), "planted-jwt\n").unwrap();
+    let address = ("VAULT_ADDR", vault.address.as_str());
+    let role = [address, ("VAULT_ROLE_ID", "r"), ("VAULT_SECRET_ID_FILE", "secret-id")];
+    let wrapped = [address, ("BAO_ROLE_ID", "r"), ("BAO_SECRET_ID", WRAPPED), ("BAO_SECRET_ID_WRAPPED", "true")];
+    let mount = ("VAULT_AUTH_MOUNT", "k8s");
+    let pod = [address, ("VAULT_KUBERNETES_ROLE", "lockgate"), mount, ("VAULT_KUBERNETES_TOKEN_FILE", "jwt")];
+    for variables in [&role[..], &wrapped, &pod] {
+        let before = vault.asked.lock().unwrap().len();
+        project.ends(variables, 0, &[]);
+        let asked: Vec<String> = vault.asked.lock().unwrap()[before..].to_vec();
+        assert!(asked.last().unwrap().starts_with("POST /v1/auth/token/revoke-self"), "a token outlives its use");
+        assert!(
+            !asked.iter().any(|request| request.contains("login") && request.contains(WRAPPED)),
+            "it was not unwrapped"
+        );
+    }
+    let wrong = [address, ("VAULT_ROLE_ID", "r"), ("VAULT_SECRET_ID", "hunter2")];
+    let half = [address, ("VAULT_ROLE_ID", "r")];
+    let nowhere = [address, ("VAULT_ROLE_ID", "r"), ("VAULT_SECRET_ID_FILE", "nowhere")];
+    let stranger = [address, ("VAULT_KUBERNETES_ROLE", "other"), mount, ("VAULT_KUBERNETES_TOKEN_FILE", "jwt")];
+    let elsewhere = [address, ("VAULT_ROLE_ID", "r"), ("VAULT_SECRET_ID", SECRET_ID), ("VAULT_AUTH_MOUNT", "nowhere")];
+    let cases: [(Variables<'_>, &[&str]); 6] = [
+        (&wrong, &["the login was refused with 400", "fix:"]),
+        (&half, &["only half of the AppRole", "fix:"]),
+        (&nowhere, &["cannot read the token file", "fix:"]),
+        (&stranger, &["the login was refused with 403", "fix:"]),
+        (&elsewhere, &["there is no such login", "fix:"]),
+        (&wrapped, &["the wrapped secret id was refused", "treat it as stolen"]),
+    ];
+    for (variables, parts) in cases {
+        project.ends(variables, 1, parts);
+    }
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_waits_for_a_manager_that_is_away_confirms_nothing_and_goes_on_by_itself() {
+    let project = Project::new("key-outage", SETUP, &["public.t"], RULES).await;
+    project.lockgate_ok(&["run", "--once"]);
+    let keys = std::fs::read_to_string(project.dir.join("keys/test.key")).unwrap();
+    let (away, back) = (Arc::new(AtomicBool::new(true)), keys.clone());
+    let is_away = away.clone();
+    let vault = VaultDouble::start(move |_, _, _| match is_away.load(Ordering::Relaxed) {
+        true => (503, "{\"errors\":[\"Vault is sealed\"]}".into()),
+        false => (200, serde_json::json!({ "data": { "data": { "keys": back }, "metadata": {} } }).to_string()),
+    });
+    project.write_keys("vault:kv/secret/a#keys");
+    let confirmed = "SELECT confirmed_flush_lsn FROM pg_replication_slots";
+    let before = project.source(confirmed).await;
+    project
+        .database
+        .batch_execute("INSERT INTO t SELECT i, repeat('w', 9000) FROM generate_series(21, 120) i")
+        .await
+        .unwrap();
+    let said = project.dir.join("said");
+    let mut command = project.command(&["run"]);
+    command.env("VAULT_ADDR", &vault.address).env("VAULT_TOKEN", TOKEN);
+    let mut run = project.spawn(command.stderr(std::fs::File::create(&said).unwrap()));
+    // Two alarms: it has asked in vain, waited, and asked in vain again.
+    let alarms = || std::fs::read_to_string(&said).unwrap().matches("waiting for keys").count();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while alarms() < 2 {
+        assert!(!run.has_ended(), "{}", std::fs::read_to_string(&said).unwrap());
+        assert!(tokio::time::Instant::now() < deadline, "no alarm: {}", std::fs::read_to_string(&said).unwrap());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let text = std::fs::read_to_string(&said).unwrap();
+    for part in ["nothing passes and nothing is confirmed", "the slot of db keeps", "more than at first", "503"] {
+        assert!(text.contains(part), "`{part}` is not said: {text}");
+    }
+    assert!(!text.contains(TOKEN) && !text.contains("epoch 1 "));
+    assert_eq!(project.source(confirmed).await, before, "something was confirmed without keys");
+    assert_eq!(project.query("SELECT count(*) FROM db.public.t"), ["20"]);
+    let status = project.lockgate_ok(&["status"]);
+    assert!(status.contains("run: going on") && status.contains("waiting for keys"), "{status}");
+    away.store(false, Ordering::Relaxed);
+    project.wait_for("SELECT count(*) FROM db.public.t", "120").await;
+    assert_eq!(run.terminate(), Some(0));
+    assert_eq!(project.query("SELECT count(DISTINCT id) FROM db.public.t"), ["120"]);
+    assert!(!project.lockgate_ok(&["status"]).contains("waiting for keys"));
+
+    // Told to stop while it waits, it does.
+    away.store(true, Ordering::Relaxed);
+    let mut command = project.command(&["run"]);
+    command.env("VAULT_ADDR", &vault.address).env("VAULT_TOKEN", TOKEN);
+    let run = project.spawn(command.stderr(std::fs::File::create(&said).unwrap()));
+    while alarms() < 1 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(run.terminate(), Some(4));
     project.end().await;
 }

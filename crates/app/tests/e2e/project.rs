@@ -79,8 +79,12 @@ impl Project {
 
     /// Starts `lockgate run` and leaves it running.
     pub(crate) fn start(&self) -> Running {
-        let child = self.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        Running(child)
+        self.spawn(self.command(&["run"]).stderr(Stdio::null()))
+    }
+
+    /// As [`Project::start`], by a command that says where its messages go.
+    pub(crate) fn spawn(&self, command: &mut Command) -> Running {
+        Running(command.stdout(Stdio::null()).spawn().unwrap())
     }
 
     /// The lake's answer, one line a row, without the header.

@@ -237,6 +237,7 @@ impl Simulation {
                 max_rows: random.random_range(5..500),
             },
             known: Known::default(),
+            witness: None,
         };
         self.judge.lock().unwrap().spooling = false;
         let end = self.server.script.log.last().map_or(0, |last| last.end);
@@ -321,7 +322,7 @@ impl Simulation {
         }
         let source = means.open(SOURCE, waiting.as_ref(), open).await?;
         let pipeline = means.pipeline(source, Some(position(end, 0)), CancellationToken::new()).draining(waiting);
-        let pipeline = if self.server.script.holds { pipeline.holding(&self.folder)? } else { pipeline };
+        let pipeline = if self.server.script.holds { pipeline.holding(&self.folder, None)? } else { pipeline };
         pipeline.run().await
     }
 

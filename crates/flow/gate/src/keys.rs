@@ -122,7 +122,8 @@ impl KeyRing {
         Self { tenant: self.tenant.clone(), current: self.current, epochs: self.epochs.clone() }
     }
 
-    pub(crate) fn tenant(&self) -> &str {
+    /// Whose keys these are.
+    pub fn tenant(&self) -> &str {
         &self.tenant
     }
 

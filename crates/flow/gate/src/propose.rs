@@ -69,6 +69,7 @@ fn transform(candidate: &Candidate<'_>, holds: Holds) -> Proposal {
             | Shape::FewValues
             | Shape::FewLong
             | Shape::Long
+            | Shape::Numbers
             | Shape::ManyValues
             | Shape::Npi
             | Shape::Phone
@@ -113,8 +114,14 @@ fn by_shape(candidate: &Candidate<'_>, class: Option<Class>) -> Option<Proposal>
         // States are called as cities and people are.
         Shape::Name | Shape::Place if class == Some(Class::State) => return None,
         // Money, codes and provider numbers have these shapes too: the name knows better, when it says anything.
-        Shape::FewLong | Shape::Long | Shape::ManyValues | Shape::Zip | Shape::Point if class.is_some() => return None,
+        Shape::FewLong | Shape::Long | Shape::Numbers | Shape::Ages | Shape::ManyValues | Shape::Zip | Shape::Point
+            if class.is_some() =>
+        {
+            return None;
+        }
         Shape::FewLong | Shape::Long => (Transform::Drop, "looks like numbers or codes of persons or things"),
+        Shape::Numbers => (Transform::Drop, "numbers that may be of persons or things, or codes of places"),
+        Shape::Ages => (Transform::Drop, "looks like ages"),
         Shape::ManyValues => (Transform::Drop, "nearly every value is another: it may identify"),
         Shape::Zip => (Transform::Drop, "looks like ZIP codes, or codes of another kind"),
         Shape::Point => (Transform::Drop, "looks like points on the map"),

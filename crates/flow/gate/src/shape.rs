@@ -15,6 +15,10 @@ pub enum Shape {
     FewLong,
     /// Numbers and codes as long as that of a person or a claim, some of them many times.
     Long,
+    /// Whole numbers of three digits and more, too many different ones to be a code, or too few to tell.
+    Numbers,
+    /// Whole numbers as the ages of many people are spread.
+    Ages,
     /// Nearly every value is another.
     ManyValues,
     /// Long text with spaces.
@@ -64,6 +68,11 @@ const KNOWN_PERCENT: usize = 40;
 /// So many different single letters are initials rather than a code.
 const INITIALS_MIN: usize = 9;
 
+/// So many different ages there are among people, so far apart; nobody is older (years).
+const AGES_MIN: usize = 15;
+const AGES_SPREAD: u8 = 40;
+const OLDEST: u8 = 120;
+
 /// Whether one value is of a class.
 type Test = fn(&str) -> bool;
 
@@ -102,6 +111,9 @@ impl Shape {
                 Shape::ManyValues if alike(&is_zip) => Shape::Zip,
                 Shape::Unknown if values.len() < SAMPLE_MIN && alike(&is_zip) => Shape::Zip,
                 Shape::Unknown if some(&is_long) || some(&is_zip) => Shape::Long,
+                Shape::Unknown if some(&is_numbered) => Shape::Numbers,
+                Shape::Unknown if alike(&is_phrase) => Shape::Prose,
+                Shape::Unknown | Shape::FewValues if are_ages(&values) => Shape::Ages,
                 variety => variety,
             }),
         }
@@ -112,7 +124,9 @@ impl Shape {
 fn named(values: &[&str]) -> Option<Shape> {
     let different: BTreeSet<&str> = values.iter().copied().collect();
     let is_initial = |value: &&str| value.chars().count() == 1 && value.chars().all(char::is_uppercase);
-    if different.len() >= INITIALS_MIN && different.iter().all(is_initial) {
+    // Of few people, most initials are different too; a code is a handful of letters, each many times.
+    let is_various = different.len() >= INITIALS_MIN || (different.len() > 2 && different.len() * 2 > values.len());
+    if is_various && different.iter().all(is_initial) {
         return Some(Shape::Name);
     }
     let count = |is: fn(&str) -> bool| different.iter().filter(|value| is(value)).count();
@@ -121,6 +135,15 @@ fn named(values: &[&str]) -> Option<Shape> {
     let (people, places) = (count(is_strange), count(scrub::is_city));
     let is_most = |found: usize| found > 0 && found * 100 >= different.len() * KNOWN_PERCENT;
     if is_most(places) && places >= people { Some(Shape::Place) } else { is_most(people).then_some(Shape::Name) }
+}
+
+/// Whether whole numbers are spread as the ages of people are: many different ones, from the young to the old.
+fn are_ages(values: &[&str]) -> bool {
+    let ages: Option<BTreeSet<u8>> = values.iter().map(|value| value.parse().ok()).collect();
+    ages.is_some_and(|ages| {
+        let (youngest, oldest) = (ages.first().copied().unwrap_or_default(), ages.last().copied().unwrap_or_default());
+        ages.len() >= AGES_MIN && oldest <= OLDEST && oldest - youngest >= AGES_SPREAD
+    })
 }
 
 fn variety(values: &[&str]) -> Shape {
@@ -214,7 +237,49 @@ fn is_street(value: &str) -> bool {
     let mut words = value.split_whitespace();
     let is_box = value.len() > 6 && value.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("po box"));
     let is_numbered = words.next().is_some_and(|number| number.starts_with(|first: char| first.is_ascii_digit()));
-    is_box || (is_numbered && words.any(|word| scrub::is_street(word) || is_ordinal(word)))
+    is_box || is_unit(value) || (is_numbered && words.any(|word| scrub::is_street(word) || is_ordinal(word)))
+}
+
+/// The second line of an address: a designator and what it numbers (Postal Addressing Standards, Publication 28, section 213).
+fn is_unit(value: &str) -> bool {
+    const DESIGNATORS: [&str; 24] = [
+        "APT",
+        "APARTMENT",
+        "BLDG",
+        "BUILDING",
+        "DEPT",
+        "FL",
+        "FLOOR",
+        "HNGR",
+        "LOT",
+        "OFC",
+        "PH",
+        "PIER",
+        "RM",
+        "ROOM",
+        "SLIP",
+        "SPC",
+        "SPACE",
+        "STE",
+        "STOP",
+        "SUITE",
+        "TRLR",
+        "TRAILER",
+        "UNIT",
+        "#",
+    ];
+    let rest = |first: &str| {
+        let (begin, rest) = (value.get(..first.len())?, value.get(first.len()..)?);
+        begin.eq_ignore_ascii_case(first).then_some(rest)
+    };
+    let numbers = |rest: &str| {
+        let number = rest.trim_start_matches(['.', ' ', '#']);
+        let apart = rest.len() > number.len() || rest.starts_with(|c: char| c.is_ascii_digit());
+        apart
+            && (1..=5).contains(&number.len())
+            && number.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    DESIGNATORS.iter().filter_map(|first| rest(first)).any(numbers)
 }
 
 fn is_ordinal(word: &str) -> bool {
@@ -243,6 +308,17 @@ fn is_long(value: &str) -> bool {
     let numerals = value.bytes().filter(u8::is_ascii_digit).count();
     let is_amount = value.parse::<f64>().is_ok() && value.contains('.');
     is_code && !is_amount && (numerals >= 6 || (value.len() >= 8 && numerals >= 2))
+}
+
+/// Three digits and more, and nothing else.
+fn is_numbered(value: &str) -> bool {
+    value.len() >= 3 && value.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Several words: no code, and room for a name or a note.
+fn is_phrase(value: &str) -> bool {
+    let is_word = |word: &str| word.len() >= 3 && word.chars().all(char::is_alphabetic);
+    value.split_whitespace().filter(|word| is_word(word)).count() >= 2
 }
 
 fn is_prose(value: &str) -> bool {
@@ -280,6 +356,7 @@ mod tests {
             (&["1M8GDM9AXKP042788"], Shape::Vehicle),
             (&["-10000010254618", "-10000010254619"], Shape::FewLong),
             (&["A", "B"], Shape::FewValues),
+            (&["Apt 215", "STE 4", "# 12", "Unit B", "#7"], Shape::Street),
         ] {
             assert_eq!(shape(values), expected, "{values:?}");
         }
@@ -294,6 +371,27 @@ mod tests {
         assert_eq!(Shape::of(&["A", "", " "]), Shape::Unknown);
         assert_eq!(Shape::of(&[]), Shape::Unknown);
         assert_eq!(Shape::of(&["02134", "60629-1234"]), Shape::Zip);
+    }
+
+    #[test]
+    fn ages_initials_and_short_numbers_are_seen_and_codes_are_not_taken_for_them() {
+        let ages: Vec<String> = (0..200).map(|i| (i * 37 % 91).to_string()).collect();
+        let units: Vec<String> = (0..200).map(|i| (i * 37 % 31).to_string()).collect();
+        for (values, expected) in [
+            (ages.iter().map(String::as_str).collect::<Vec<_>>(), Shape::Ages),
+            // Days of a month are no ages: nobody among them is old.
+            (units.iter().map(String::as_str).collect(), Shape::FewValues),
+            (vec!["W", "O", "E", "E"], Shape::Name),
+            (vec!["A", "B", "A", "B", "A", "A"], Shape::Unknown),
+            (vec!["680", "200", "680", "200", "680"], Shape::Numbers),
+            (vec!["013", "001", "019", "013"], Shape::Numbers),
+            (vec!["12.50", "99.10", "3.00"], Shape::Unknown),
+            (vec!["cardiac emergency"], Shape::Prose),
+            (vec!["HMO", "PPO"], Shape::Unknown),
+        ] {
+            assert_eq!(Shape::of(&values), expected, "{values:?}");
+        }
+        assert!(!is_unit("FLU") && !is_unit("UNITED") && !is_unit("STOPPED 12345678") && !is_unit("APT"));
     }
 
     #[test]

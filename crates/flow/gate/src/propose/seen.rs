@@ -39,6 +39,8 @@ fn by_values(shape: Shape) -> Option<Class> {
         | Shape::FewValues
         | Shape::FewLong
         | Shape::Long
+        | Shape::Numbers
+        | Shape::Ages
         | Shape::ManyValues
         | Shape::Zip
         | Shape::Point => return None,
@@ -56,7 +58,8 @@ fn by_type(candidate: &Candidate<'_>, holds: Holds) -> Option<Class> {
 /// What only values without any name can mean: the same forms are those of money and of public codes.
 fn by_variety(shape: Shape) -> Option<Class> {
     match shape {
-        Shape::FewLong | Shape::Long | Shape::ManyValues => Some(Class::Unique),
+        Shape::FewLong | Shape::Long | Shape::Numbers | Shape::ManyValues => Some(Class::Unique),
+        Shape::Ages => Some(Class::Age),
         Shape::Zip => Some(Class::Zip),
         Shape::Point => Some(Class::Street),
         _ => None,

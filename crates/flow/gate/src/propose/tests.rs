@@ -1,7 +1,7 @@
 use super::*;
 use crate::class::names_direct_identifier;
 
-const SHAPES: [Shape; 20] = [
+const SHAPES: [Shape; 22] = [
     Shape::Unknown,
     Shape::FewValues,
     Shape::FewLong,
@@ -12,6 +12,8 @@ const SHAPES: [Shape; 20] = [
     Shape::Zip,
     Shape::Point,
     Shape::Vehicle,
+    Shape::Numbers,
+    Shape::Ages,
     Shape::ManyValues,
     Shape::Prose,
     Shape::Ssn,

@@ -115,7 +115,7 @@ pub(super) fn separated(set: &'static str, folders: &[&str], separator: char, is
         let stem = path.split('/').next_back().unwrap().split('.').next().unwrap().to_owned();
         let text = read(&path);
         let mut lines = text.trim_start_matches('\u{feff}').lines().map(|line| cells(line, separator));
-        let header = lines.next().unwrap();
+        let header: Vec<String> = lines.next().unwrap().iter().map(|name| name.trim().to_owned()).collect();
         if stem == "export_summary" {
             continue;
         }

@@ -59,6 +59,8 @@ struct Tally {
     kept: usize,
     harmless: usize,
     harmless_kept: usize,
+    /// Of which the proposal says that they seem to be of a class.
+    harmless_suspected: usize,
     missed: Vec<String>,
     passed: Vec<String>,
 }
@@ -77,16 +79,17 @@ impl Tally {
             };
             let proposal = propose(&candidate);
             let is_kept = proposal.transform == Transform::Keep;
-            let label = class_of(labels, column);
-            if label == "none" {
-                tally.harmless += 1;
-                tally.harmless_kept += usize::from(is_kept);
-                continue;
-            }
             let seen = proposal.class.and_then(|class| match class {
                 Class::FreeText => Some("text".to_owned()),
                 class => class.letter(candidate.column).map(String::from),
             });
+            let label = class_of(labels, column);
+            if label == "none" {
+                tally.harmless += 1;
+                tally.harmless_kept += usize::from(is_kept);
+                tally.harmless_suspected += usize::from(seen.is_some());
+                continue;
+            }
             let is_found = seen.is_some() && !is_kept;
             let place = format!("{}.{} ({label})", column.table, column.name);
             tally.personal += 1;
@@ -117,29 +120,37 @@ fn columns_with_personal_data_are_found_and_never_kept() {
     let places = labels.iter().filter(|label| !label.place.is_empty());
     let places: Vec<_> = places.map(|label| (label.table.clone(), label.column.clone(), label.place.clone())).collect();
     // The least shares that are found, in percent: with names, and without.
-    let sets = [
+    let looked_at = [
         (layouts::separated("cms_idr", &["load1", "load2"], ',', false), [99.5, 99.5]),
         (layouts::separated("cms_members", &["."], ',', false), [100.0, 100.0]),
-        (layouts::separated("cms_rif", &["static", "synthea"], '|', true), [100.0, 98.1]),
-        (layouts::separated("de_synpuf", &["."], ',', true), [100.0, 95.0]),
+        (layouts::separated("cms_rif", &["static", "synthea"], '|', true), [100.0, 98.7]),
+        (layouts::separated("de_synpuf", &["."], ',', true), [100.0, 100.0]),
         (layouts::separated("synthea_csv", &["."], ',', false), [100.0, 98.7]),
         (layouts::resources("synthea_fhir"), [100.0, 100.0]),
-        (layouts::transactions("x12", &places), [100.0, 90.2]),
+        (layouts::transactions("x12", &places), [100.0, 100.0]),
     ];
-    println!("| set | names | personal | found | % | class right | kept | harmless | of them kept |");
+    // No rule was written or mended with these in sight, and what is missed in them is not printed, so that none will be.
+    let held_out = [
+        (layouts::resources("cms_rda"), [85.7, 90.4]),
+        (layouts::separated("er_febrl", &["."], ',', true), [90.0, 60.0]),
+        (layouts::separated("er_splink", &["."], ',', true), [100.0, 88.8]),
+        (layouts::separated("fraud_transactions", &["."], ',', true), [100.0, 100.0]),
+    ];
+    let sets = looked_at.iter().map(|set| (set, true)).chain(held_out.iter().map(|set| (set, false)));
+    println!("| set | names | personal | found | % | class right | kept | harmless | of them kept | suspected |");
     let mut fails = Vec::new();
-    for (columns, floors) in &sets {
+    for ((columns, floors), is_told) in sets {
         for (is_named, floor) in [(true, floors[0]), (false, floors[1])] {
             // Without a name an empty column says nothing, and holds nothing.
             let speak = columns.iter().filter(|column| is_named || !column.is_empty());
             let tally = Tally::of(speak, &labels, is_named);
             let (set, names) = (columns[0].set, if is_named { "shown" } else { "hidden" });
-            let Tally { personal, found, right, kept, harmless, harmless_kept, .. } = tally;
+            let Tally { personal, found, right, kept, harmless, harmless_kept, harmless_suspected, .. } = tally;
             let percent = tally.found_percent();
             println!(
-                "| {set} | {names} | {personal} | {found} | {percent:.1} | {right} | {kept} | {harmless} | {harmless_kept} |"
+                "| {set} | {names} | {personal} | {found} | {percent:.1} | {right} | {kept} | {harmless} | {harmless_kept} | {harmless_suspected} |"
             );
-            tally.missed.iter().for_each(|place| println!("  not found: {place}"));
+            tally.missed.iter().filter(|_| is_told).for_each(|place| println!("  not found: {place}"));
             if kept > 0 {
                 fails.push(format!("{set}, names {names}: proposed to keep {}", tally.passed.join(", ")));
             }
