@@ -15,6 +15,7 @@ use lake::{Lake, LakeOptions, Layer, WriterOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::batching::Batching;
+use crate::cells::CellStore;
 use crate::feed::Feed;
 use crate::held::Witness;
 use crate::keys;
@@ -187,7 +188,15 @@ pub(crate) fn compile_with(
 ) -> std::result::Result<Gate, Vec<Problem>> {
     let one = |error: Error| vec![as_problem(POLICY_FILE, None, &error)];
     let vault = VaultFile::open(&project.state_dir(), keys.clone()).map_err(one)?;
-    policy.compile_without(left_out, tables, keys, Some(Arc::new(vault)), clock.clone())
+    let cells = match policy.encrypts_cells() {
+        true => Some(CellStore::open(&project.state_dir(), keys.clone()).map_err(one)?),
+        false => None,
+    };
+    let gate = policy.compile_without(left_out, tables, keys, Some(Arc::new(vault)), clock.clone())?;
+    match cells {
+        Some(cells) => gate.with_cell_keys(Arc::new(cells)).map_err(one),
+        None => Ok(gate),
+    }
 }
 
 /// Which tables of one source take part in a run.

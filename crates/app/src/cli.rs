@@ -56,6 +56,11 @@ pub(crate) enum Command {
     Status(Status),
     /// Ask the lake in SQL
     Query(Query),
+    /// Release a table with a k_gate: groups that are too small are made coarser, or left out
+    ///
+    /// Writes rows.parquet and release.json into a new folder: the rows that the lake has now, without Lockgate's own columns. The whole table
+    /// is read twice. `lockgate query` answers nothing about such a table.
+    Release(Release),
     /// Compare the lake with its sources, row by row
     ///
     /// The sources' rows pass the same gate and are compared as what they become. Exit code 0 when everything is equal, 1 when something
@@ -75,6 +80,11 @@ pub(crate) enum Command {
     Erase(Erase),
     /// Bring stored rows under a stricter policy or the new epoch of the key, from the lake alone
     Remask(Remask),
+    /// Turn stored tokens and encrypted cells back into what they were; written down in the audit log
+    ///
+    /// Only for users whom lockgate.yaml names under `roles: { reveal: [...] }`. The answer has one line for each line that was asked: the
+    /// value, or nothing for what does not open. Exit code 1 when some did not, 3 when the user has not the role.
+    Reveal(Reveal),
     /// Show the epochs of the key, rotate it, take out one that nothing needs; wrap the keys for a cloud's key manager
     ///
     /// Keys are never printed. Rotating and retiring run alone: stop `lockgate run` in this folder first.
@@ -304,6 +314,48 @@ pub(crate) enum PurgeWhen {
     Now,
     /// When the time for which versions are kept is over: run `lockgate erase --due` then
     After,
+}
+
+/// Options of `lockgate release`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Release {
+    /// The table: source.schema.table
+    #[arg(value_name = "TABLE")]
+    pub(crate) table: String,
+    /// A folder that is empty or not there
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) to: PathBuf,
+}
+
+/// Options of `lockgate reveal`.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Reveal {
+    /// The column that the values are of, with siv_token or encrypt_cell: claims_db.public.members.ssn
+    #[arg(long, value_name = "SOURCE.SCHEMA.TABLE.COLUMN")]
+    pub(crate) column: String,
+    /// What for
+    #[arg(long, value_enum)]
+    pub(crate) purpose: PurposeOf,
+    /// A file with one token, or one cell in hexadecimal digits, a line; standard input when not given
+    #[arg(long, value_name = "FILE")]
+    pub(crate) values: Option<PathBuf>,
+}
+
+/// What opened values are needed for.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PurposeOf {
+    /// Treatment of the person
+    Treatment,
+    /// Payment of a claim
+    Payment,
+    /// Quality, support
+    Operations,
+    /// The person asked for what is known of them
+    Access,
+    /// A court or an authority asked
+    Legal,
+    /// An incident is looked into
+    Incident,
 }
 
 /// Options of `lockgate remask`.

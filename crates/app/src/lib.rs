@@ -3,6 +3,7 @@
 mod assemble;
 mod audit;
 mod batching;
+mod cells;
 mod cli;
 mod clock;
 mod commands;
@@ -77,6 +78,8 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Repair(options) => commands::repair::run(&dir, &options).await,
         Command::Remask(options) => commands::remask::run(&dir, &options).await,
         Command::Audit { command } => commands::audit::run(&dir, &command).await,
+        Command::Release(options) => commands::release::run(&dir, &options).await,
+        Command::Reveal(options) => commands::reveal::run(&dir, &options).await,
         Command::Erase(options) => commands::erase::run(&dir, &options).await,
         Command::Policy { command } => commands::policy::run(&dir, &command),
         Command::Keys { command } => commands::keys::run(&dir, &command).await,

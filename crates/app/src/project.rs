@@ -27,6 +27,8 @@ pub(crate) struct ProjectFile {
     pub(crate) commit: CommitEntry,
     /// The audit log.
     pub(crate) audit: AuditEntry,
+    /// Users of the machine, by name or number, who may open stored values.
+    pub(crate) revealers: Vec<String>,
 }
 
 /// `audit:`, all of it optional.
@@ -212,6 +214,10 @@ impl ProjectFile {
             file.commit.max_seconds = commit.number("max_seconds", 0.05, 3600.0).unwrap_or(file.commit.max_seconds);
             file.commit.max_rows = commit.number("max_rows", 1.0, 1e9).map_or(file.commit.max_rows, |rows| rows as u64);
             commit.end();
+        });
+        reader.section("roles", |roles| {
+            file.revealers = roles.list("reveal");
+            roles.end();
         });
         reader.section("audit", |audit| file.audit = AuditEntry::read(audit));
         if file.sources.is_empty() {

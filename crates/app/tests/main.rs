@@ -4,6 +4,7 @@
 mod e2e {
     mod audit;
     mod bad_input;
+    mod cells;
     mod clouds;
     mod copy_and_follow;
     mod crashes;
@@ -20,8 +21,10 @@ mod e2e {
     mod policy;
     mod policy_changes;
     mod project;
+    mod release;
     mod remask;
     mod repair;
     mod servers;
     mod shapes;
+    mod x12;
 }

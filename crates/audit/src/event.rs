@@ -139,6 +139,34 @@ pub enum Event {
         /// How many rows.
         rows: u64,
     },
+    /// Somebody turned stored values back into what they were, or was refused to.
+    Revealed {
+        /// The user of the machine who asked.
+        by: Name,
+        /// What for.
+        purpose: Purpose,
+        /// The column.
+        column: Name,
+        /// How many values were asked for.
+        asked: u64,
+        /// How many were opened; none when the user has not the role.
+        opened: u64,
+    },
+    /// A table was released in groups of at least k.
+    Released {
+        /// The source table.
+        table: Name,
+        /// Its version.
+        version: u64,
+        /// Rows of the release.
+        rows: u64,
+        /// The least persons or rows of a group.
+        k: u32,
+        /// The policy.
+        policy: Hex,
+        /// SHA-256 of the file.
+        file: Hash,
+    },
     /// Persons are to be erased; from here on their rows are kept out.
     EraseRequested {
         /// The request.
@@ -151,6 +179,13 @@ pub enum Event {
         on_hold: u64,
         /// When old versions go.
         purge: Purge,
+    },
+    /// The keys of persons' encrypted cells were destroyed: nobody can open them any more.
+    DataKeysDestroyed {
+        /// The request.
+        request: Hex,
+        /// How many keys.
+        keys: u64,
     },
     /// Persons' rows are in no table's current version any more.
     Erased {
@@ -222,6 +257,10 @@ pub enum Program {
     Repair,
     /// `lockgate keys`.
     Keys,
+    /// `lockgate reveal`.
+    Reveal,
+    /// `lockgate release`.
+    Release,
 }
 
 /// How a run ended.
@@ -271,6 +310,24 @@ impl From<change::Kind> for Reason {
             Kind::Bug => Self::Bug,
         }
     }
+}
+
+/// What somebody needs an opened value for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Treatment of the person.
+    Treatment,
+    /// Payment of a claim.
+    Payment,
+    /// Operations: quality, support.
+    Operations,
+    /// The person asked for what is known of them.
+    Access,
+    /// A court or an authority asked.
+    Legal,
+    /// An incident is looked into.
+    Incident,
 }
 
 /// What was done with rows that were held back.

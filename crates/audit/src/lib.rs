@@ -17,7 +17,7 @@ mod log;
 mod verify;
 
 pub use entry::{Entry, read_line};
-pub use event::{Event, HeldAction, Program, Purge, Reason, RunEnding};
+pub use event::{Event, HeldAction, Program, Purge, Purpose, Reason, RunEnding};
 pub use head::Head;
 pub use hex::{Hash, Hex, Name};
 pub use keys::{PublicKey, SigningKey};

@@ -35,7 +35,7 @@ pub(crate) async fn run(dir: &Path, options: &Erase) -> Result<Outcome> {
 
 /// One identifier a line, from a file or from standard input: never from the command line, which every user of the machine can read and
 /// which shells write down.
-fn read_ids(file: Option<&Path>) -> Result<Raw<Vec<String>>> {
+pub(super) fn read_ids(file: Option<&Path>) -> Result<Raw<Vec<String>>> {
     let mut text = Zeroizing::new(String::new());
     let unreadable = |error: std::io::Error| {
         Error::new(Kind::Config, "the identifiers cannot be read").source(error).fix("One identifier a line, in UTF-8.")
@@ -103,12 +103,13 @@ async fn finish(site: &Worksite, requests: Vec<Request>) -> Result<()> {
         match site.go_on(request).await? {
             Progress::Done(path, receipt) => {
                 println!(
-                    "request {}: {} persons, {} rows taken out of {} tables, {} held rows erased, {} objects removed, {} objects scanned: no trace",
+                    "request {}: {} persons, {} rows taken out of {} tables, {} held rows erased, {} data keys destroyed, {} objects removed, {} objects scanned: no trace",
                     receipt.request,
                     receipt.persons,
                     receipt.tables.values().map(|table| table.rows).sum::<u64>(),
                     receipt.tables.values().filter(|table| table.rows > 0).count(),
                     receipt.held_rows_removed,
+                    receipt.data_keys_destroyed,
                     receipt.objects_removed,
                     receipt.scanned_objects,
                 );

@@ -84,6 +84,9 @@ fn print_explanation(explanation: &Explanation) {
     }
     let mut last = None;
     let mut columns = table(["column", "rule", "stored", "why", "unreadable"]);
+    for (table, gate) in &explanation.releases {
+        println!("{table} is released in groups: {gate}");
+    }
     for column in &explanation.columns {
         if last.replace(&column.table).is_some_and(|last| *last != column.table) {
             println!("{columns}");
@@ -117,6 +120,7 @@ fn treated(treatment: Treatment, columns: &[String]) -> String {
     let count = columns.len();
     match treatment {
         Treatment::Removed => format!("{count} removed"),
+        Treatment::Sealed => format!("{count} encrypted"),
         Treatment::Code => format!("{count} by random code"),
         Treatment::Token => format!("{count} by a key"),
         Treatment::Coarse => format!("{count} made coarse"),

@@ -14,12 +14,12 @@ use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 
 pub(crate) async fn run(dir: &Path, options: &Query) -> Result<Outcome> {
-    let project = match Project::read(dir) {
-        Ok(project) => project,
+    let (project, policy) = match Project::with_policy(dir) {
+        Ok(read) => read,
         Err(problems) => return refused(&problems),
     };
     let at = options.at.as_deref().map(parse_at).transpose()?;
-    let session = Session::open(assemble::lake(&project).await?, at).await?;
+    let session = Session::open(assemble::lake(&project).await?, at, policy.k_gated()).await?;
     let answer = session.query(&options.sql).await?;
     let format = match options.format {
         QueryFormat::Table => Format::Table,

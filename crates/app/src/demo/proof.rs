@@ -8,6 +8,7 @@ mod print;
 mod rows;
 mod sample;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -88,5 +89,5 @@ async fn session(dir: &Path) -> Result<Session> {
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         change::Error::new(change::Kind::Bug, format!("the demo wrote a wrong project: {}", all.join("; ")))
     })?;
-    Session::open(assemble::lake(&project).await?, None).await
+    Session::open(assemble::lake(&project).await?, None, BTreeSet::new()).await
 }

@@ -16,7 +16,7 @@ use lake::Lake;
 
 pub(crate) use self::legal_hold::{lift, place, seal_anew as seal_holds_anew, sealed_under as holds_sealed_under};
 pub(crate) use self::request::Request;
-pub(crate) use self::work::{Progress, Worksite};
+pub(crate) use self::work::{Progress, Worksite, column_of};
 use crate::keys;
 use crate::project::Project;
 

@@ -23,6 +23,8 @@ pub(crate) struct Receipt {
     /// What was taken out, by table.
     pub(crate) tables: BTreeMap<String, TableErased>,
     pub(crate) vault_codes_removed: u64,
+    /// Keys of encrypted cells that were destroyed: what was sealed with them, here or in a copy, opens no more.
+    pub(crate) data_keys_destroyed: u64,
     pub(crate) held_rows_removed: u64,
     /// Objects that still had a trace after the rows were gone from the newest versions, with their SHA-256; they were removed.
     pub(crate) traces_removed: BTreeMap<String, Hash>,

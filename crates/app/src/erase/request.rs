@@ -42,6 +42,11 @@ pub(crate) struct Request {
     /// The vault's domain and what to forget there.
     pub(crate) vault: Option<(String, Vec<[u8; 32]>)>,
     pub(crate) codes_removed: u64,
+    /// Domains of cells, and whose data keys to destroy there.
+    #[serde(default)]
+    pub(crate) cells: Vec<(String, Vec<[u8; 32]>)>,
+    #[serde(default)]
+    pub(crate) data_keys_destroyed: u64,
     /// Rows that were held back, and what was held behind them.
     #[serde(default)]
     pub(crate) held_rows_removed: u64,

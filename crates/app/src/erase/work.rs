@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use audit::{Event, Hash, Hex, Name, Purge};
-use change::{Clock, Error, Kind, Raw, Result};
+use change::{Clock, Error, Kind, Raw, Result, TableName};
 use gate::{KeyRing, Policy, Subject, Suppressed, Vault};
 use lake::{Doomed, Lake, LakeTable, Layer, Residue, Traces};
 
@@ -13,6 +13,7 @@ use super::request::{Phase, Request};
 use super::{keys_of, legal_hold};
 use crate::assemble;
 use crate::audit::{Auditor, random};
+use crate::cells::CellStore;
 use crate::held::HeldStore;
 use crate::project::Project;
 use crate::spool;
@@ -56,13 +57,8 @@ impl Worksite {
 
     /// The subject behind `source.schema.table.column`.
     pub(crate) fn subject(&self, name: &str) -> Result<Subject> {
-        let wrong = || {
-            Error::new(Kind::Config, format!("`{name}` names no column of the policy"))
-                .fix("Write it as source.schema.table.column.")
-        };
-        let (table, column) = name.rsplit_once('.').ok_or_else(wrong)?;
-        let table = self.policy.tables().find(|known| known.to_string() == table).ok_or_else(wrong)?;
-        self.policy.subject(table, column)
+        let (table, column) = column_of(&self.policy, name)?;
+        self.policy.subject(&table, column)
     }
 
     /// The keyed hashes of persons, for a legal hold.
@@ -106,6 +102,11 @@ impl Worksite {
         let tokens = (0..).zip(&known.tokens).filter(|(person, _)| free(*person));
         let tokens: BTreeSet<String> = tokens.flat_map(|(_, tokens)| tokens.iter().cloned()).collect();
         let vault = (0..).zip(&known.vault).filter(|(person, _)| free(*person)).map(|(_, index)| *index).collect();
+        let cells = known.cells.iter().map(|(domain, persons)| {
+            let persons = (0..).zip(persons).filter(|(person, _)| free(*person)).map(|(_, index)| *index);
+            (domain.clone(), persons.collect())
+        });
+        let cells = cells.collect();
         known.suppressed.retain(free);
         let id = Hex::of(&random::<16>()?);
         let places = subject.places().iter().map(|(table, places)| {
@@ -123,6 +124,8 @@ impl Worksite {
             places: places.collect(),
             vault: subject.vault_domain().map(|domain| (domain.to_owned(), vault)),
             codes_removed: 0,
+            cells,
+            data_keys_destroyed: 0,
             held_rows_removed: 0,
             tables: BTreeMap::new(),
             suppressed: known.suppressed,
@@ -174,6 +177,7 @@ impl Worksite {
 
     /// Takes the rows out of every table and out of what is held back, and the codes out of the vault.
     async fn delete(&self, request: &mut Request) -> Result<()> {
+        self.shred(request).await?;
         let index_dir = self.state_dir.join("index");
         for (table, columns) in request.places.clone() {
             let doomed = doomed(request, columns);
@@ -191,6 +195,20 @@ impl Worksite {
         }
         request.phase = Phase::Deleted(self.clock.now());
         self.auditor.record(Event::Erased { request: Hex::new(&*request.id)?, rows: request.rows() })?;
+        request.save(&self.lake, &self.keys).await
+    }
+
+    /// Destroys the data keys of the persons: from here on their cells open nowhere, in old versions and copies of the lake too.
+    async fn shred(&self, request: &mut Request) -> Result<()> {
+        if request.cells.is_empty() {
+            return Ok(());
+        }
+        let store = CellStore::open(&self.state_dir, Some(self.keys.clone()))?;
+        for (domain, persons) in &request.cells {
+            request.data_keys_destroyed += store.destroy(domain, persons)?;
+        }
+        let keys = request.data_keys_destroyed;
+        self.auditor.record(Event::DataKeysDestroyed { request: Hex::new(&*request.id)?, keys })?;
         request.save(&self.lake, &self.keys).await
     }
 
@@ -216,6 +234,7 @@ impl Worksite {
             on_hold: request.on_hold,
             tables: request.tables.clone(),
             vault_codes_removed: request.codes_removed,
+            data_keys_destroyed: request.data_keys_destroyed,
             held_rows_removed: request.held_rows_removed,
             traces_removed: before.found.into_iter().map(|(path, hash)| (path, Hash(hash))).collect(),
             objects_removed,
@@ -229,6 +248,7 @@ impl Worksite {
         self.auditor.record(Event::ErasePurged { request: Hex::new(&*request.id)?, objects, receipt: hash })?;
         request.phase = Phase::Done(receipt.done_at);
         request.tokens = Vec::new();
+        request.cells = Vec::new();
         request.save(&self.lake, &self.keys).await?;
         Ok(Progress::Done(path, receipt))
     }
@@ -252,6 +272,21 @@ impl Worksite {
         }
         Ok(tables)
     }
+}
+
+/// The table and column behind `source.schema.table.column`.
+///
+/// # Errors
+/// `Config` when the policy has no such table.
+pub(crate) fn column_of<'a>(policy: &Policy, name: &'a str) -> Result<(TableName, &'a str)> {
+    let wrong = || {
+        Error::new(Kind::Config, format!("`{name}` names no column of the policy"))
+            .fix("Write it as source.schema.table.column.")
+    };
+    let mut tables = policy.tables();
+    tables
+        .find_map(|table| Some((table.clone(), name.strip_prefix(&table.to_string())?.strip_prefix('.')?)))
+        .ok_or_else(wrong)
 }
 
 fn doomed(request: &Request, columns: Vec<(String, bool)>) -> Doomed {

@@ -78,15 +78,19 @@ impl Fingerprints {
     }
 
     /// One fingerprint for each row of the lake table's structure.
-    pub(crate) fn of(&self, rows: &RecordBatch) -> Result<Vec<Print>> {
-        let columns = self.columns.iter().map(|column| -> ArrayRef {
+    pub(crate) fn of(&self, rows: &RecordBatch, gate: &TableGate) -> Result<Vec<Print>> {
+        let schema = rows.schema();
+        let columns = self.columns.iter().map(|column| -> Result<ArrayRef> {
             let values = rows.column(column.index);
-            if !column.by_presence {
-                return values.clone();
+            if column.by_presence {
+                let present = (0..values.len()).map(|row| Some(values.is_valid(row)));
+                return Ok(Arc::new(present.collect::<BooleanArray>()));
             }
-            Arc::new((0..values.len()).map(|row| Some(values.is_valid(row))).collect::<BooleanArray>())
+            // Cells of the same value are not the same: what they hold is compared.
+            let comparable = gate.comparable(schema.field(column.index).name(), values)?;
+            Ok(comparable.unwrap_or_else(|| values.clone()))
         });
-        let whole = self.hashes(&self.rows, columns.collect(), rows.num_rows())?;
+        let whole = self.hashes(&self.rows, columns.collect::<Result<_>>()?, rows.num_rows())?;
         if self.key.is_empty() {
             return Ok(whole.into_iter().map(|row| Print { key: row, row }).collect());
         }

@@ -114,7 +114,7 @@ impl<'a> Sides<'a> {
                 while let Some(batch) = batches.recv().await {
                     let rows = batch.len() as u64;
                     let cleared = self.gate.clear(batch)?.batch;
-                    let prints = self.prints.of(&self.stored.fit(&cleared)?)?;
+                    let prints = self.prints.of(&self.stored.fit(&cleared)?, self.gate)?;
                     each(Reading::Rows(cleared, prints)).await?;
                     self.limits.after(rows).await;
                 }
@@ -130,7 +130,7 @@ impl<'a> Sides<'a> {
     pub(crate) async fn lake(&self, mut each: impl AsyncFnMut(StoredRows, Vec<Print>) -> Result<()>) -> Result<()> {
         let mut rows = self.stored.scan();
         while let Some(batch) = rows.try_next().await? {
-            let prints = self.prints.of(batch.rows())?;
+            let prints = self.prints.of(batch.rows(), self.gate)?;
             each(batch, prints).await?;
         }
         Ok(())

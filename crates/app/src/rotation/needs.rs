@@ -5,6 +5,7 @@ use change::{Error, Kind, Result, TableName};
 use gate::{KeyRing, Policy, sealed_epoch};
 use lake::{Lake, LakeTable};
 
+use crate::cells::CellStore;
 use crate::erase::{Request, holds_sealed_under};
 use crate::held::HeldStore;
 use crate::project::Project;
@@ -19,6 +20,8 @@ pub(crate) enum Need {
     Rule(String),
     /// Codes are sealed under it, or known values are found by it.
     Vault,
+    /// Data keys of encrypted cells are sealed under it, or their persons are found by it.
+    Cells,
     /// Rows are sealed under it, or their keys are known by it.
     HeldRows,
     /// Erased persons are known by it, or their records are sealed under it.
@@ -43,6 +46,12 @@ impl Needs {
                 let columns = columns.into_iter().map(str::to_owned).collect();
                 needs.add(epoch, Need::Table(table.clone(), columns));
             }
+            // Each cell says its own epoch, and no commit says which there are.
+            let cells: Vec<String> = stamp.cells_stored().map(str::to_owned).collect();
+            if !cells.is_empty() {
+                let present = keys.epochs()?.into_iter().filter(|epoch| epoch.retired.is_none());
+                present.for_each(|epoch| needs.add(epoch.epoch, Need::Table(table.clone(), cells.clone())));
+            }
         }
         for (epoch, places) in policy.epochs_needed(keys) {
             places.into_iter().for_each(|place| needs.add(epoch, Need::Rule(place)));
@@ -51,6 +60,9 @@ impl Needs {
         let oldest = keys.oldest_epoch();
         let vault = VaultFile::open(&project.state_dir(), Some(keys.clone()))?.epochs()?;
         needs.add_all(&vault, oldest, &Need::Vault);
+        if let Some(cells) = CellStore::existing(&project.state_dir(), keys)? {
+            needs.add_all(&cells.epochs()?, oldest, &Need::Cells);
+        }
         if let Some(store) = HeldStore::existing(&project.state_dir())? {
             let mut sealed = BTreeSet::new();
             for line in store.lines()? {
@@ -97,6 +109,7 @@ impl fmt::Display for Need {
             Need::Table(table, columns) => write!(f, "{table}: {}", columns.join(", ")),
             Need::Rule(place) => write!(f, "the rule of {place}"),
             Need::Vault => f.write_str("codes of the vault"),
+            Need::Cells => f.write_str("data keys of encrypted cells"),
             Need::HeldRows => f.write_str("held rows"),
             Need::ErasedPersons => f.write_str("records of erased persons"),
             Need::LegalHolds => f.write_str("the record of legal holds"),

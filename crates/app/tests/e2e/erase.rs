@@ -39,8 +39,13 @@ const LATE: &str = "UPDATE members SET plan = 'plan-of-person-7' WHERE member_id
     UPDATE contacts SET ssn = ssn WHERE id = 7; UPDATE members SET plan = 'late' WHERE member_id = 9;";
 
 impl Project {
-    fn erase(&self, arguments: &[&str], ids: &str) -> Output {
-        let mut command = self.command(&[&["erase"], arguments].concat());
+    pub(super) fn erase(&self, arguments: &[&str], ids: &str) -> Output {
+        self.fed(&[&["erase"], arguments].concat(), ids)
+    }
+
+    /// Runs the program with lines on its standard input.
+    pub(super) fn fed(&self, arguments: &[&str], ids: &str) -> Output {
+        let mut command = self.command(arguments);
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(ids.as_bytes()).unwrap();

@@ -1,12 +1,12 @@
 //! What a change of policy means: does a reader of the lake learn more or less?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use change::TableName;
 
-use crate::Transform;
 use crate::policy::{OnInvalid, Policy, Rule};
 use crate::reveal::{Finer, Reveals, finer};
+use crate::{KGate, Transform};
 
 /// One thing that differs between two policies: [`Policy::changes_to`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,12 +48,33 @@ impl Policy {
         for place in places {
             found.extend(compare(place, before.get(place).copied(), after.get(place).copied()));
         }
+        found.extend(self.release_changes(new));
         found.sort_by_key(|difference| difference.effect);
         found
     }
 
     fn places(&self) -> BTreeMap<(TableName, String), &Rule> {
         self.rules().map(|(table, rule)| ((table.clone(), rule.place()), rule)).collect()
+    }
+
+    /// What changes in how tables are released.
+    fn release_changes(&self, new: &Policy) -> Vec<Difference> {
+        let tables: BTreeSet<TableName> = self.k_gated().union(&new.k_gated()).cloned().collect();
+        let mut found = Vec::new();
+        for table in tables {
+            let (was, is) = (self.k_gate(&table), new.k_gate(&table));
+            let (effect, why) = match (was, is) {
+                _ if was == is => continue,
+                (Some(_), None) => (Effect::Loosens, "the table can be queried and exported as it is"),
+                (None, Some(_)) => (Effect::Tightens, "the table leaves in groups only"),
+                (Some(was), Some(is)) => was.compared(is),
+                (None, None) => continue,
+            };
+            let spelt = |gate: Option<&KGate>| gate.map_or_else(|| "no k_gate".to_owned(), ToString::to_string);
+            let (before, after, why) = (spelt(was), spelt(is), why.to_owned());
+            found.push(Difference { place: format!("{table} k_gate"), before, after, effect, why });
+        }
+        found
     }
 
     fn top_changes(&self, new: &Policy) -> Vec<Difference> {
@@ -93,7 +114,7 @@ fn compare((table, place): &(TableName, String), before: Option<&Rule>, after: O
         let (before, after) = (spelt(before), spelt(after));
         Some(Difference { place: format!("{table}.{place}"), before, after, effect, why })
     };
-    let both_documents = matches!((was, is), (Transform::JsonPaths { .. }, Transform::JsonPaths { .. }));
+    let both_documents = std::mem::discriminant(was) == std::mem::discriminant(is) && was.is_document();
     let (shown_before, shown) = (Reveals::of(was), Reveals::of(is));
     let (more, less) = (shown.beyond(shown_before), shown_before.beyond(shown));
     if !more.is_empty() {
@@ -142,6 +163,7 @@ fn compare((table, place): &(TableName, String), before: Option<&Rule>, after: O
 fn options(rule: &Rule) -> String {
     let mut text = match &rule.transform {
         Transform::JsonPaths { .. } => "json_paths".to_owned(),
+        Transform::X12Map { map } => format!("x12_map({})", map.ready.name()),
         other => other.to_string(),
     };
     let mut add = |name: &str, value: Option<String>| {

@@ -22,7 +22,8 @@ impl Transform {
     pub(crate) fn rotation(&self) -> Rotation {
         use Transform as T;
         match self {
-            T::VaultCode { .. } => Rotation::Free,
+            // A cell says its own epoch, and its data key is sealed anew.
+            T::VaultCode { .. } | T::EncryptCell { .. } => Rotation::Free,
             T::DateShift { .. } | T::DictSurrogate { .. } => Rotation::Stays,
             other if other.domain().is_some() => Rotation::Moves,
             _ => Rotation::Free,

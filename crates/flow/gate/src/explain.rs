@@ -28,6 +28,8 @@ pub struct Explanation {
     pub keys: Option<String>,
     /// The domains that need keys, each with the transforms that use it.
     pub domains: BTreeMap<String, Vec<String>>,
+    /// Tables that leave in groups of at least k only, and how.
+    pub releases: Vec<(TableName, String)>,
     /// Every rule, in the order of the tables' names and of the file.
     pub columns: Vec<ExplainedColumn>,
     /// The 18 classes of 164.514(b)(2)(i), and what becomes of the columns that hold them.
@@ -82,6 +84,11 @@ impl Policy {
             zip3_table: ZIP3_VINTAGE,
             keys: self.keys.clone(),
             domains,
+            releases: self
+                .tables
+                .iter()
+                .filter_map(|(table, rules)| Some((table.clone(), rules.k_gate.as_ref()?.to_string())))
+                .collect(),
             columns: self.rules().map(|(table, rule)| explained(table, rule)).collect(),
             coverage: self.coverage(),
         }
@@ -186,6 +193,10 @@ fn stored(transform: &Transform, subject: Option<&str>) -> String {
             let whose = subject.map(|subject| format!(" of one {subject}")).unwrap_or_default();
             format!("the date moved by 1 to {days_max} days, all dates{whose} alike in domain {domain}")
         }
+        T::EncryptCell { domain } => {
+            let whose = subject.unwrap_or("person");
+            format!("the value, encrypted under a key of its {whose} that can be destroyed, in domain {domain}")
+        }
         T::AgeCap => "the age in years, 90 for all above".into(),
         T::DobGeneralise => "the year of birth; everybody above 89 as one".into(),
         T::Zip3 => "three digits where more than 20,000 people live, else 000".into(),
@@ -195,6 +206,9 @@ fn stored(transform: &Transform, subject: Option<&str>) -> String {
         T::TopCode { cap } => format!("the number, {cap} for all above"),
         T::Hierarchy { level } => format!("the code's {}", level.to_string().replace(',', " ")),
         T::JsonPaths { paths } => format!("{} places of the document, each by its rule", paths.0.len()),
+        T::X12Map { map } => {
+            format!("the elements that map {} lets through, each by its rule; the envelope made anew", map.ready.name())
+        }
         T::ScrubText { tier, known } => scrubbed(*tier, known),
     }
 }

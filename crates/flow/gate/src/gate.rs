@@ -13,12 +13,13 @@ use crate::policy::{Policy, Rule, TableRules};
 use crate::report::{Report, did_you_mean};
 use crate::suppress::{Suppressed, Suppression};
 use crate::table::TableGate;
-use crate::{KeyRing, PolicyStamp, Profile, Transform, Vault};
+use crate::{CellKeys, KeyRing, PolicyStamp, Profile, Transform, Vault};
 
 /// What the gate needs from outside: it does no I/O itself.
 pub(crate) struct Means {
     pub(crate) keys: Option<Arc<KeyRing>>,
     pub(crate) vault: Option<Arc<dyn Vault>>,
+    pub(crate) cell_keys: Option<Arc<dyn CellKeys>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) suppression: Suppression,
 }
@@ -26,7 +27,13 @@ pub(crate) struct Means {
 impl Means {
     /// For kernels that need keys alone.
     pub(crate) fn for_keys(keys: KeyRing) -> Self {
-        Self { keys: Some(Arc::new(keys)), vault: None, clock: Arc::new(NoClock), suppression: Suppression::default() }
+        Self {
+            keys: Some(Arc::new(keys)),
+            vault: None,
+            cell_keys: None,
+            clock: Arc::new(NoClock),
+            suppression: Suppression::default(),
+        }
     }
 }
 
@@ -75,7 +82,8 @@ impl Policy {
         vault: Option<Arc<dyn Vault>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Gate, Vec<Problem>> {
-        let means = Means { keys: keys.map(Arc::new), vault, clock, suppression: Suppression::default() };
+        let suppression = Suppression::default();
+        let means = Means { keys: keys.map(Arc::new), vault, cell_keys: None, clock, suppression };
         let mut report = Report::new(&self.file);
         self.check_means(&means, &mut report);
         for (name, rules) in self.tables.iter().filter(|(name, _)| !left_out.contains(*name)) {
@@ -195,6 +203,7 @@ impl Policy {
             key_fingerprint: None,
             key_fingerprints: BTreeMap::new(),
             vault: None,
+            cells: None,
             zip3_table: ZIP3_VINTAGE.into(),
         }
     }
@@ -216,6 +225,8 @@ impl Policy {
                 )
             })
             .collect();
+        let gated = self.tables.iter().filter_map(|(table, rules)| Some((table, rules.k_gate.as_ref()?)));
+        lines.extend(gated.map(|(table, k_gate)| format!("{table}\tk_gate\t{k_gate}\n")));
         lines.sort();
         let mut digest = Sha256::new().chain_update(format!("policy 1\n{}\n{ZIP3_VINTAGE}\n", self.profile));
         lines.iter().for_each(|line| digest.update(line));
@@ -230,6 +241,16 @@ impl Gate {
     /// [`Kind::Privacy`] when a record is not understood.
     pub fn suppressing(mut self, persons: Vec<Suppressed>) -> Result<Self> {
         self.means.suppression = Suppression::new(persons)?;
+        Ok(self)
+    }
+
+    /// The same gate, with the store of the data keys of cells. A table with encrypted cells has no gate without one.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn with_cell_keys(mut self, store: Arc<dyn CellKeys>) -> Result<Self> {
+        self.stamp.cells = Some(store.id()?);
+        self.means.cell_keys = Some(store);
         Ok(self)
     }
 
@@ -316,6 +337,13 @@ fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report
         }
         check_hold(schema, rule, report);
         check_known(schema, rule, report);
+        if schema.identity == Identity::WholeRow && rule.transform.is_random() {
+            let what = format!(
+                "{} has no key: its rows are found by all their values, and `{}` of `{}` never comes out alike",
+                schema.table, rule.transform, column.name
+            );
+            report.error(rule.line, what, "Give the source table a primary key, or drop the column.");
+        }
         if schema.identity == Identity::WholeRow && rule.transform.depends_on_today() {
             let what = format!(
                 "{} has no key: its rows are found by all their values, and `{}` of `{}` changes with the years",

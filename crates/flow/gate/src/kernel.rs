@@ -2,6 +2,7 @@
 
 pub(crate) mod amount;
 mod base32;
+pub(crate) mod cells;
 mod column;
 pub(crate) mod copy;
 pub(crate) mod dates;
@@ -14,16 +15,18 @@ pub(crate) mod round;
 pub(crate) mod scrub;
 pub(crate) mod shape;
 mod shift;
-mod siv;
+pub(crate) mod siv;
 pub(crate) mod subject;
 pub(crate) mod surrogate;
 mod text;
 pub(crate) mod token;
+mod x12;
 
-use arrow::array::{Array, ArrayRef, new_null_array};
+use arrow::array::{Array, ArrayRef, StringArray, new_null_array};
 use arrow::datatypes::DataType;
-use change::{Error, Kind, Result};
+use change::{Error, Kind, Result, TableName};
 
+use self::cells::CellSealer;
 pub(crate) use self::column::Passed;
 use self::nested::Nested;
 use self::retoken::Retoken;
@@ -34,6 +37,7 @@ use self::siv::SivTokenizer;
 use self::subject::Beside;
 use self::surrogate::Surrogates;
 use self::token::{Tokenizer, VaultCoder};
+use self::x12::X12;
 use crate::calendar::Date;
 use crate::gate::Means;
 use crate::policy::Rule;
@@ -55,6 +59,7 @@ pub(crate) enum Kernel {
     DateYear,
     DateTrunc(DateUnit),
     DateShift(Shifter),
+    Cells(Box<CellSealer>),
     AgeCap,
     DobGeneralise,
     Zip3,
@@ -64,13 +69,19 @@ pub(crate) enum Kernel {
     TopCode(Quantity),
     Hierarchy(CodeLevel),
     Nested(Nested),
+    X12(X12),
     Scrub(TextScrub),
 }
+
+/// Values of one inner rule, and the row of each.
+pub(crate) type InnerValues = (StringArray, Vec<u32>);
 
 /// What all kernels of a policy are made with.
 pub(crate) struct Setup<'a> {
     pub(crate) profile: Profile,
     pub(crate) means: &'a Means,
+    /// Whose columns they are; `None` for values that stand in no table.
+    pub(crate) table: Option<&'a TableName>,
 }
 
 impl Kernel {
@@ -107,6 +118,12 @@ impl Kernel {
                 let keeps_time = setup.profile == Profile::LimitedDataSet;
                 Kernel::DateShift(Shifter::new(keys()?, domain, form, epoch()?, *days_max, keeps_time)?)
             }
+            Transform::EncryptCell { domain } => {
+                let store = means.cell_keys.clone().ok_or_else(|| missing("a store of data keys"))?;
+                let table = setup.table.ok_or_else(|| missing("a table"))?;
+                let sealer = CellSealer::new(keys()?, store, domain, form, (table, &rule.column))?;
+                Kernel::Cells(Box::new(sealer))
+            }
             Transform::DateYear => Kernel::DateYear,
             Transform::DateTrunc { unit } => Kernel::DateTrunc(*unit),
             Transform::AgeCap => Kernel::AgeCap,
@@ -118,6 +135,7 @@ impl Kernel {
             Transform::TopCode { cap } => Kernel::TopCode(*cap),
             Transform::Hierarchy { level } => Kernel::Hierarchy(*level),
             Transform::JsonPaths { paths } => Kernel::Nested(Nested::new(paths, setup)?),
+            Transform::X12Map { map } => Kernel::X12(X12::new(map, setup)?),
             Transform::ScrubText { tier: Tier::Drop, .. } => return Ok(None),
             Transform::ScrubText { tier, known } => Kernel::Scrub(TextScrub::new(*tier, known)),
         }))
@@ -153,6 +171,15 @@ impl Kernel {
         self.apply(array, Beside { today, subject: None, known: &[] }).map(|passed| passed.values)
     }
 
+    /// Of documents, the values of each inner rule and the row of each value; `None` for what holds no documents.
+    pub(crate) fn inner_values(&self, array: &dyn Array) -> Option<Result<Vec<InnerValues>>> {
+        match self {
+            Kernel::Nested(nested) => Some(nested.values(array)),
+            Kernel::X12(x12) => Some(x12.values(array)),
+            _ => None,
+        }
+    }
+
     /// Transforms a column.
     pub(crate) fn apply(&self, array: &dyn Array, beside: Beside<'_>) -> Result<Passed> {
         let today = beside.today;
@@ -168,6 +195,7 @@ impl Kernel {
             Kernel::Shape(keeper) => keeper.apply(array),
             Kernel::Surrogate(surrogates) => surrogates.apply(array, beside),
             Kernel::DateShift(shifter) => shifter.apply(array, beside),
+            Kernel::Cells(sealer) => sealer.apply(array, beside),
             Kernel::DateYear => dates::year(array, today),
             Kernel::DateTrunc(unit) => dates::truncate(array, *unit),
             Kernel::AgeCap => amount::age(array),
@@ -179,6 +207,7 @@ impl Kernel {
             Kernel::TopCode(cap) => round::top_code(array, *cap),
             Kernel::Hierarchy(level) => level.apply(array),
             Kernel::Nested(nested) => nested.apply(array, beside),
+            Kernel::X12(x12) => x12.apply(array, beside),
             Kernel::Scrub(scrub) => scrub.apply(array, beside),
         }
     }

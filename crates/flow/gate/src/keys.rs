@@ -50,6 +50,9 @@ pub(crate) enum Purpose {
     Seal,
     Suppress,
     HeldKey,
+    CellIndex,
+    CellLocator,
+    CellDigest,
 }
 
 const HEADER: &str = "lockgate-keys 1";
@@ -170,6 +173,9 @@ impl KeyRing {
             Purpose::Seal => "seal",
             Purpose::Suppress => "suppress",
             Purpose::HeldKey => "held-key",
+            Purpose::CellIndex => "cell-index",
+            Purpose::CellLocator => "cell-locator",
+            Purpose::CellDigest => "cell-digest",
         };
         let mut key = Zeroizing::new([0; LENGTH]);
         let epoch = epoch.to_string();

@@ -7,6 +7,7 @@ mod json_path;
 mod policy;
 mod profile;
 mod transform;
+mod x12_map;
 
 mod gate;
 mod table;
@@ -15,12 +16,15 @@ mod carried;
 mod cleared;
 mod epoch;
 mod held;
+mod k_gate;
 mod spooled;
 mod stamp;
 
 mod kernel;
 
 mod canonical;
+mod cell;
+mod cell_keys;
 mod ff1;
 mod format;
 mod json;
@@ -28,6 +32,7 @@ mod keys;
 mod seal;
 mod siv;
 mod vault;
+mod x12;
 
 mod remask;
 mod subject;
@@ -42,6 +47,7 @@ mod shape;
 
 mod diff;
 mod explain;
+mod opening;
 mod rehearse;
 mod reveal;
 
@@ -50,13 +56,16 @@ mod scrub;
 mod spelling;
 pub mod yaml;
 
+pub use cell_keys::{CellKey, CellKeys};
 pub use class::{Class, classify};
 pub use cleared::{ClearedBatch, ClearedColumn, ClearedSchema};
 pub use diff::{Difference, Effect};
 pub use explain::{ClassCoverage, ExplainedColumn, Explanation};
 pub use gate::Gate;
 pub use held::{HeldIndex, HeldRow, Nonces, RowKey, Sealed, Why};
+pub use k_gate::{Counted, Counting, Decided, KGate, KReport, ReleasedLevel};
 pub use keys::{KeyEpoch, KeyRing};
+pub use opening::{Answer, OpenedCell, Opener};
 pub use policy::Policy;
 pub use profile::Profile;
 pub use propose::{Candidate, Proposal, propose};
@@ -71,5 +80,5 @@ pub use stamp::{PolicyStamp, TableStamp};
 pub use subject::{KnownAs, Subject, SubjectPlace};
 pub use suppress::{Scope, Suppressed};
 pub use table::{Cleared, DroppedColumn, Readmitted, TableGate};
-pub use transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Tier, Transform};
+pub use transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Tier, Transform, X12Map};
 pub use vault::Vault;

@@ -1,7 +1,8 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use change::{Problem, TableName};
 
+use crate::KGate;
 use crate::Profile;
 use crate::Transform;
 use crate::calendar::Date;
@@ -35,6 +36,8 @@ pub(crate) struct Expert {
 pub(crate) struct TableRules {
     pub(crate) line: u64,
     pub(crate) columns: Vec<Rule>,
+    /// How the table is released.
+    pub(crate) k_gate: Option<KGate>,
 }
 
 /// What the policy says of one column, or of one place in a column's documents.
@@ -98,11 +101,7 @@ impl OnInvalid {
 impl Rule {
     /// The rules of the places in the column's documents.
     pub(crate) fn inner(&self) -> impl Iterator<Item = &Rule> {
-        let paths = match &self.transform {
-            Transform::JsonPaths { paths } => paths.0.as_slice(),
-            _ => &[],
-        };
-        paths.iter().map(|(_, rule)| rule)
+        self.transform.inner().into_iter()
     }
 
     /// Where the rule holds within its table: `ssn`, `payload.patient.id`.
@@ -154,6 +153,16 @@ impl Policy {
         self.keys.as_deref()
     }
 
+    /// How a table is released, when not as it is.
+    pub fn k_gate(&self, table: &TableName) -> Option<&KGate> {
+        self.tables.get(table).and_then(|rules| rules.k_gate.as_ref())
+    }
+
+    /// The tables that leave in groups only.
+    pub fn k_gated(&self) -> BTreeSet<TableName> {
+        self.tables.iter().filter(|(_, rules)| rules.k_gate.is_some()).map(|(table, _)| table.clone()).collect()
+    }
+
     /// Whether a rule keeps rows back.
     pub fn holds(&self) -> bool {
         self.rules().any(|(_, rule)| rule.holds())
@@ -173,6 +182,19 @@ impl Policy {
     pub(crate) fn rules(&self) -> impl Iterator<Item = (&TableName, &Rule)> {
         let columns = self.tables.iter().flat_map(|(table, rules)| rules.columns.iter().map(move |rule| (table, rule)));
         columns.flat_map(|(table, rule)| std::iter::once(rule).chain(rule.inner()).map(move |rule| (table, rule)))
+    }
+
+    /// The rules that encrypt cells, with their table and domain.
+    pub(crate) fn cell_rules(&self) -> impl Iterator<Item = (&TableName, &Rule, &str)> {
+        self.rules().filter_map(|(table, rule)| match &rule.transform {
+            Transform::EncryptCell { domain } => Some((table, rule, domain.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Whether a rule encrypts cells, so that a store of data keys is needed.
+    pub fn encrypts_cells(&self) -> bool {
+        self.cell_rules().next().is_some()
     }
 
     pub(crate) fn needs_keys(&self) -> bool {

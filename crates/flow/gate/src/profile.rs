@@ -67,6 +67,10 @@ impl Profile {
                 "it is derived from the person's identifier, which 45 CFR 164.514(c)(1) does not allow",
                 "Use date_year, redact(MARKER) or drop, or claim limited_data_set.",
             ),
+            (Profile::SafeHarbor, T::EncryptCell { .. }) => breach(
+                "an encrypted value is still there for whoever has its key: 45 CFR 164.514(b)(2)(i) wants it removed",
+                "Use drop or vault_code(domain), or claim limited_data_set.",
+            ),
             (Profile::SafeHarbor, Transform::DateTrunc { .. }) => {
                 breach("it is finer than a year", "Use date_year, or claim limited_data_set.")
             }
@@ -97,7 +101,7 @@ impl Profile {
                 Some("It also needs a data use agreement with whoever reads the lake; the data are still PHI.")
             }
             Profile::Expert => Some(
-                "It rests on the expert's report; keep it on file. Small groups (k-anonymity) are not checked here.",
+                "It rests on the expert's report; keep it on file. Small groups are kept back where a table has a k_gate, by lockgate release.",
             ),
             Profile::None => None,
         }

@@ -19,7 +19,7 @@ use crate::kernel::{Kernel, Setup};
 use crate::policy::{OnInvalid, Policy, Rule};
 use crate::suppress::Suppression;
 use crate::transform::{CodeLevel, Format, Quantity};
-use crate::{KeyRing, Transform, Vault};
+use crate::{CellKey, CellKeys, KeyRing, Transform, Vault};
 
 /// What one rule does to made-up values: [`Policy::rehearse`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,26 @@ impl Vault for PretendVault {
     }
 }
 
+/// Keys made from the index, and no randomness: the cells are made up like everything else.
+impl CellKeys for PretendVault {
+    fn id(&self) -> Result<String> {
+        Vault::id(self)
+    }
+
+    fn of_persons(&self, _: &str, index: &[[u8; 32]]) -> Result<Vec<Option<Arc<CellKey>>>> {
+        let key = |index: &[u8; 32]| CellKey::new(std::array::from_fn(|at| index[at]), *index, Zeroizing::new(*index));
+        Ok(index.iter().map(|index| Some(Arc::new(key(index)))).collect())
+    }
+
+    fn find(&self, _: &str, ids: &[[u8; 16]]) -> Result<Vec<Option<Arc<CellKey>>>> {
+        Ok(ids.iter().map(|_| None).collect())
+    }
+
+    fn random(&self, _: &mut [u8]) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl Policy {
     /// Applies every column's rule to made-up values: usual ones, one at a border, one that cannot be read, and null. Keys and vault are
     /// made up too, so that tokens differ from those of a run; `clock` tells the day on which ages depend.
@@ -63,13 +83,14 @@ impl Policy {
         let means = Means {
             keys: Some(Arc::new(KeyRing::parse(&text)?)),
             vault: Some(Arc::new(PretendVault)),
+            cell_keys: Some(Arc::new(PretendVault)),
             clock,
             suppression: Suppression::default(),
         };
-        let setup = Setup { profile: self.profile, means: &means };
         let columns = self.tables.iter().flat_map(|(table, rules)| rules.columns.iter().map(move |rule| (table, rule)));
         columns
             .map(|(table, rule)| {
+                let setup = Setup { profile: self.profile, means: &means, table: Some(table) };
                 let values =
                     values(rule, &setup, today).map_err(|error| error.context(format!("{table}.{}", rule.column)))?;
                 Ok(Rehearsed {
@@ -143,6 +164,7 @@ fn made_up(rule: &Rule) -> ArrayRef {
             // Never: the policy's reader has put the same paths together.
             Err(_) => text(&["n/a"]),
         },
+        T::X12Map { map } => text(&[map.ready.sample(), "n/a"]),
         T::ScrubText { .. } => text(of_class(Some(Class::FreeText))),
         _ => match class {
             Some(Class::Birth | Class::Death | Class::Date) => dates(),
@@ -258,12 +280,13 @@ mod tests {
       paths: { patient.ssn: hmac_token(ssn), total: keep }
     blank: null_out
     city: { transform: dict_surrogate(city person), subject: member_id }
+    chart_note: { transform: encrypt_cell(patient), subject: member_id }
     status: keep
 ";
         let text = format!("profile: limited_data_set\nkeys: k\ntables:\n  db.public.t:{rules}");
         let policy = Policy::parse(&text, "policy.yaml").unwrap_or_else(|problems| panic!("{problems:?}"));
         let shown = policy.rehearse(stopped_clock()).unwrap();
-        assert_eq!(shown.len(), 18);
+        assert_eq!(shown.len(), 19);
         let of = |column: &str| -> Vec<(&str, Option<&str>)> {
             let found = shown.iter().find(|shown| shown.column == column).unwrap();
             found.values.iter().map(|(before, after)| (before.as_str(), after.as_deref())).collect()

@@ -46,7 +46,8 @@ impl Policy {
     /// With the keys and the vault of a run; `clock` tells the day of processing.
     pub fn remasker(&self, keys: Option<KeyRing>, vault: Option<Arc<dyn Vault>>, clock: Arc<dyn Clock>) -> Remasker {
         let today = Date::from_timestamp(clock.now());
-        let means = Means { keys: keys.map(Arc::new), vault, clock, suppression: Suppression::default() };
+        let suppression = Suppression::default();
+        let means = Means { keys: keys.map(Arc::new), vault, cell_keys: None, clock, suppression };
         Remasker { policy: self.clone(), means, today }
     }
 }
@@ -72,8 +73,10 @@ impl Remasker {
         key: &[String],
     ) -> Result<Option<Remask>> {
         let Some(rules) = self.policy.tables.get(table) else { return Ok(None) };
-        let policy = self.stamp()?;
+        let mut policy = self.stamp()?;
         policy.continues(&stored.policy)?;
+        // Nothing is encrypted here: cells that are stored stay as they are.
+        policy.cells.clone_from(&stored.policy.cells);
         let mut stamp = TableStamp { policy, rules: stored.rules.clone(), epochs: stored.epochs.clone() };
         let (mut dropped, mut changed, mut added) = (Vec::new(), Vec::new(), Vec::new());
         // What was not stored so far begins to be with the rows that come; it is no matter of the rows that are there.
@@ -172,7 +175,7 @@ impl Remasker {
             )
             .fix("Choose a transform that fits the type, or `drop`.")
         })?;
-        let setup = Setup { profile: self.policy.profile, means: &self.means };
+        let setup = Setup { profile: self.policy.profile, means: &self.means, table: Some(table) };
         let kernel = Kernel::new(rule, input, &setup)?;
         let (Some(data_type), Some(kernel)) = (output, kernel) else {
             return Err(Error::new(Kind::Bug, format!("{}: a rule that drops was to be computed", place())));

@@ -36,10 +36,11 @@ impl Reveals {
         use Transform as T;
         Self(match transform {
             T::Drop | T::NullOut => 0,
-            T::Redact { .. } | T::JsonPaths { .. } => PRESENCE,
+            T::Redact { .. } | T::JsonPaths { .. } | T::X12Map { .. } => PRESENCE,
             T::VaultCode { .. } => PRESENCE | LINKS,
             T::HmacToken { .. } | T::DictSurrogate { .. } => PRESENCE | LINKS | DERIVED,
             T::SivToken { .. } | T::FpeFf1 { .. } => PRESENCE | LINKS | DERIVED | REVERSIBLE,
+            T::EncryptCell { .. } => PRESENCE | REVERSIBLE,
             T::DateYear | T::DobGeneralise | T::AgeCap | T::Zip3 | T::GeoState => PRESENCE | COARSE,
             T::Bucket { .. } | T::Round { .. } | T::Hierarchy { .. } => PRESENCE | COARSE,
             T::DateTrunc { .. } => PRESENCE | COARSE | FINE_DATES,
@@ -67,6 +68,7 @@ impl Reveals {
             bits if bits & COARSE > 0 => Treatment::Coarse,
             bits if bits & DERIVED > 0 => Treatment::Token,
             bits if bits & LINKS > 0 => Treatment::Code,
+            bits if bits & REVERSIBLE > 0 => Treatment::Sealed,
             _ => Treatment::Removed,
         }
     }
@@ -77,6 +79,8 @@ impl Reveals {
 pub enum Treatment {
     /// Nothing of it is stored.
     Removed,
+    /// The value, encrypted; nothing of it can be read without its key.
+    Sealed,
     /// A random code.
     Code,
     /// Something made from it by a key.

@@ -1,7 +1,8 @@
 //! Reads a transform as a policy spells it: `keep`, `hmac_token(member)`, `bucket(0,18,40,65)`.
 
 use crate::report::did_you_mean;
-use crate::transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Tier};
+use crate::transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Tier, X12Map};
+use crate::x12_map::ReadyMap;
 use crate::{Profile, Transform};
 
 /// What is wrong with a spelling and how to mend it.
@@ -12,7 +13,7 @@ pub(crate) struct Misspelt {
 }
 
 /// Every transform's name with an example of its spelling.
-const SPELLINGS: [(&str, &str); 23] = [
+const SPELLINGS: [(&str, &str); 25] = [
     ("keep", "keep"),
     ("drop", "drop"),
     ("null_out", "null_out"),
@@ -23,6 +24,7 @@ const SPELLINGS: [(&str, &str); 23] = [
     ("vault_code", "vault_code(member)"),
     ("fpe_ff1", "fpe_ff1(account,digits,12)"),
     ("dict_surrogate", "dict_surrogate(first_name,person)"),
+    ("encrypt_cell", "encrypt_cell(person)"),
     ("date_year", "date_year"),
     ("date_trunc", "date_trunc(month)"),
     ("date_shift", "date_shift(person,365)"),
@@ -35,6 +37,7 @@ const SPELLINGS: [(&str, &str); 23] = [
     ("top_code", "top_code(250000)"),
     ("hierarchy", "hierarchy(icd10,category)"),
     ("json_paths", "json_paths"),
+    ("x12_map", "x12_map(837p)"),
     ("scrub_text", "scrub_text(detect,first_name+last_name)"),
 ];
 
@@ -106,7 +109,7 @@ fn build(name: &str, arguments: &[&str]) -> Result<Transform, String> {
             Ok(shown) if shown <= SHOWN_MAX => Ok(Transform::MaskChars { shown }),
             _ => Err(format!("`mask_chars` shows 0 to {SHOWN_MAX} characters")),
         },
-        "hmac_token" | "siv_token" | "vault_code" | "fpe_ff1" | "dict_surrogate" | "date_shift" => {
+        "hmac_token" | "siv_token" | "vault_code" | "fpe_ff1" | "dict_surrogate" | "date_shift" | "encrypt_cell" => {
             keyed(name, arguments)
         }
         "round" => match Quantity::parse(one()?) {
@@ -125,6 +128,13 @@ fn build(name: &str, arguments: &[&str]) -> Result<Transform, String> {
             })
         }
         "json_paths" => plain(Transform::JsonPaths { paths: JsonPaths::default() }),
+        "x12_map" => {
+            let name = one()?;
+            let ready = ReadyMap::ALL.into_iter().find(|known| known.name() == name);
+            ready
+                .map(|ready| Transform::X12Map { map: X12Map::named(ready) })
+                .ok_or_else(|| format!("`x12_map` takes {}", ReadyMap::ALL.map(ReadyMap::name).join(", ")))
+        }
         "scrub_text" => scrub(arguments),
         "date_year" => plain(Transform::DateYear),
         "date_trunc" => {
@@ -150,6 +160,7 @@ fn keyed(name: &str, arguments: &[&str]) -> Result<Transform, String> {
         "hmac_token" => Ok(Transform::HmacToken { domain: only()? }),
         "siv_token" => Ok(Transform::SivToken { domain: only()? }),
         "vault_code" => Ok(Transform::VaultCode { domain: only()? }),
+        "encrypt_cell" => Ok(Transform::EncryptCell { domain: only()? }),
         "fpe_ff1" => match arguments {
             [name, format @ ..] => Ok(Transform::FpeFf1 { domain: domain(name)?, format: Format::parse(format)? }),
             [] => Err("`fpe_ff1` takes a domain and a format".into()),
@@ -267,6 +278,8 @@ mod tests {
             ("top_code(much)", "takes a number", "top_code(250000)"),
             ("hierarchy(icd10)", "(icd10,category) or (icd10,chapter)", "hierarchy(icd10,category)"),
             ("json_paths(a)", "takes no argument", "json_paths"),
+            ("x12_map", "`x12_map` takes one argument", "x12_map(837p)"),
+            ("x12_map(270)", "takes 837, 837p, 837i, 835, 834", "x12_map(837p)"),
             ("scrub_text", "takes a tier and columns", "scrub_text(detect,first_name+last_name)"),
             ("scrub_text(all)", "the tier is drop, allowlist or detect", "scrub_text(detect"),
             ("scrub_text(detect,a++b)", "between two + stands a column", "scrub_text(detect"),

@@ -23,6 +23,9 @@ pub struct PolicyStamp {
     /// The vault that gave the codes, see [`crate::Vault::id`]; `None` when the policy has no vault codes.
     #[serde(default)]
     pub vault: Option<String>,
+    /// The store of the data keys of cells, see [`crate::CellKeys::id`]; `None` when no cell is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cells: Option<String>,
     /// The vintage of the ZIP table.
     pub zip3_table: String,
 }
@@ -41,6 +44,15 @@ impl PolicyStamp {
                 "the lake's codes are from another vault than .lockgate/vault.sqlite",
             )
             .fix("Restore that file from its backup, or copy the tables again into an empty lake."));
+        }
+        if let (Some(cells), Some(before)) = (&self.cells, &previous.cells)
+            && cells != before
+        {
+            return Err(Error::new(
+                Kind::Privacy,
+                "the lake's encrypted cells have their keys in another store than .lockgate/cells.sqlite",
+            )
+            .fix("Restore that file from its backup: without it nobody can open them. Or copy the tables again into an empty lake."));
         }
         let (Some(_), Some(epoch), Some(before)) = (self.key_epoch, previous.key_epoch, &previous.key_fingerprint)
         else {
@@ -178,6 +190,11 @@ impl TableStamp {
         found
     }
 
+    /// The columns of encrypted cells.
+    pub fn cells_stored(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().filter(|(_, rule)| rule.contains("encrypt_cell(")).map(|(column, _)| column.as_str())
+    }
+
     /// The column of a place: itself, or the one whose documents it lies in.
     pub(crate) fn column_of<'a>(&'a self, place: &'a str) -> &'a str {
         let within = |column: &&String| place.strip_prefix(column.as_str()).is_some_and(|rest| rest.starts_with('.'));
@@ -201,6 +218,7 @@ mod tests {
                 key_fingerprint: Some("a".into()),
                 key_fingerprints: BTreeMap::new(),
                 vault: Some("v".into()),
+                cells: Some("c".into()),
                 zip3_table: String::new(),
             },
             rules: rules.iter().map(|(column, rule)| ((*column).to_owned(), (*rule).to_owned())).collect(),
@@ -291,6 +309,9 @@ mod tests {
         assert_eq!(other.after(&before).unwrap_err().kind(), Kind::Privacy);
         let mut other = before.clone();
         other.policy.vault = Some("w".into());
+        assert_eq!(other.after(&before).unwrap_err().kind(), Kind::Privacy);
+        let mut other = before.clone();
+        other.policy.cells = Some("d".into());
         assert_eq!(other.after(&before).unwrap_err().kind(), Kind::Privacy);
     }
 }

@@ -9,7 +9,7 @@ use change::{Error, Kind, Raw, Result, TableName};
 
 use crate::canonical::Form;
 use crate::gate::Means;
-use crate::kernel::{Kernel, Setup, token};
+use crate::kernel::{Kernel, Setup, cells, token};
 use crate::policy::Rule;
 use crate::suppress::{Mark, Scope, Suppressed, marker};
 use crate::{KeyRing, Policy, TableStamp, Transform, Vault};
@@ -19,6 +19,7 @@ pub struct Subject {
     rule: Rule,
     scope: Scope,
     name: String,
+    cells: Vec<(String, Form)>,
     places: BTreeMap<TableName, Vec<SubjectPlace>>,
 }
 
@@ -40,6 +41,8 @@ pub struct KnownAs {
     pub tokens: Vec<Vec<String>>,
     /// By the vault: what to forget; empty when the rule makes no codes.
     pub vault: Vec<[u8; 32]>,
+    /// By the store of data keys: whose keys to destroy, by domain, one for each person.
+    pub cells: Vec<(String, Vec<[u8; 32]>)>,
 }
 
 impl Policy {
@@ -75,7 +78,24 @@ impl Policy {
                 }
             }
         }
-        Ok(Subject { rule: rule.clone(), scope, name: format!("{table}.{column}"), places })
+        let cells = self.cells_of(&scope);
+        Ok(Subject { rule: rule.clone(), scope, name: format!("{table}.{column}"), cells, places })
+    }
+}
+
+impl Policy {
+    /// The domains of cells whose persons are those of a scope.
+    fn cells_of(&self, scope: &Scope) -> Vec<(String, Form)> {
+        let mut cells = Vec::new();
+        for (table, rule, domain) in self.cell_rules() {
+            let columns = self.tables.get(table).into_iter().flat_map(|rules| &rules.columns);
+            let mut subjects = columns.filter(|column| Some(&column.column) == rule.subject.as_ref());
+            let cell = (domain.to_owned(), rule.form);
+            if subjects.any(|subject| Scope::of(table, subject) == *scope) && !cells.contains(&cell) {
+                cells.push(cell);
+            }
+        }
+        cells
     }
 }
 
@@ -122,7 +142,13 @@ impl Subject {
             suppressed: Suppressed { scope: self.scope.clone(), form: form.versioned().into(), marks },
             tokens: Vec::new(),
             vault: Vec::new(),
+            cells: Vec::new(),
         };
+        for (domain, form) in &self.cells {
+            let index = hashes(&cells::person_index(keys, domain, *form)?, *form, &ids)?;
+            let index = index.into_iter().enumerate().map(|(number, index)| index.ok_or_else(|| unreadable(number)));
+            known.cells.push((domain.clone(), index.collect::<Result<_>>()?));
+        }
         known.tokens = vec![Vec::new(); ids.len()];
         let mut add = |array: &ArrayRef| {
             let texts = array.as_string::<i32>().iter();
@@ -171,7 +197,7 @@ impl Subject {
     /// The kernel of a rule that needs nothing but the key.
     fn kernel(&self, keys: &KeyRing, epoch: u32) -> Result<Kernel> {
         let means = Means::for_keys(keys.copy());
-        let setup = Setup { profile: crate::Profile::None, means: &means };
+        let setup = Setup { profile: crate::Profile::None, means: &means, table: None };
         Kernel::new(&Rule { pin: Some(epoch), ..self.rule.clone() }, &DataType::Utf8, &setup)?
             .ok_or_else(|| Error::new(Kind::Bug, "a rule that drops has no persons"))
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt64Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{filter, filter_record_batch};
 use change::{Error, Identity, Kind, Op, Result, RowMeta, TableName, TableSchema, Unsent};
@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::KeyRing;
 use crate::canonical::{self, Cell, Form};
-use crate::kernel::Kernel;
 use crate::kernel::keyed_hash::KeyedHash;
+use crate::kernel::{InnerValues, Kernel};
 use crate::keys::Purpose;
 use crate::policy::Rule;
 
@@ -214,8 +214,10 @@ impl Keeper {
             }
         }
         for (column, paths) in &self.documents {
-            let Some(Kernel::Nested(nested)) = kernel(*column) else { continue };
-            let values: Vec<(StringArray, Vec<u32>)> = nested.values(rows.column(*column))?;
+            let Some(values) = kernel(*column).and_then(|kernel| kernel.inner_values(rows.column(*column))) else {
+                continue;
+            };
+            let values: Vec<InnerValues> = values?;
             for (path, checks) in paths {
                 let (values, of_rows) = &values[*path];
                 for check in checks {

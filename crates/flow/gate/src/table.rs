@@ -131,7 +131,7 @@ impl TableGate {
         invalid_percent_max: f64,
         means: &Means,
     ) -> Result<Self> {
-        let setup = Setup { profile, means };
+        let setup = Setup { profile, means, table: Some(&raw.table) };
         let (mut passages, mut columns, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
         for (from, column) in raw.columns.iter().enumerate() {
             let Some(rule) = rules.columns.iter().find(|rule| rule.column == column.name) else {
@@ -205,6 +205,19 @@ impl TableGate {
     /// Columns whose cleared value hangs on the day of processing: the same row, cleared on two days, may differ in them.
     pub fn dated(&self) -> &[String] {
         &self.dated
+    }
+
+    /// A column of stored rows as values that can be compared: equal for equal raw values. `None` where the stored values are that already;
+    /// encrypted cells become keyed hashes of what they hold, and null where their key was destroyed.
+    ///
+    /// # Errors
+    /// What the store of data keys says.
+    pub fn comparable(&self, column: &str, stored: &ArrayRef) -> Result<Option<ArrayRef>> {
+        let named = self.cleared.columns.iter().position(|cleared| cleared.name == column);
+        match named.and_then(|at| self.passages.get(at)).map(|passage| &passage.kernel) {
+            Some(Kernel::Cells(sealer)) => sealer.comparable(stored).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Clears a batch: every row passes but those of suppressed persons, in order, and each column by its rule. The result shares no memory with the raw rows.

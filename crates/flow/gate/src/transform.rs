@@ -4,6 +4,7 @@ use arrow::datatypes::DataType;
 
 use crate::canonical;
 use crate::kernel::{amount, copy, dates, place, shape};
+use crate::policy::Rule;
 
 pub use crate::format::Format;
 pub use crate::json_path::JsonPaths;
@@ -12,6 +13,7 @@ pub use crate::kernel::hierarchy::CodeLevel;
 pub use crate::kernel::round::Quantity;
 pub use crate::kernel::surrogate::SurrogateList;
 pub use crate::scrub::Tier;
+pub use crate::x12_map::X12Map;
 
 /// What is done to a column's values; `docs/guide/policy.md` is the manual.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,11 @@ pub enum Transform {
         /// The most days, in either direction.
         days_max: u16,
     },
+    /// The value itself, encrypted under a random key of the person that can be destroyed.
+    EncryptCell {
+        /// The domain of the persons.
+        domain: String,
+    },
     /// The age in whole years; 90 stands for all above.
     AgeCap,
     /// The year of birth; everybody above 89 is one group.
@@ -107,6 +114,11 @@ pub enum Transform {
     JsonPaths {
         /// The places.
         paths: JsonPaths,
+    },
+    /// Of an X12 document only the elements of a map, each by its own rule, in an envelope that is made anew.
+    X12Map {
+        /// The map.
+        map: X12Map,
     },
     /// Free text with placeholders for what identifies a person.
     ScrubText {
@@ -144,15 +156,20 @@ impl Transform {
             T::HmacToken { .. } | T::SivToken { .. } | T::VaultCode { .. } => {
                 (canonical::can_read(input), "integers, decimals, text, dates, timestamps or binary", DataType::Utf8)
             }
+            T::EncryptCell { .. } => {
+                (canonical::can_read(input), "integers, decimals, text, dates, timestamps or binary", DataType::Binary)
+            }
             T::DateYear | T::DobGeneralise => (dates::can_read(input), "dates, timestamps or text", DataType::Int16),
             T::DateTrunc { .. } => (dates::can_read(input), "dates, timestamps or text", DataType::Date32),
             T::DateShift { .. } => (dates::can_read(input), "dates, timestamps or text", same_or_text(input)),
             T::FpeFf1 { format, .. } => {
                 (shape::can_read(input, *format), "text, or integers that can hold every value", same_or_text(input))
             }
-            T::DictSurrogate { .. } | T::Hierarchy { .. } | T::JsonPaths { .. } | T::ScrubText { .. } => {
-                (text, "text", DataType::Utf8)
-            }
+            T::DictSurrogate { .. }
+            | T::Hierarchy { .. }
+            | T::JsonPaths { .. }
+            | T::X12Map { .. }
+            | T::ScrubText { .. } => (text, "text", DataType::Utf8),
             T::Round { step } => (step.fits(input), "numbers with as many decimals as its argument", input.clone()),
             T::TopCode { cap } => (cap.fits(input), "numbers with as many decimals as its argument", input.clone()),
             T::AgeCap => (amount::can_read(input), "numbers or text", DataType::Int16),
@@ -173,9 +190,13 @@ impl Transform {
     pub fn depends_on_today(&self) -> bool {
         match self {
             Transform::DateYear | Transform::DobGeneralise | Transform::ScrubText { .. } => true,
-            Transform::JsonPaths { paths } => paths.0.iter().any(|(_, rule)| rule.transform.depends_on_today()),
-            _ => false,
+            other => other.inner().iter().any(|rule| rule.transform.depends_on_today()),
         }
+    }
+
+    /// Whether two outputs for the same value differ: such a column is compared by what its cells hold.
+    pub(crate) fn is_random(&self) -> bool {
+        matches!(self, Transform::EncryptCell { .. })
     }
 
     /// The domain under which the same value or person gives the same output; all transforms that need keys have one.
@@ -187,6 +208,7 @@ impl Transform {
             | T::VaultCode { domain }
             | T::FpeFf1 { domain, .. }
             | T::DictSurrogate { domain, .. }
+            | T::EncryptCell { domain }
             | T::DateShift { domain, .. } => Some(domain),
             _ => None,
         }
@@ -200,29 +222,38 @@ impl Transform {
     /// Whether the rule must say which column names the person.
     pub(crate) fn needs_subject(&self) -> bool {
         match self {
-            Transform::DateShift { .. } => true,
-            Transform::JsonPaths { paths } => paths.0.iter().any(|(_, rule)| rule.transform.needs_subject()),
-            _ => false,
+            Transform::DateShift { .. } | Transform::EncryptCell { .. } => true,
+            other => other.inner().iter().any(|rule| rule.transform.needs_subject()),
         }
     }
 
     /// Whether the rule may say which column names the person.
     pub(crate) fn takes_subject(&self) -> bool {
         match self {
-            Transform::DateShift { .. } | Transform::DictSurrogate { .. } => true,
-            Transform::JsonPaths { paths } => paths.0.iter().any(|(_, rule)| rule.transform.takes_subject()),
-            _ => false,
+            Transform::DateShift { .. } | Transform::DictSurrogate { .. } | Transform::EncryptCell { .. } => true,
+            other => other.inner().iter().any(|rule| rule.transform.takes_subject()),
         }
+    }
+
+    /// The rules of the places in documents.
+    pub(crate) fn inner(&self) -> Vec<&Rule> {
+        match self {
+            Transform::JsonPaths { paths } => paths.0.iter().map(|(_, rule)| rule).collect(),
+            Transform::X12Map { map } => map.rules.iter().map(|(_, rule)| rule).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether its values are documents, of which inner rules say what passes.
+    pub(crate) fn is_document(&self) -> bool {
+        matches!(self, Transform::JsonPaths { .. } | Transform::X12Map { .. })
     }
 
     /// The columns beside it whose values it searches, each once.
     pub(crate) fn known_columns(&self) -> Vec<&str> {
         let mut columns: Vec<&str> = match self {
             Transform::ScrubText { known, .. } => known.iter().map(String::as_str).collect(),
-            Transform::JsonPaths { paths } => {
-                paths.0.iter().flat_map(|(_, rule)| rule.transform.known_columns()).collect()
-            }
-            _ => Vec::new(),
+            other => other.inner().into_iter().flat_map(|rule| rule.transform.known_columns()).collect(),
         };
         columns.sort_unstable();
         columns.dedup();
@@ -244,7 +275,9 @@ impl Transform {
             | Transform::FpeFf1 { .. }
             | Transform::DictSurrogate { .. }
             | Transform::DateShift { .. }
+            | Transform::EncryptCell { .. }
             | Transform::JsonPaths { .. }
+            | Transform::X12Map { .. }
             | Transform::ScrubText { .. } => false,
             Transform::Redact { .. }
             | Transform::DateYear
@@ -274,11 +307,13 @@ impl fmt::Display for Transform {
             Transform::FpeFf1 { domain, format } => write!(f, "fpe_ff1({domain},{format})"),
             Transform::DictSurrogate { list, domain } => write!(f, "dict_surrogate({list},{domain})"),
             Transform::DateShift { domain, days_max } => write!(f, "date_shift({domain},{days_max})"),
+            Transform::EncryptCell { domain } => write!(f, "encrypt_cell({domain})"),
             Transform::Round { step } => write!(f, "round({step})"),
             Transform::TopCode { cap } => write!(f, "top_code({cap})"),
             Transform::Hierarchy { level } => write!(f, "hierarchy({level})"),
             Transform::JsonPaths { paths } if paths.0.is_empty() => f.write_str("json_paths"),
             Transform::JsonPaths { paths } => write!(f, "json_paths({paths})"),
+            Transform::X12Map { map } => write!(f, "x12_map({map})"),
             Transform::ScrubText { tier, known } => {
                 let comma = if known.is_empty() { "" } else { "," };
                 write!(f, "scrub_text({}{comma}{})", tier.name(), known.join("+"))

@@ -3,7 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use change::TableName;
+use change::{Error, Kind, TableName};
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use lake::{Lake, LakeTable, TableVersion};
@@ -21,6 +21,7 @@ pub(crate) struct LakeSchema {
     schema: String,
     tables: BTreeSet<LakeTable>,
     at: Option<TableVersion>,
+    closed: Arc<BTreeSet<TableName>>,
 }
 
 /// One catalog for each source in the lake.
@@ -28,6 +29,7 @@ pub(crate) fn catalogs(
     lake: &Arc<Lake>,
     tables: Vec<LakeTable>,
     at: Option<&TableVersion>,
+    closed: &Arc<BTreeSet<TableName>>,
 ) -> BTreeMap<String, Arc<SourceCatalog>> {
     let mut sources: BTreeMap<String, BTreeMap<String, BTreeSet<LakeTable>>> = BTreeMap::new();
     for table in tables {
@@ -36,8 +38,8 @@ pub(crate) fn catalogs(
     }
     let catalog = |(source, schemas): (String, BTreeMap<String, BTreeSet<LakeTable>>)| {
         let open = |(schema, tables): (String, BTreeSet<LakeTable>)| {
-            let (lake, source, at) = (lake.clone(), source.clone(), at.cloned());
-            (schema.clone(), Arc::new(LakeSchema { lake, source, schema, tables, at }))
+            let (lake, source, at, closed) = (lake.clone(), source.clone(), at.cloned(), closed.clone());
+            (schema.clone(), Arc::new(LakeSchema { lake, source, schema, tables, at, closed }))
         };
         (source.clone(), Arc::new(SourceCatalog { schemas: schemas.into_iter().map(open).collect() }))
     };
@@ -63,11 +65,16 @@ impl fmt::Debug for LakeSchema {
 #[async_trait]
 impl SchemaProvider for LakeSchema {
     fn table_names(&self) -> Vec<String> {
-        self.tables.iter().map(LakeTable::last_level).collect()
+        self.tables.iter().filter(|table| !self.closed.contains(&table.name)).map(LakeTable::last_level).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         let Some(table) = self.tables.iter().find(|table| table.last_level() == name) else { return Ok(None) };
+        if self.closed.contains(&table.name) {
+            let what = format!("{} has a k_gate, and no question about it is answered", table.name);
+            let fix = format!("Run: lockgate release {} --to FOLDER", table.name);
+            return Err(DataFusionError::External(Box::new(Error::new(Kind::Privacy, what).fix(fix))));
+        }
         let provider = self.lake.table_provider(&table.name, table.layer, self.at.clone()).await;
         provider.map(Some).map_err(|error| DataFusionError::External(Box::new(error)))
     }

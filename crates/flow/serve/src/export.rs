@@ -3,6 +3,7 @@ use std::io::{self, Write};
 use change::{Error, Kind, Result};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::csv::WriterBuilder;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::json::LineDelimitedWriter;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::parquet::arrow::ArrowWriter;
@@ -81,6 +82,35 @@ async fn write_table(mut answer: Answer, mut out: impl Write + Send) -> Result<u
     .map_err(unwritable)?;
     out.flush().map_err(unwritable)?;
     Ok(rows)
+}
+
+/// One Parquet file that is written batch by batch.
+pub struct ParquetFile<W: Write + Send>(ArrowWriter<W>);
+
+impl<W: Write + Send> ParquetFile<W> {
+    /// Begins a file of rows with this structure.
+    ///
+    /// # Errors
+    /// `Full` when `out` takes nothing.
+    pub fn create(out: W, schema: SchemaRef) -> Result<Self> {
+        ArrowWriter::try_new(out, schema, None).map(Self).map_err(unwritable)
+    }
+
+    /// Appends rows.
+    ///
+    /// # Errors
+    /// `Full` when `out` does not take more.
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.0.write(rows).map_err(unwritable)
+    }
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// As [`ParquetFile::write`].
+    pub fn finish(self) -> Result<()> {
+        self.0.close().map(drop).map_err(unwritable)
+    }
 }
 
 fn unwritable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

@@ -7,5 +7,5 @@ mod catalog;
 mod export;
 mod session;
 
-pub use export::{Format, TABLE_ROWS, write_answer};
+pub use export::{Format, ParquetFile, TABLE_ROWS, write_answer};
 pub use session::{Answer, Session};

@@ -1,6 +1,7 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use change::{Error, Kind, Result};
+use change::{Error, Kind, Result, TableName};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
@@ -21,15 +22,17 @@ pub struct Session {
 pub struct Answer(SendableRecordBatchStream);
 
 impl Session {
-    /// Lists the lake's tables; `at` shows each as it was at a version or a time.
+    /// Lists the lake's tables; `at` shows each as it was at a version or a time. Nothing is answered about `closed` tables, nor about their
+    /// change logs.
     ///
     /// # Errors
     /// Those of the lake.
-    pub async fn open(lake: Arc<Lake>, at: Option<TableVersion>) -> Result<Self> {
+    pub async fn open(lake: Arc<Lake>, at: Option<TableVersion>, closed: BTreeSet<TableName>) -> Result<Self> {
         let tables = lake.tables().await?;
+        let closed = Arc::new(closed);
         let config = SessionConfig::new().with_information_schema(true);
         let context = SessionContext::new_with_config(config);
-        for (source, catalog) in catalogs(&lake, tables, at.as_ref()) {
+        for (source, catalog) in catalogs(&lake, tables, at.as_ref(), &closed) {
             context.register_catalog(source, catalog);
         }
         Ok(Self { context })

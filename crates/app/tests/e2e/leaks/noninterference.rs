@@ -12,9 +12,10 @@ use super::plant::{self, Plan};
 use super::watched::Watch;
 
 /// Columns that are made of what identifies people, and those that say when and where in the log a change was.
-const DEPENDENT: [&str; 15] = [
+const DEPENDENT: [&str; 16] = [
     "mrn",
     "number",
+    "ssn",
     "email",
     "born",
     "zip",

@@ -62,7 +62,7 @@ const LARGE: usize = 20_000;
 pub(crate) const POLICY: &str = "  db.public.person:
     mrn: hmac_token(member)
     number: siv_token(number)
-    ssn: drop
+    ssn: { transform: encrypt_cell(person), subject: mrn }
     name: redact(NAME)
     email: { transform: hmac_token(email), canonical: nfkc }
     phone: null_out

@@ -17,7 +17,7 @@ pub(crate) enum Surface {
     LakeState,
     /// The key index.
     KeyIndex,
-    /// The vault of codes, its journal too.
+    /// The vault of codes and the store of data keys, their journals too.
     Vault,
     /// The rows that are held back, with their journal.
     HeldRows,
@@ -69,7 +69,7 @@ impl Surface {
         let has = |folder: &str| below.components().any(|part| part.as_os_str() == folder);
         match name.as_str() {
             _ if has("tmp") => Self::Temporary,
-            name if name.starts_with("vault.sqlite") => Self::Vault,
+            name if name.starts_with("vault.sqlite") || name.starts_with("cells.sqlite") => Self::Vault,
             name if name.starts_with("held.sqlite") => Self::HeldRows,
             name if name.ends_with(".spool") => Self::Spool,
             _ if has("index") => Self::KeyIndex,

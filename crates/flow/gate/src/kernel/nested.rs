@@ -24,7 +24,7 @@ pub(crate) struct Nested {
 
 /// All values of one path in a batch, in the order of the rows.
 #[derive(Default)]
-struct Values {
+pub(super) struct Values {
     text: String,
     ends: Vec<usize>,
     /// Whether the value was a number or a boolean, and so stands without quotes when it is kept.
@@ -175,7 +175,7 @@ impl Walk {
     }
 
     fn into_values(self) -> Result<Vec<(StringArray, Vec<u32>)>> {
-        self.values.into_iter().map(|values| Ok((values.array()?, values.rows))).collect()
+        self.values.into_iter().map(Values::into_parts).collect()
     }
 
     fn branch(&mut self, branch: &Branch, reader: &mut JsonReader<'_>, row: u32) -> Option<()> {
@@ -233,6 +233,18 @@ impl Walk {
 }
 
 impl Values {
+    /// Appends a value of a row.
+    pub(super) fn push(&mut self, value: &str, row: u32) {
+        self.text.push_str(value);
+        self.ends.push(self.text.len());
+        self.bare.push(false);
+        self.rows.push(row);
+    }
+
+    pub(super) fn into_parts(self) -> Result<(StringArray, Vec<u32>)> {
+        Ok((self.array()?, self.rows))
+    }
+
     fn truncate(&mut self, count: usize) {
         self.ends.truncate(count);
         self.bare.truncate(count);
@@ -247,7 +259,7 @@ impl Values {
     }
 
     /// Transforms all of them at once.
-    fn pass(&self, kernel: &Kernel, beside: Beside<'_>) -> Result<Passed> {
+    pub(super) fn pass(&self, kernel: &Kernel, beside: Beside<'_>) -> Result<Passed> {
         let array = self.array()?;
         if beside.subject.is_none() && beside.known.is_empty() {
             return kernel.apply(&array, beside);

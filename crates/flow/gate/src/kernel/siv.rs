@@ -2,6 +2,7 @@
 
 use arrow::array::Array;
 use change::Result;
+use zeroize::Zeroizing;
 
 use super::base32;
 use super::column::{Passed, TextColumn};
@@ -30,6 +31,15 @@ fn associated(keys: &KeyRing, domain: &str, form: Form) -> Vec<u8> {
 pub(super) fn sealing(keys: &KeyRing, domain: &str, form: Form, epoch: u32) -> Result<Siv> {
     let key = keys.derive_bytes(Purpose::Siv, domain, epoch)?;
     Ok(Siv::new(&key, &associated(keys, domain, form)))
+}
+
+/// The value of a token of the domain, whatever its epoch; `None` when it is none, or of an epoch without a key.
+pub(crate) fn opened(keys: &KeyRing, domain: &str, form: Form, token: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let rest = token.strip_prefix(domain).and_then(|rest| rest.strip_prefix('.'));
+    let (epoch, code) = rest?.split_once('.')?;
+    let mut sealed = Vec::new();
+    base32::read(code, &mut sealed)?;
+    sealing(keys, domain, form, epoch.parse().ok()?).ok()?.open(&sealed)
 }
 
 impl SivTokenizer {

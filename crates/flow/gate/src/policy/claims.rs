@@ -1,6 +1,6 @@
 //! What a policy's rules say together: domains, keys, and whether they carry the claimed profile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Policy;
 use crate::report::Report;
@@ -10,6 +10,7 @@ use crate::{Profile, Transform};
 pub(super) fn check(policy: &Policy, report: &mut Report) {
     check_profile(policy, report);
     check_domains(policy, report);
+    check_persons(policy, report);
     let first_token = policy.rules().find(|(_, rule)| rule.transform.domain().is_some());
     if let (None, Some((_, rule))) = (&policy.keys, first_token) {
         let what = format!("`{}` needs keys, and the policy names none", rule.transform);
@@ -22,8 +23,12 @@ pub(super) fn check(policy: &Policy, report: &mut Report) {
 }
 
 fn check_profile(policy: &Policy, report: &mut Report) {
+    // The lines of a ready-made map have the line of its column: what is wrong with many of them is said once.
+    let mut said = BTreeSet::new();
     for (table, rule) in policy.rules() {
-        if let Some(breach) = policy.profile.breach(rule) {
+        if let Some(breach) = policy.profile.breach(rule)
+            && said.insert((table, rule.line, breach.why))
+        {
             let what = format!(
                 "`{}` cannot be claimed: {table}.{} passes by `{}`: {}",
                 policy.profile,
@@ -40,6 +45,31 @@ fn check_profile(policy: &Policy, report: &mut Report) {
             "`expert` is claimed, and no determination is named",
             "Add `expert: { name: ..., method: ..., expires: 2027-06-30 }`.",
         );
+    }
+}
+
+/// Cells are for being made unreadable: somebody must be able to say whose.
+fn check_persons(policy: &Policy, report: &mut Report) {
+    let named = |domain: &str| {
+        policy.cell_rules().any(|(table, rule, of)| {
+            let subject = policy
+                .tables
+                .get(table)
+                .and_then(|rules| rules.columns.iter().find(|column| Some(&column.column) == rule.subject.as_ref()));
+            of == domain && subject.is_some_and(|subject| subject.transform.is_injective())
+        })
+    };
+    let mut told: Vec<&str> = Vec::new();
+    for (table, rule, domain) in policy.cell_rules().filter(|(_, _, domain)| !named(domain)) {
+        if !told.contains(&domain) {
+            let what = format!(
+                "{table}.{}: no person of domain `{domain}` could be named when they are to be erased",
+                rule.column
+            );
+            let fix = "Store the subject's column in one table of the domain: hmac_token(domain), vault_code(domain) or keep.";
+            report.error(rule.line, what, fix);
+            told.push(domain);
+        }
     }
 }
 
@@ -82,6 +112,7 @@ fn kind(transform: &Transform) -> Option<(&'static str, String)> {
         Transform::VaultCode { .. } => ("code", "vault_code".into()),
         Transform::FpeFf1 { .. } => ("code", transform.to_string()),
         Transform::DateShift { .. } => ("shift", transform.to_string()),
+        Transform::EncryptCell { .. } => ("cell", "encrypt_cell".into()),
         Transform::DictSurrogate { .. } => ("surrogate", "dict_surrogate".into()),
         _ => return None,
     })

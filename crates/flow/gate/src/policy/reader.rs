@@ -15,6 +15,9 @@ use crate::report::{Report, did_you_mean};
 use crate::yaml::{self, Entry, Node, Value};
 use crate::{Profile, Transform, spelling};
 
+mod k_gate;
+mod x12;
+
 const TOP: [&str; 6] = ["profile", "keys", "tables", "expert", "max_invalid_percent", "held_days"];
 const OPTIONS: [&str; 10] =
     ["transform", "on_invalid", "canonical", "subject", "epoch", "dual", "paths", "class", "reason", "reviewer"];
@@ -136,29 +139,28 @@ impl Reader {
             return;
         };
         let entries = self.map(&entry.value, &format!("`{}`", entry.key));
-        let default = entries.iter().find(|column| column.key == EVERY).and_then(|column| self.every(column));
+        let every = entries.iter().find(|column| column.key == EVERY);
+        let default = every.and_then(|column| self.every(column));
         let named = entries.iter().filter(|column| column.key != EVERY);
-        let columns = named.filter_map(|column| self.rule(column, default.unwrap_or(OnInvalid::Null))).collect();
-        policy.tables.insert(TableName::new(source, schema, table), TableRules { line: entry.line, columns });
+        let columns: Vec<Rule> = named.filter_map(|column| self.rule_with(column, None, default)).collect();
+        let k_gate = every.and_then(|every| self.k_gate(every, &columns));
+        policy.tables.insert(TableName::new(source, schema, table), TableRules { line: entry.line, columns, k_gate });
     }
 
     /// What a table's rules do about unreadable values when they do not say it themselves.
     fn every(&mut self, entry: &Entry) -> Option<OnInvalid> {
         let entries = self.map(&entry.value, &format!("`{EVERY}`"));
-        self.known(entries, &["on_invalid"], &format!("`{EVERY}`"));
+        self.known(entries, &["on_invalid", "k_gate"], &format!("`{EVERY}`"));
         find(entries, "on_invalid").and_then(|node| self.on_invalid(node))
     }
 
-    fn rule(&mut self, entry: &Entry, on_invalid: OnInvalid) -> Option<Rule> {
-        self.rule_with(entry, None, on_invalid)
-    }
-
-    fn rule_with(&mut self, entry: &Entry, subject: Option<String>, on_invalid: OnInvalid) -> Option<Rule> {
+    /// `on_invalid` is what holds when the rule does not say it itself.
+    fn rule_with(&mut self, entry: &Entry, subject: Option<String>, on_invalid: Option<OnInvalid>) -> Option<Rule> {
         let mut rule = Rule {
             column: entry.key.clone(),
             line: entry.line,
             transform: Transform::Drop,
-            on_invalid,
+            on_invalid: on_invalid.unwrap_or(OnInvalid::Null),
             form: Form::Exact,
             within: None,
             subject,
@@ -171,6 +173,7 @@ impl Reader {
         match &entry.value.value {
             Value::Scalar(text) => {
                 rule.transform = self.transform(text, entry)?;
+                x12::expand(&mut rule, Vec::new());
                 self.complete(&rule)?;
             }
             Value::List(_) => {
@@ -179,6 +182,11 @@ impl Reader {
                 return None;
             }
             Value::Map(options) => self.options(options, entry, &mut rule)?,
+        }
+        let says_itself = matches!(&entry.value.value, Value::Map(options) if find(options, "on_invalid").is_some());
+        if matches!(rule.transform, Transform::X12Map { .. }) && !says_itself && on_invalid.is_none() {
+            // A document with a wrong envelope may hold anything: somebody has to look.
+            rule.on_invalid = OnInvalid::Halt;
         }
         Some(rule)
     }
@@ -196,8 +204,13 @@ impl Reader {
         if let Some(node) = find(options, "on_invalid") {
             rule.on_invalid = self.on_invalid(node)?;
         }
-        if let Some(node) = find(options, "paths") {
-            rule.transform = self.paths(node, rule)?;
+        match (find(options, "paths"), &rule.transform) {
+            (node, Transform::X12Map { .. }) => {
+                let own = node.map_or(Some(Vec::new()), |node| self.x12_paths(node, rule))?;
+                x12::expand(rule, own);
+            }
+            (Some(node), _) => rule.transform = self.paths(node, rule)?,
+            (None, _) => {}
         }
         if let Some(node) = find(options, "canonical") {
             rule.form = self.form(node, &rule.transform)?;
@@ -206,7 +219,7 @@ impl Reader {
             rule.subject = self.text(node, "`subject`");
             if !rule.transform.takes_subject() {
                 let what = format!("`subject` means nothing to `{}`", rule.transform);
-                self.report.error(node.line, what, "Remove it; it is for date_shift and dict_surrogate.");
+                self.report.error(node.line, what, "Remove it; it is for date_shift, dict_surrogate and encrypt_cell.");
                 return None;
             }
         }
@@ -232,8 +245,12 @@ impl Reader {
             return None;
         }
         if rule.transform.needs_subject() && rule.subject.is_none() {
-            let what = format!("`{}`: a date shift does not say whose dates they are", rule.column);
-            self.report.error(rule.line, what, "Write { transform: date_shift(person 365), subject: member_id }.");
+            let (what, example) = match &rule.transform {
+                Transform::EncryptCell { .. } => ("a cell does not say whose key it has", "encrypt_cell(person)"),
+                _ => ("a date shift does not say whose dates they are", "date_shift(person 365)"),
+            };
+            let fix = format!("Write {{ transform: {example}, subject: member_id }}.");
+            self.report.error(rule.line, format!("`{}`: {what}", rule.column), fix);
             return None;
         }
         Some(())
@@ -243,7 +260,7 @@ impl Reader {
     fn paths(&mut self, node: &Node, rule: &Rule) -> Option<Transform> {
         if !matches!(rule.transform, Transform::JsonPaths { .. }) {
             let what = format!("`paths` means nothing to `{}`", rule.transform);
-            self.report.error(node.line, what, "Remove it; it is for json_paths.");
+            self.report.error(node.line, what, "Remove it; it is for json_paths and x12_map.");
             return None;
         }
         let mut paths = Vec::new();
@@ -280,22 +297,26 @@ impl Reader {
         }
         // A shift's person is named once, for the whole column.
         let subject = Some(String::new());
-        let (whose, rule) = (entry.key.clone(), self.rule_with(entry, subject, OnInvalid::Null)?);
+        let (whose, rule) = (entry.key.clone(), self.rule_with(entry, subject, Some(OnInvalid::Null))?);
         let mut refuse = |what: String, fix: &str| {
             self.report.error(entry.line, what, fix);
             None
         };
         match rule.transform.output(&DataType::Utf8) {
-            Ok(None) => {
+            Ok(None) if !matches!(outer.transform, Transform::X12Map { .. }) => {
                 refuse(format!("`{whose}` is dropped"), "Leave it out: a place that is not named does not pass.")
             }
             Err(_) => {
                 refuse(format!("`{}` does not read the text of `{whose}`", rule.transform), "Use another transform.")
             }
-            Ok(Some(_)) if matches!(rule.transform, Transform::JsonPaths { .. }) => {
+            Ok(Some(DataType::Binary)) => refuse(
+                format!("`{whose}` would be bytes, which have no place in a document"),
+                "Encrypt the whole column.",
+            ),
+            Ok(Some(_)) if rule.transform.is_document() => {
                 refuse(format!("`{whose}` has documents within documents"), "Write the whole path.")
             }
-            Ok(Some(_)) => Some(Rule { within: Some(outer.column.clone()), subject: None, ..rule }),
+            Ok(_) => Some(Rule { within: Some(outer.column.clone()), subject: None, ..rule }),
         }
     }
 

@@ -471,3 +471,5 @@ fn scrubbed_text_carries_no_safe_harbor_and_needs_somebody_who_vouches() {
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].what.contains("no column `first_name` to search for"), "{problems:?}");
 }
+
+mod cells;

@@ -86,7 +86,9 @@ impl TableGate {
             let became_null: Vec<usize> =
                 (0..raw.len()).filter(|row| raw.is_valid(*row) && values.is_null(*row)).collect();
             // Of a document, one place can be unreadable without the whole being null.
-            let found = match became_null.len() as u64 == *count && !matches!(passage.kernel, Kernel::Nested(_)) {
+            let found = match became_null.len() as u64 == *count
+                && !matches!(passage.kernel, Kernel::Nested(_) | Kernel::X12(_))
+            {
                 true => became_null,
                 false => self.one_by_one(passage, coming)?,
             };

@@ -20,7 +20,7 @@ fn rule(text: &str) -> Rule {
 
 fn cleared(rule: &Rule, keys: &KeyRing, values: &ArrayRef) -> ArrayRef {
     let means = Means::for_keys(keys.clone());
-    let setup = Setup { profile: Profile::None, means: &means };
+    let setup = Setup { profile: Profile::None, means: &means, table: None };
     apply(&Kernel::new(rule, values.data_type(), &setup).unwrap().unwrap(), values)
 }
 

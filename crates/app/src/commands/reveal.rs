@@ -1,0 +1,101 @@
+//! `lockgate reveal`: stored tokens and cells become values again, for whoever has the role, and never unrecorded.
+
+use std::io::{Write, stdout};
+use std::path::Path;
+use std::sync::Arc;
+
+use audit::{Event, Name, Program, Purpose};
+use change::{Error, Kind, Result};
+use gate::{Answer, CellKeys, Policy};
+
+use super::erase::read_ids;
+use crate::audit::Auditor;
+use crate::cells::CellStore;
+use crate::cli::{PurposeOf, Reveal};
+use crate::clock::SystemClock;
+use crate::erase::{column_of, keys_of};
+use crate::outcome::{Outcome, refused};
+use crate::project::Project;
+
+pub(crate) async fn run(dir: &Path, options: &Reveal) -> Result<Outcome> {
+    let (project, policy) = match Project::with_policy(dir) {
+        Ok(read) => read,
+        Err(problems) => return refused(&problems),
+    };
+    let (user, number) = user();
+    let auditor = Auditor::open(&project, Arc::new(SystemClock::new()), Program::Reveal).await?;
+    let event = |asked: u64, opened: u64| Event::Revealed {
+        by: Name::new(&user),
+        purpose: purpose(options.purpose),
+        column: Name::new(&options.column),
+        asked,
+        opened,
+    };
+    if !project.file.revealers.iter().any(|named| *named == user || *named == number) {
+        auditor.record(event(0, 0))?;
+        auditor.close().await?;
+        let what = format!("{user} may not open stored values; the attempt is in the audit log");
+        return Err(Error::new(Kind::Privacy, what)
+            .fix("Whoever answers for the data names the user in lockgate.yaml: roles: { reveal: [USER] }."));
+    }
+    // First the log, then the values: what cannot be recorded is not shown.
+    let done = open(&project, &policy, options).and_then(|answer| {
+        auditor.record(event(answer.asked, answer.opened))?;
+        show(answer)
+    });
+    auditor.close().await?;
+    done
+}
+
+fn open(project: &Project, policy: &Policy, options: &Reveal) -> Result<Answer> {
+    let stored = read_ids(options.values.as_deref())?;
+    let keys = keys_of(project, policy)?;
+    let store: Option<Arc<dyn CellKeys>> = match policy.encrypts_cells() {
+        true => Some(Arc::new(CellStore::open(&project.state_dir(), Some(keys.clone()))?)),
+        false => None,
+    };
+    let (table, column) = column_of(policy, &options.column)?;
+    policy.opener(&table, column, &keys, store)?.open(&stored)
+}
+
+/// In one write, and nothing of it in a log line.
+#[allow(clippy::print_stderr)]
+fn show(answer: Answer) -> Result<Outcome> {
+    let Answer { without_key, foreign, .. } = answer;
+    let mut out = stdout().lock();
+    out.write_all(answer.into_text().as_bytes()).and_then(|()| out.flush()).map_err(|error| {
+        Error::new(Kind::Full, "the values could not be written")
+            .source(error)
+            .fix("Ask again; the audit log counts it.")
+    })?;
+    if without_key > 0 {
+        eprintln!("{without_key} do not open: the key of their person was destroyed, or is in another store");
+    }
+    if foreign > 0 {
+        eprintln!("{foreign} are no values of this column");
+    }
+    Ok(if without_key + foreign == 0 { Outcome::Done } else { Outcome::ToFix })
+}
+
+/// The user of the machine, by name and by number; the number for one whom the machine's own list does not have.
+fn user() -> (String, String) {
+    let number = rustix::process::getuid().as_raw().to_string();
+    let list = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = list.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then(|| name.to_owned())
+    });
+    (name.unwrap_or_else(|| number.clone()), number)
+}
+
+fn purpose(purpose: PurposeOf) -> Purpose {
+    match purpose {
+        PurposeOf::Treatment => Purpose::Treatment,
+        PurposeOf::Payment => Purpose::Payment,
+        PurposeOf::Operations => Purpose::Operations,
+        PurposeOf::Access => Purpose::Access,
+        PurposeOf::Legal => Purpose::Legal,
+        PurposeOf::Incident => Purpose::Incident,
+    }
+}
