@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::worker::Truncation;
 
 /// One entry of a spool, as the loop takes it.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every entry is the large one, and it is moved a few times for many rows"
+)]
 pub(crate) enum Entry {
     /// A table's structure from here on.
     Structure(Arc<TableSchema>),

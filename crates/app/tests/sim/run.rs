@@ -269,12 +269,14 @@ impl Simulation {
             self.world.count("runs that started over");
             self.world.trace("start over", &error.to_string());
             tokio::time::sleep(Duration::from_millis(random.random_range(100..5_000))).await;
-            if self.server.script.spools && !rivals && random.random_bool(0.6) {
-                if let Err(error) = self.spool(&means, &mut random).await {
-                    self.world.trace("spool", &error.to_string());
-                    if error.kind() == Kind::Bug {
-                        return End::Failed(format!("the spool: {error}"));
-                    }
+            if self.server.script.spools
+                && !rivals
+                && random.random_bool(0.6)
+                && let Err(error) = self.spool(&means, &mut random).await
+            {
+                self.world.trace("spool", &error.to_string());
+                if error.kind() == Kind::Bug {
+                    return End::Failed(format!("the spool: {error}"));
                 }
             }
         }

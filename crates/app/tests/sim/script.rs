@@ -180,7 +180,7 @@ impl Script {
         // Seeds 179 and 238 are as they were when they found defects, too.
         let plain = AS_THEY_WERE.contains(&seed);
         let (holds, jumps) = (draw % 8 >= 3 && !plain, (draw >> 8).is_multiple_of(2) && !plain);
-        let spools = (draw >> 24) % 2 == 0 && !plain && !BEFORE_THE_SPOOL.contains(&seed);
+        let spools = (draw >> 24).is_multiple_of(2) && !plain && !BEFORE_THE_SPOOL.contains(&seed);
         let table = |name: &str, identity| {
             let holds = holds && matches!(identity, Identity::Key(_));
             Table { name: TableName::new(SOURCE, "public", name), identity, holds }

@@ -11,6 +11,10 @@ use crate::carried::{self, Carried};
 use crate::{ClearedBatch, ClearedSchema, Gate, KeyRing};
 
 /// One entry of a spool.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every entry is the large one, and it is moved a few times for many rows"
+)]
 pub enum Spooled {
     /// A table's structure, before the rows that follow it.
     Structure(Arc<TableSchema>),

@@ -77,10 +77,10 @@ async fn mode_01_while_the_lake_is_away_the_spool_lets_the_source_go_and_is_drai
     assert!(said.contains("wait in the spool for the lake"), "{said}");
     // Killed while it fills; what was confirmed to the source is nowhere else.
     running.kill_9();
-    for command in ["remask", "repair"] {
-        let refused = project.lockgate(&[command]);
+    for command in [&["remask"][..], &["repair"], &["keys", "rotate"]] {
+        let refused = project.lockgate(command);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(refused.status.code() == Some(1) && said.contains("rows wait in"), "{command}: {said}");
+        assert!(refused.status.code() == Some(1) && said.contains("rows wait in"), "{command:?}: {said}");
     }
     disk.free();
     let running = Process::start(&project);
