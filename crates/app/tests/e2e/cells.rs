@@ -49,6 +49,48 @@ fn left(project: &Project, parts: &[Vec<u8>]) -> usize {
     parts.iter().filter(holds).count()
 }
 
+fn revealed(project: &Project, column: &str, lines: &str) -> std::process::Output {
+    project.fed(&["reveal", "--column", column, "--purpose", "access"], lines)
+}
+
+fn allow_to_reveal(project: &Project) {
+    let user = std::fs::metadata("/proc/self").unwrap().uid();
+    let yaml = project.dir.join("lockgate.yaml");
+    let text = std::fs::read_to_string(&yaml).unwrap();
+    std::fs::write(&yaml, format!("{text}roles: {{ reveal: [{user}] }}\n")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_rotation_old_and_new_cells_open_and_the_keys_of_both_are_needed() {
+    let project = Project::new("cells-rotated", SETUP, &["public.members", "public.letters"], POLICY).await;
+    allow_to_reveal(&project);
+    project.lockgate_ok(&["run", "--once"]);
+    let before = keys(&project);
+    project.lockgate_ok(&["keys", "rotate"]);
+    project.lockgate_ok(&["remask"]);
+    // Each data key keeps its name and is sealed anew.
+    let after = keys(&project);
+    let kept = after.iter().filter(|part| before.contains(part)).count();
+    assert_eq!((before.len(), after.len(), kept), (80, 80, 40));
+    let change =
+        "UPDATE members SET ssn = 'of the new epoch' WHERE member_id = 3; INSERT INTO letters VALUES (77, 3, 'new')";
+    project.database.batch_execute(change).await.unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    assert_eq!(keys(&project).len(), 80, "a person got a second key");
+    project.lockgate_ok(&["verify"]);
+    let cells = project.query("SELECT ssn FROM db.public.members").join("\n");
+    let opened = revealed(&project, "db.public.members.ssn", &cells);
+    let mut values: Vec<String> = String::from_utf8(opened.stdout).unwrap().lines().map(str::to_owned).collect();
+    let mut source = project.source("SELECT ssn FROM members").await;
+    values.sort();
+    source.sort();
+    assert_eq!(values, source);
+    let retired = project.lockgate(&["keys", "retire", "1"]);
+    let said = String::from_utf8_lossy(&retired.stderr).into_owned();
+    assert!(retired.status.code() == Some(1) && said.contains("db.public.letters: body"), "{said}");
+    project.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cells_are_compared_by_what_they_hold_and_one_destroyed_key_ends_them() {
     let project = Project::new("cells", SETUP, &["public.members", "public.letters"], POLICY).await;
@@ -67,13 +109,10 @@ async fn cells_are_compared_by_what_they_hold_and_one_destroyed_key_ends_them() 
 
     let cells = project.query("SELECT ssn FROM db.public.members ORDER BY ssn");
     let bytes = project.query("SELECT card FROM db.public.members LIMIT 1");
-    let reveal = |column: &str, lines: &str| project.fed(&["reveal", "--column", column, "--purpose", "access"], lines);
+    let reveal = |column: &str, lines: &str| revealed(&project, column, lines);
     let refused = reveal("db.public.members.ssn", &cells[0]);
     assert_eq!((refused.status.code(), refused.stdout.len()), (Some(3), 0));
-    let user = std::fs::metadata("/proc/self").unwrap().uid();
-    let yaml = project.dir.join("lockgate.yaml");
-    let text = std::fs::read_to_string(&yaml).unwrap();
-    std::fs::write(&yaml, format!("{text}roles: {{ reveal: [{user}] }}\n")).unwrap();
+    allow_to_reveal(&project);
     let opened = reveal("db.public.members.ssn", &cells.join("\n"));
     assert!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
     let mut values: Vec<String> = String::from_utf8(opened.stdout).unwrap().lines().map(str::to_owned).collect();
