@@ -10,6 +10,7 @@ mod copy;
 mod kernels;
 mod lockgate;
 mod machine;
+mod masking;
 mod options;
 mod peers;
 mod process;
@@ -57,6 +58,7 @@ async fn run(options: &Options) -> Result<()> {
         say(&format!("{}: {}", figure.name(), figure.title()));
         let lines = match figure {
             Figure::Copy => copy::measure(&stage).await,
+            Figure::Masking => masking::measure(&stage).await,
             Figure::Backlog => backlog::measure(&stage).await,
             Figure::Upsert => upsert::measure(&stage).await,
             Figure::Steady => steady::measure(&stage).await,

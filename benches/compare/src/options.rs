@@ -55,6 +55,8 @@ pub(crate) struct Options {
 pub(crate) enum Figure {
     /// First copy of one table, beside COPY to nowhere
     Copy,
+    /// CPU of a first copy under a policy of 40 columns, beside one that keeps them all
+    Masking,
     /// Catching up with a backlog, beside pg_recvlogical to nowhere
     Backlog,
     /// Commit of 10,000 changed keys by size of the table, beside delta-rs MERGE
@@ -70,6 +72,7 @@ impl Figure {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Figure::Copy => "copy",
+            Figure::Masking => "masking",
             Figure::Backlog => "backlog",
             Figure::Upsert => "upsert",
             Figure::Steady => "steady",
@@ -81,6 +84,7 @@ impl Figure {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Figure::Copy => "First copy to committed Delta tables",
+            Figure::Masking => "What a policy costs",
             Figure::Backlog => "Backlog of inserts, updates and deletes, durable and confirmed",
             Figure::Upsert => "Commit of 10,000 changed keys",
             Figure::Steady => "Steady load",
@@ -98,7 +102,7 @@ impl Options {
 
     /// The figures that were asked for, in the order of the table.
     pub(crate) fn figures(&self) -> Vec<Figure> {
-        let all = [Figure::Copy, Figure::Backlog, Figure::Upsert, Figure::Steady, Figure::Kernels];
+        let all = [Figure::Copy, Figure::Masking, Figure::Backlog, Figure::Upsert, Figure::Steady, Figure::Kernels];
         all.into_iter().filter(|figure| self.figures.is_empty() || self.figures.contains(figure)).collect()
     }
 }
