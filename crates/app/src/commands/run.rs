@@ -344,6 +344,9 @@ async fn supervise(parts: Arc<Parts>, name: String, cast: Cast, once: bool, stop
             () = stop.cancelled() => return Err(error.context(&name)),
         }
         pause = (pause * 2).min(PAUSES.1);
+        if once {
+            continue;
+        }
         match spool::bridge(&parts, &name, &cast, &known, &stop).await {
             Ok(false) => {}
             Ok(true) => (pause, tries) = (PAUSES.0, 0),
