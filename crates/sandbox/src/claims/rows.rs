@@ -284,12 +284,14 @@ const PROCEDURES: &[&str] = &[
     "E0601", "90837",
 ];
 
+/// The id of a claim by its number; no round number, see [`super::people::member_id`].
 pub(super) fn claim_id(claim: u64) -> u64 {
-    820_000_000_000 + claim * 7
+    823_517_904_261 + claim * 7
 }
 
+/// The id of a note by its number; no round number either.
 pub(super) fn note_id(note: u64) -> u64 {
-    640_000_000_000 + note * 11
+    641_738_295_617 + note * 11
 }
 
 pub(super) fn patient_account(claim: u64) -> String {
