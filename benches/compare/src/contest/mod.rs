@@ -8,12 +8,13 @@ mod cost;
 mod history;
 mod parity;
 
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use crate::commit_log::wait_for_rows;
+use crate::commit_log::{newest_version, wait_for_rows};
 use crate::contest::contender::{Contender, Task};
 use crate::contest::cost::{Cost, server_cpu};
 use crate::contest::history::History;
@@ -26,13 +27,45 @@ use crate::stage::Stage;
 /// Of the time that the backlog took undisturbed: when a contender is killed, each time counted from its start.
 const KILLED_AFTER: [f64; 3] = [0.25, 0.5, 0.75];
 
-/// What one contender has shown.
-struct Shown {
-    copy: Cost,
+/// A task that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// How much of a peer's last words stands in the table.
+const WORDS_MAX: usize = 160;
+
+/// One contender, and what it has shown.
+struct Entrant {
+    contender: Contender,
+    copy: Option<Cost>,
     backlog: Option<Cost>,
     parity: Option<Parity>,
     after_kills: Option<Parity>,
     kills: usize,
+    failed: Option<String>,
+}
+
+impl Entrant {
+    fn new(contender: Contender) -> Self {
+        Self { contender, copy: None, backlog: None, parity: None, after_kills: None, kills: 0, failed: None }
+    }
+
+    /// What ours cannot do fails the figure; what a peer cannot do is a result, and it takes no further part.
+    fn judge(&mut self, outcome: Result<()>) -> Result<()> {
+        match outcome {
+            Err(error) if !self.contender.is_ours() => {
+                say(&format!("{} failed: {error:#}", self.contender.name));
+                self.failed = Some(format!("failed: {error:#}").chars().take(WORDS_MAX).collect());
+                Ok(())
+            }
+            outcome => outcome.with_context(|| self.contender.name.clone()),
+        }
+    }
+
+    /// Other rows than the source's are a peer's result, and our failure.
+    fn ensure_same(&self, parity: Option<Parity>) -> Result<()> {
+        let same = parity.is_some_and(Parity::is_full);
+        ensure!(same || !self.contender.is_ours(), "the rows differ: {}", said(parity));
+        Ok(())
+    }
 }
 
 /// All contenders that are installed, one after the other.
@@ -42,22 +75,27 @@ pub(crate) async fn measure(stage: &Stage) -> Result<Sheet> {
     let installed = peers::answer(&mut peers::command(&stage.options.peers_python, Script::Installed)).await?;
     let mut history = History::begin(stage).await?;
     let (contenders, mut notes) = contenders(stage, &history, &installed)?;
-    let mut shown = Vec::new();
-    for contender in &contenders {
-        shown.push(copy(stage, &history, contender).await.with_context(|| contender.name.clone())?);
+    let mut entrants: Vec<Entrant> = contenders.into_iter().map(Entrant::new).collect();
+    for entrant in &mut entrants {
+        let outcome = copy(stage, &history, entrant).await;
+        entrant.judge(outcome)?;
     }
     history.make_backlog(stage).await?;
-    for (contender, shown) in contenders.iter().zip(&mut shown) {
-        catch_up(stage, &mut history, contender, shown).await.with_context(|| contender.name.clone())?;
+    for entrant in entrants.iter_mut().filter(|entrant| entrant.failed.is_none()) {
+        let outcome = catch_up(stage, &mut history, entrant).await;
+        entrant.judge(outcome)?;
     }
-    for (contender, shown) in contenders.iter().zip(&mut shown) {
-        with_kills(stage, &mut history, contender, shown).await.with_context(|| contender.name.clone())?;
-        finish(&history, contender).await?;
+    for entrant in entrants.iter_mut().filter(|entrant| entrant.failed.is_none()) {
+        let outcome = with_kills(stage, &mut history, entrant).await;
+        entrant.judge(outcome)?;
+    }
+    for entrant in &entrants {
+        finish(&history, &entrant.contender).await?;
     }
     let rows = history.source.rows;
     history.source.remove(stage).await?;
     notes.push(versions(&installed));
-    Ok(sheet(&contenders, &shown, rows, stage.options.changes, notes))
+    Ok(sheet(&entrants, rows, stage.options.changes, notes))
 }
 
 /// Who takes part, and who does not and why.
@@ -84,70 +122,66 @@ fn contenders(stage: &Stage, history: &History, installed: &Value) -> Result<(Ve
     Ok((all, absent))
 }
 
-async fn copy(stage: &Stage, history: &History, contender: &Contender) -> Result<Shown> {
+async fn copy(stage: &Stage, history: &History, entrant: &mut Entrant) -> Result<()> {
+    let contender = &entrant.contender;
     let cost = timed(stage, contender, &Task::Copy(history.source.rows), history.source.rows).await?;
     say(&format!("{}: first copy {}, CPU {}, peak {}", contender.name, cost.speed(), cost.cpu(), cost.peak()));
     contender.work().save().await?;
     if let Some(slot) = &contender.slot {
         copy_slot(&history.source.client, slot, &saved(slot)).await?;
     }
-    Ok(Shown { copy: cost, backlog: None, parity: None, after_kills: None, kills: 0 })
+    entrant.copy = Some(cost);
+    Ok(())
 }
 
-async fn catch_up(stage: &Stage, history: &mut History, contender: &Contender, shown: &mut Shown) -> Result<()> {
-    let mark = history.mark().await?;
-    let task = Task::Follow { mark, events: history.changes };
-    let cost = timed(stage, contender, &task, history.changes).await?;
-    shown.parity = compare(stage, history, &contender.result).await?;
+async fn catch_up(stage: &Stage, history: &mut History, entrant: &mut Entrant) -> Result<()> {
+    let task = Task::Follow { mark: history.mark().await?, events: history.changes };
+    let cost = timed(stage, &entrant.contender, &task, history.changes).await?;
+    let parity = compare(stage, history, &entrant.contender.result).await?;
     say(&format!(
         "{}: backlog {}, CPU {}, peak {}, rows: {}",
-        contender.name,
+        entrant.contender.name,
         cost.speed(),
         cost.cpu(),
         cost.peak(),
-        said(shown.parity)
+        said(parity)
     ));
-    ensure!(
-        !contender.is_ours() || shown.parity.is_some_and(Parity::is_full),
-        "the rows differ: {}",
-        said(shown.parity)
-    );
-    shown.backlog = Some(cost);
-    Ok(())
+    (entrant.backlog, entrant.parity) = (Some(cost), parity);
+    entrant.ensure_same(parity)
 }
 
 /// The backlog again from the state after the first copy: killed at moments that have nothing to do with its work, then as soon as its next
 /// commit can be seen, which is before it can have noted elsewhere what it has done.
-async fn with_kills(stage: &Stage, history: &mut History, contender: &Contender, shown: &mut Shown) -> Result<()> {
-    let (Some(table), Some(undisturbed)) = (contender.table(), shown.backlog) else { return Ok(()) };
+async fn with_kills(stage: &Stage, history: &mut History, entrant: &mut Entrant) -> Result<()> {
+    let contender = &entrant.contender;
+    let (Some(table), Some(undisturbed)) = (contender.table(), entrant.backlog) else { return Ok(()) };
     contender.work().restore().await?;
     if let Some(slot) = &contender.slot {
         copy_slot(&history.source.client, &saved(slot), slot).await?;
     }
     for part in KILLED_AFTER.map(Some).into_iter().chain([None]) {
         let task = Task::Follow { mark: history.mark().await?, events: history.changes };
-        let known = crate::commit_log::newest_version(table)?;
+        let known = newest_version(table)?;
         let running = contender.start(stage, &task)?;
         match part {
             Some(part) => sleep(undisturbed.process.wall.mul_f64(part)).await,
             None => drop(wait_for_rows(table, known).await?),
         }
-        shown.kills += usize::from(running.kill_9().await?);
+        entrant.kills += usize::from(running.kill_9().await?);
         released(history, contender).await?;
     }
     let task = Task::Follow { mark: history.mark().await?, events: history.changes };
-    contender.start(stage, &task)?.finish().await?;
-    shown.after_kills = compare(stage, history, &contender.result).await?;
-    say(&format!("{}: after {} kills, rows: {}", contender.name, shown.kills, said(shown.after_kills)));
-    if contender.is_ours() && !shown.after_kills.is_some_and(Parity::is_full) {
-        bail!("the rows differ after kills: {}", said(shown.after_kills));
-    }
-    Ok(())
+    timeout(PATIENCE, contender.start(stage, &task)?.finish()).await.context("it does not come to an end")??;
+    let parity = compare(stage, history, &contender.result).await?;
+    say(&format!("{}: after {} kills, rows: {}", contender.name, entrant.kills, said(parity)));
+    entrant.after_kills = parity;
+    entrant.ensure_same(parity)
 }
 
 async fn timed(stage: &Stage, contender: &Contender, task: &Task, number: u64) -> Result<Cost> {
     let before = server_cpu(stage)?;
-    let finished = contender.start(stage, task)?.finish().await?;
+    let finished =
+        timeout(PATIENCE, contender.start(stage, task)?.finish()).await.context("it does not come to an end")??;
     Cost::of(finished, stage, before, number)
 }
 
@@ -184,19 +218,21 @@ fn versions(installed: &Value) -> String {
     format!("Installed: {}", versions.join(", "))
 }
 
-fn sheet(contenders: &[Contender], shown: &[Shown], rows: u64, changes: u64, notes: Vec<String>) -> Sheet {
-    let row = |(contender, shown): (&Contender, &Shown)| {
-        let backlog = |text: fn(&Cost) -> String| shown.backlog.as_ref().map_or_else(String::new, text);
+fn sheet(entrants: &[Entrant], rows: u64, changes: u64, notes: Vec<String>) -> Sheet {
+    let cell = |cost: Option<&Cost>, text: fn(&Cost) -> String| cost.map_or_else(String::new, text);
+    let row = |entrant: &Entrant| {
+        let (copy, backlog) = (entrant.copy.as_ref(), entrant.backlog.as_ref());
+        let after_kills = entrant.after_kills.map(|parity| format!("{parity} ({} kills)", entrant.kills));
         vec![
-            contender.name.clone(),
-            shown.copy.speed(),
-            shown.copy.cpu(),
-            shown.copy.peak(),
-            backlog(Cost::speed),
-            backlog(Cost::cpu),
-            backlog(Cost::peak),
-            said(shown.parity),
-            shown.after_kills.map_or_else(String::new, |parity| format!("{parity} ({} kills)", shown.kills)),
+            entrant.contender.name.clone(),
+            cell(copy, Cost::speed),
+            cell(copy, Cost::cpu),
+            cell(copy, Cost::peak),
+            cell(backlog, Cost::speed),
+            cell(backlog, Cost::cpu),
+            cell(backlog, Cost::peak),
+            said(entrant.parity),
+            entrant.failed.clone().or(after_kills).unwrap_or_default(),
         ]
     };
     Sheet {
@@ -204,15 +240,15 @@ fn sheet(contenders: &[Contender], shown: &[Shown], rows: u64, changes: u64, not
         columns: vec![
             "",
             "First copy, rows",
-            "CPU s per M rows (own + server's)",
+            "CPU s per M rows, own + server's",
             "Peak",
             "Backlog, changes",
-            "CPU s per M changes (own + server's)",
+            "CPU s per M changes, own + server's",
             "Peak",
-            "Rows afterwards",
-            "Rows after kills",
+            "Afterwards",
+            "After kills",
         ],
-        rows: contenders.iter().zip(shown).map(row).collect(),
+        rows: entrants.iter().map(row).collect(),
         notes,
     }
 }
