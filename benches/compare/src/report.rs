@@ -200,6 +200,17 @@ mod tests {
     }
 
     #[test]
+    fn a_sheet_has_its_own_columns_and_its_notes_below() {
+        let sheet = Sheet {
+            title: "T".to_owned(),
+            columns: vec!["", "a"],
+            rows: vec![vec!["x|y".to_owned(), "1".to_owned()]],
+            notes: vec!["n".to_owned()],
+        };
+        assert_eq!(sheet.markdown(), "\nT\n\n|  | a |\n| --- | --- |\n| x\\|y | 1 |\n\n- n\n");
+    }
+
+    #[test]
     fn a_cell_cannot_break_the_table() {
         let line = Line::of("a|b").ours("c\nd").ratio(0.612).aim("0.6 or more").markdown();
         assert_eq!(line, "| a\\|b | c d |  | 0.61 | 0.6 or more |\n");

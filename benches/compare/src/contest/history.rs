@@ -18,28 +18,30 @@ pub(super) struct History {
     pub(super) columns: Vec<(String, String)>,
     /// Changes since the first copy.
     pub(super) changes: u64,
+    /// Changes that the backlog is to have.
+    backlog: u64,
     marks: u64,
 }
 
 impl History {
     /// The loaded table, before any change.
     pub(super) async fn begin(stage: &Stage) -> Result<Self> {
+        let backlog = stage.options.changes / BATCH * BATCH;
+        ensure!(
+            backlog > 0 && backlog * 3 / 4 <= stage.options.rows,
+            "--changes is to be 1000 or more and less than the rows"
+        );
         let source = ClaimLines::load(stage, "peers").await?;
         let sql = "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
                    WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
         let columns = source.client.query(sql, &[&TABLE]).await?.iter().map(|row| (row.get(0), row.get(1))).collect();
-        Ok(Self { source, columns, changes: 0, marks: 0 })
+        Ok(Self { source, columns, changes: 0, backlog, marks: 0 })
     }
 
     /// The backlog: inserts, updates and deletes, each row once.
-    pub(super) async fn make_backlog(&mut self, stage: &Stage) -> Result<()> {
-        let changes = stage.options.changes / BATCH * BATCH;
-        ensure!(
-            changes > 0 && changes * 3 / 4 <= stage.options.rows,
-            "--changes is to be 1000 or more and less than the rows"
-        );
-        make_changes(&self.source.client, changes).await?;
-        self.changes += changes;
+    pub(super) async fn make_backlog(&mut self) -> Result<()> {
+        make_changes(&self.source.client, self.backlog).await?;
+        self.changes += self.backlog;
         Ok(())
     }
 

@@ -80,7 +80,7 @@ pub(crate) async fn measure(stage: &Stage) -> Result<Sheet> {
         let outcome = copy(stage, &history, entrant).await;
         entrant.judge(outcome)?;
     }
-    history.make_backlog(stage).await?;
+    history.make_backlog().await?;
     for entrant in entrants.iter_mut().filter(|entrant| entrant.failed.is_none()) {
         let outcome = catch_up(stage, &mut history, entrant).await;
         entrant.judge(outcome)?;
