@@ -49,6 +49,9 @@ pub(crate) struct Seen {
     pub(crate) at: Timestamp,
     /// The tables by name.
     pub(crate) tables: BTreeMap<String, TableSeen>,
+    /// The spools by source.
+    #[serde(default)]
+    pub(crate) spools: BTreeMap<String, SpoolSeen>,
     /// Delta commits since the start of the run.
     pub(crate) commits: u64,
     /// Bytes of the source's log that are not confirmed.
@@ -66,6 +69,15 @@ pub(crate) struct Seen {
     pub(crate) ended: bool,
 }
 
+/// What a run has done with the spool of one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SpoolSeen {
+    /// Times that rows began to wait in it.
+    pub(crate) filled: u64,
+    /// Times that the last row had come into the lake.
+    pub(crate) drained: u64,
+}
+
 /// The shared counters.
 #[derive(Default)]
 pub struct Watch(Mutex<Seen>);
@@ -74,6 +86,11 @@ impl Watch {
     /// Changes the counters of one table.
     pub(crate) fn table(&self, table: &TableName, change: impl FnOnce(&mut TableSeen)) {
         self.all(|seen| change(seen.tables.entry(table.to_string()).or_default()));
+    }
+
+    /// Changes the counters of one source's spool.
+    pub(crate) fn spool(&self, source: &str, change: impl FnOnce(&mut SpoolSeen)) {
+        self.all(|seen| change(seen.spools.entry(source.to_owned()).or_default()));
     }
 
     /// Changes anything.
