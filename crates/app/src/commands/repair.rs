@@ -46,7 +46,7 @@ async fn sources(parts: &Parts, auditor: &Auditor, company: &Company, options: &
 /// Repairs one source; whether it is finished.
 async fn source(parts: &Parts, auditor: &Auditor, name: &str, cast: &Cast, options: &Repair) -> Result<bool> {
     let mut reader = postgres::reread(assemble::source_config(parts, name, cast)?, parts.clock.clone()).await?;
-    let recorded = assemble::recorded(&parts.lake, name).await?;
+    let recorded = assemble::recorded(&parts.lake, name).await?.common;
     let Some(start) = begin(parts, name, &mut reader, &recorded, (options.force, cast.holds_back)).await? else {
         return Ok(true);
     };
@@ -111,7 +111,7 @@ async fn begin(
             return Ok(Some(start));
         }
         Some(RepairMark { finished: false, .. }) => {}
-        _ => match reader.trouble(&assemble::resume(&parts.lake, name).await?).await? {
+        _ => match reader.trouble(&assemble::resume(&parts.lake, name).await?.common).await? {
             Some(trouble) => print_line(&format!("{name}: {}", trouble.what())),
             None if !force => {
                 return Err(Error::new(Kind::Config, "nothing is wrong: a run can go on from what the lake has").fix(

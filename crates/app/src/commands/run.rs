@@ -188,6 +188,10 @@ async fn gather_for(
         };
     print_problems(gate.notes());
     let lake = assemble::lake(&project).await?;
+    if witness.is_some() {
+        // It will write.
+        lake.check_at_rest().await?;
+    }
     if let Some(keys) = &keys {
         check_exposed(&lake, keys).await?;
     }
