@@ -85,7 +85,8 @@ pub(crate) enum Command {
     Erase(Erase),
     /// Bring stored rows under a stricter policy or the new epoch of the key, from the lake alone
     ///
-    /// A run in the folder stands aside, and goes on under the new policy.
+    /// Most of it is done beside a run, under the policy that the run has read. It stands aside for the switch, and goes on under the new one.
+    /// After a kill the same command goes on.
     Remask(Remask),
     /// Turn stored tokens and encrypted cells back into what they were; written down in the audit log
     ///

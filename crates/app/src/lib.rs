@@ -21,6 +21,7 @@ mod outcome;
 mod pipeline;
 mod project;
 mod project_reader;
+mod remasking;
 mod repair;
 mod resent;
 mod rotation;

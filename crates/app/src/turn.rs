@@ -90,6 +90,16 @@ impl Turn {
         Ok(Self { state_dir: state_dir.to_owned(), _held: held, wish })
     }
 
+    /// As [`Turn::after_others`], for a command that somebody waits for.
+    ///
+    /// # Errors
+    /// `Unavailable` when what is alone goes on for more than ten minutes; as [`Turn::beside_others`].
+    pub(crate) async fn beside_runs(state_dir: &Path) -> Result<Self> {
+        let said = || format!("waiting for `{}` to end", waited_for(state_dir));
+        let turn = patiently(Self::after_others(state_dir), PATIENCE, said).await;
+        turn.unwrap_or_else(|| Err(too_long(&format!("`{}` goes on", waited_for(state_dir)))))
+    }
+
     /// Alone, for what rewrites tables behind the back of every run: asks the runs for their turn, and waits until they have given it.
     ///
     /// # Errors
@@ -101,9 +111,10 @@ impl Turn {
     async fn alone_within(state_dir: &Path, work: Work, patience: Duration) -> Result<Self> {
         let failed = |error| unusable(state_dir, error);
         let (held, wish) = files(state_dir)?;
-        let other = || named(state_dir).unwrap_or_else(|| "another command".into());
-        let waiting = patiently(locked(wish, File::lock), patience, || format!("waiting for `{}` to end", other()));
-        let mut wish = waiting.await.ok_or_else(|| too_long(&format!("`{}` goes on", other())))?.map_err(failed)?;
+        let said = || format!("waiting for `{}` to end", waited_for(state_dir));
+        let wish = patiently(locked(wish, File::lock), patience, said).await;
+        let mut wish =
+            wish.ok_or_else(|| too_long(&format!("`{}` goes on", waited_for(state_dir))))?.map_err(failed)?;
         wish.set_len(0).and_then(|()| wish.rewind()).and_then(|()| write!(wish, "{work}")).map_err(failed)?;
         let said = || "waiting for the run in this project folder to reach a boundary".into();
         let held = patiently(locked(held, File::lock), patience, said).await;
@@ -136,16 +147,12 @@ impl Turn {
     }
 }
 
-/// Who holds the wish, for people.
+/// Who is alone or wants to be, for people: what the last holder of the wish has written.
 pub(crate) fn waited_for(state_dir: &Path) -> String {
-    named(state_dir).unwrap_or_else(|| "a command".into())
-}
-
-/// What the last holder of the wish has written; one that was killed early has not.
-fn named(state_dir: &Path) -> Option<String> {
     let mut name = String::new();
-    File::open(state_dir.join(WISH_FILE)).ok()?.take(64).read_to_string(&mut name).ok()?;
-    (!name.is_empty()).then_some(name)
+    let read = File::open(state_dir.join(WISH_FILE)).and_then(|file| file.take(64).read_to_string(&mut name));
+    // One that was killed early has written nothing.
+    if read.is_ok() && !name.is_empty() { name } else { "a command".into() }
 }
 
 /// Waits in a thread, so that the system wakes it.

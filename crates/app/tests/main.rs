@@ -27,5 +27,6 @@ mod e2e {
     mod repair;
     mod servers;
     mod shapes;
+    mod staging;
     mod x12;
 }

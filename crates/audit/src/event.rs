@@ -253,6 +253,9 @@ pub enum Event {
         policy: Hex,
         /// Columns that changed.
         columns: Vec<Name>,
+        /// The place in the source up to which the rows were there at the switch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position: Option<Hex>,
         /// SHA-256 of the receipt.
         receipt: Hash,
     },
