@@ -8,7 +8,8 @@ pub(super) fn push(out: &mut Vec<u8>, bytes: &[u8]) {
         let mut bits = [0; 8];
         bits[..bytes.len()].copy_from_slice(bytes);
         let bits = u64::from_be_bytes(bits);
-        out.extend((0..(bytes.len() * 8).div_ceil(5)).map(|at| ALPHABET[((bits >> (59 - 5 * at)) & 31) as usize]));
+        let characters: [u8; 8] = std::array::from_fn(|at| ALPHABET[((bits >> (59 - 5 * at)) & 31) as usize]);
+        out.extend_from_slice(&characters[..(bytes.len() * 8).div_ceil(5)]);
     }
 }
 

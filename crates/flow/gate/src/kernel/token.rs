@@ -8,6 +8,7 @@ use change::{Error, Kind, Result};
 use super::base32;
 use super::column::{Passed, TextColumn};
 use super::keyed_hash::KeyedHash;
+use super::repeats::{self, Seen};
 use crate::canonical::{self, Cell, Form};
 use crate::keys::Purpose;
 use crate::{KeyRing, Vault};
@@ -50,10 +51,11 @@ impl Tokenizer {
     pub(crate) fn apply(&self, array: &dyn Array) -> Result<Passed> {
         let mut column = TextColumn::with_capacity(array.len(), self.prefix.len() + CODE_CHARACTERS);
         let mut code = Vec::with_capacity(CODE_CHARACTERS);
-        canonical::for_each(array, self.form, |cell| match cell {
-            Cell::Null => column.push_null(),
-            Cell::Invalid => column.push_invalid(),
-            Cell::Bytes(bytes) => {
+        repeats::for_each(array, self.form, |seen| match seen {
+            Seen::Null => column.push_null(),
+            Seen::Invalid => column.push_invalid(),
+            Seen::Again(row) => column.push_again(row),
+            Seen::New(bytes) => {
                 code.clear();
                 base32::push(&mut code, &wrapped(first_half(&self.hash.of(bytes)), &self.wraps));
                 column.push(&self.prefix, &code);
