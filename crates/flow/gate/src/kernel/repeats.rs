@@ -9,8 +9,8 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::canonical::{self, Cell, Form};
 
-/// Rows that are remembered: few enough for the processor's nearest cache.
-const SLOTS: usize = 4096;
+/// Rows that are remembered: those of a usual batch, and few enough for the processor's nearest cache.
+const SLOTS: usize = 8192;
 
 /// What one row holds.
 pub(super) enum Seen<'a> {
