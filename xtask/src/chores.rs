@@ -166,8 +166,12 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     }
     let mut compare = cargo(&["run", "--quiet", "--release", "--package", "compare", "--"]);
     compare.args(arguments);
-    for (option, path) in [("--criterion", target()?.join("criterion")), ("--python", tools().join("venv/bin/python"))]
-    {
+    let paths = [
+        ("--criterion", target()?.join("criterion")),
+        ("--python", tools().join("venv/bin/python")),
+        ("--peers-python", tools().join("peers/bin/python")),
+    ];
+    for (option, path) in paths {
         if !named(option) {
             compare.arg(option).arg(path);
         }

@@ -15,9 +15,9 @@ const SLOT: &str = "bench_backlog";
 /// The slot as it was before the backlog; every run begins with a copy of it.
 const SAVED: &str = "bench_backlog_saved";
 const NOWHERE: &str = "bench_backlog_nowhere";
-const COMMIT: CommitRule = CommitRule { max_seconds: 5.0, max_rows: 200_000 };
+pub(crate) const COMMIT: CommitRule = CommitRule { max_seconds: 5.0, max_rows: 200_000 };
 /// Changes in one transaction: 600 updates, 250 inserts, 150 deletes.
-const BATCH: u64 = 1_000;
+pub(crate) const BATCH: u64 = 1_000;
 
 /// Catching up from the same slot and the same lake, again and again, over both transports.
 pub(crate) async fn measure(stage: &Stage) -> Result<Vec<Line>> {
@@ -73,7 +73,7 @@ async fn nothing_to_do(stage: &Stage, project: &Project) -> Result<Duration> {
 }
 
 /// Commits the backlog: rows in random order, no row touched twice, so that nothing of it can be left out.
-async fn make_changes(client: &Client, changes: u64) -> Result<()> {
+pub(crate) async fn make_changes(client: &Client, changes: u64) -> Result<()> {
     // Unlogged and outside the publication: it adds next to nothing to the log.
     client
         .batch_execute(

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::time::{Instant, sleep};
 
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The newest version of a Delta table, `None` when there is none.
 pub(crate) fn newest_version(table: &Path) -> Result<Option<u64>> {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::process::{Finished, Running, timed};
 use crate::stage::Stage;
+use crate::workplace::{Workplace, remove};
 
 /// A fixed key, so that two runs of a figure do the same work. It guards nobody: the people are made up. The format is `KeyRing::parse`'s.
 const KEY_FILE: &str = "lockgate-keys 1\ntenant bench\n\
@@ -18,7 +19,7 @@ const KEY_FILE: &str = "lockgate-keys 1\ntenant bench\n\
 /// A project folder and the program that works on it.
 pub(crate) struct Project {
     program: PathBuf,
-    dir: PathBuf,
+    work: Workplace,
     log: PathBuf,
 }
 
@@ -64,25 +65,25 @@ impl Project {
                 stage.options.lockgate.display()
             )
         })?;
-        let project = Self { program, dir: stage.path(name), log: stage.path(&format!("{name}.log")) };
-        project.clear()?;
-        fs::create_dir_all(project.dir.join("keys"))?;
-        let key = project.dir.join("keys/dev.key");
+        let project =
+            Self { program, work: Workplace::make(stage.path(name))?, log: stage.path(&format!("{name}.log")) };
+        fs::create_dir_all(project.dir().join("keys"))?;
+        let key = project.dir().join("keys/dev.key");
         fs::write(&key, KEY_FILE)?;
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
         project.set(lockgate_yaml)?;
-        fs::write(project.dir.join("policy.yaml"), policy_yaml)?;
+        fs::write(project.dir().join("policy.yaml"), policy_yaml)?;
         Ok(project)
     }
 
     /// Replaces the engineers' file.
     pub(crate) fn set(&self, lockgate_yaml: &str) -> Result<()> {
-        fs::write(self.dir.join("lockgate.yaml"), lockgate_yaml).context("the project folder cannot be written")
+        fs::write(self.dir().join("lockgate.yaml"), lockgate_yaml).context("the project folder cannot be written")
     }
 
     /// Replaces the privacy officer's file.
     pub(crate) fn review(&self, policy_yaml: &str) -> Result<()> {
-        fs::write(self.dir.join("policy.yaml"), policy_yaml).context("the project folder cannot be written")
+        fs::write(self.dir().join("policy.yaml"), policy_yaml).context("the project folder cannot be written")
     }
 
     /// What `init` makes of a table, in a folder of its own that is removed again.
@@ -119,7 +120,7 @@ impl Project {
 
     /// Erases the persons with these identifiers, which never stand on a command line.
     pub(crate) async fn erase(&self, subject: &str, ids: &[u64], purge: &str) -> Result<Finished> {
-        let file = self.dir.join("erase.txt");
+        let file = self.dir().join("erase.txt");
         fs::write(&file, ids.iter().map(|id| format!("{id}\n")).collect::<String>())?;
         let mut command = self.command();
         command.args(["erase", "--subject", subject, "--purge", purge, "--ids"]).arg(&file);
@@ -142,55 +143,42 @@ impl Project {
 
     /// The folder of a table in the lake; `claims__changes` is the change log of `claims`.
     pub(crate) fn table(&self, table: &str) -> PathBuf {
-        self.dir.join("lake").join(SOURCE).join("public").join(table)
+        self.dir().join("lake").join(SOURCE).join("public").join(table)
+    }
+
+    /// The project folder, which can be kept and gone back to.
+    pub(crate) fn work(&self) -> &Workplace {
+        &self.work
     }
 
     /// Keeps a copy of the whole folder at its present state.
     pub(crate) async fn save(&self) -> Result<()> {
-        remove(&self.saved())?;
-        copy_folder(&self.dir, &self.saved()).await
+        self.work.save().await
     }
 
     /// Goes back to the state of the last [`Project::save`].
     pub(crate) async fn restore(&self) -> Result<()> {
-        remove(&self.dir)?;
-        copy_folder(&self.saved(), &self.dir).await
+        self.work.restore().await
     }
 
     /// Removes the lake and all state, so that the next run begins with a first copy.
     pub(crate) fn empty(&self) -> Result<()> {
-        remove(&self.dir.join("lake"))?;
-        remove(&self.dir.join(".lockgate"))
+        remove(&self.dir().join("lake"))?;
+        remove(&self.dir().join(".lockgate"))
     }
 
     /// Removes everything.
     pub(crate) fn clear(&self) -> Result<()> {
-        remove(&self.dir)?;
-        remove(&self.saved())
+        self.work.clear()
     }
 
-    fn saved(&self) -> PathBuf {
-        self.dir.with_extension("saved")
+    fn dir(&self) -> &Path {
+        self.work.dir()
     }
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("--dir").arg(&self.dir);
+        command.arg("--dir").arg(self.dir());
         command
     }
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("{} cannot be removed", folder.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-async fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    let status = Command::new("cp").arg("-a").args([from, to]).status().await?;
-    ensure!(status.success(), "{} cannot be copied", from.display());
-    Ok(())
 }

@@ -6,6 +6,7 @@
 mod backlog;
 mod claims;
 mod commit_log;
+mod contest;
 mod copy;
 mod kernels;
 mod lockgate;
@@ -21,6 +22,7 @@ mod stage;
 mod statistics;
 mod steady;
 mod upsert;
+mod workplace;
 
 use anyhow::Result;
 use clap::Parser;
@@ -62,6 +64,7 @@ async fn run(options: &Options) -> Result<()> {
             Figure::Backlog => backlog::measure(&stage).await,
             Figure::Upsert => upsert::measure(&stage).await,
             Figure::Steady => steady::measure(&stage).await,
+            Figure::Peers => contest::measure(&stage).await.map(|sheet| report.attach(&sheet)),
             Figure::Kernels => kernels::measure(options),
         };
         report.add(figure, lines);

@@ -79,7 +79,7 @@ fn masking() -> Result<String> {
 }
 
 /// The same with every column kept.
-fn keeping(policy: &str) -> Result<String> {
+pub(crate) fn keeping(policy: &str) -> Result<String> {
     let (_, tables) = policy.split_once("tables:\n").context("a policy without tables")?;
     let kept = tables.lines().map(|line| match line.trim_start().split_once(':') {
         Some((column, _)) if line.starts_with("    ") => format!("    {column}: keep\n"),

@@ -6,7 +6,7 @@ use clap::{Parser, ValueEnum};
 #[derive(Parser, Debug, Clone)]
 #[command(name = "compare", max_term_width = 100)]
 pub(crate) struct Options {
-    /// The figures to measure; all of them when none is named
+    /// The figures to measure; all but `peers` when none is named
     #[arg(value_enum)]
     figures: Vec<Figure>,
     /// The optimised program under test
@@ -18,6 +18,9 @@ pub(crate) struct Options {
     /// The Python that has `deltalake` and `pyarrow`; what needs it is left out when it is missing
     #[arg(long, default_value = ".tools/venv/bin/python", value_name = "PROGRAM")]
     pub(crate) python: PathBuf,
+    /// The Python that has the peers; `scripts/setup.sh peers` installs it
+    #[arg(long, default_value = ".tools/peers/bin/python", value_name = "PROGRAM")]
+    pub(crate) peers_python: PathBuf,
     /// Where the table is written, as Markdown
     #[arg(long, default_value = "target/bench.md", value_name = "FILE")]
     pub(crate) report: PathBuf,
@@ -63,6 +66,8 @@ pub(crate) enum Figure {
     Upsert,
     /// Freshness, memory and the writer's latency under a steady load
     Steady,
+    /// The same history taken by Lockgate, Debezium and dlt, with kills
+    Peers,
     /// Values a second of each transform of the gate
     Kernels,
 }
@@ -76,6 +81,7 @@ impl Figure {
             Figure::Backlog => "backlog",
             Figure::Upsert => "upsert",
             Figure::Steady => "steady",
+            Figure::Peers => "peers",
             Figure::Kernels => "kernels",
         }
     }
@@ -88,6 +94,7 @@ impl Figure {
             Figure::Backlog => "Backlog of inserts, updates and deletes, durable and confirmed",
             Figure::Upsert => "Commit of 10,000 changed keys",
             Figure::Steady => "Steady load",
+            Figure::Peers => "Beside its peers",
             Figure::Kernels => "Gate kernels, one core",
         }
     }
@@ -102,7 +109,9 @@ impl Options {
 
     /// The figures that were asked for, in the order of the table.
     pub(crate) fn figures(&self) -> Vec<Figure> {
-        let all = [Figure::Copy, Figure::Masking, Figure::Backlog, Figure::Upsert, Figure::Steady, Figure::Kernels];
-        all.into_iter().filter(|figure| self.figures.is_empty() || self.figures.contains(figure)).collect()
+        // The peers are an installation of their own, and slow.
+        let usual = |figure: &Figure| self.figures.is_empty() && *figure != Figure::Peers;
+        let wanted = |figure: &Figure| usual(figure) || self.figures.contains(figure);
+        Figure::value_variants().iter().copied().filter(wanted).collect()
     }
 }

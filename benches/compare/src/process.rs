@@ -73,6 +73,15 @@ impl Running {
         self.finish().await
     }
 
+    /// Kills it as a crash would, and waits until it is gone. Whether it was still at work.
+    pub(crate) async fn kill_9(mut self) -> Result<bool> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(false);
+        }
+        self.child.kill().await.context("the process cannot be killed")?;
+        Ok(true)
+    }
+
     /// Fails when it has ended, with the end of what it printed.
     pub(crate) fn ensure_alive(&mut self) -> Result<()> {
         self.look();
@@ -100,9 +109,7 @@ impl Running {
                 field_kib(&status, "VmHWM:").map_or(self.peak_bytes, |kib| self.peak_bytes.max(kib * 1024));
             self.resident_bytes = field_kib(&status, "VmRSS:").map_or(self.resident_bytes, |kib| kib * 1024);
         }
-        if let Some(ticks) = fs::read_to_string(folder.join("stat")).ok().and_then(|stat| cpu_ticks(&stat)) {
-            self.cpu = Duration::from_millis(ticks * 1000 / TICKS);
-        }
+        self.cpu = own_cpu(self.pid).unwrap_or(self.cpu);
     }
 
     fn last_words(&self) -> String {
@@ -118,15 +125,29 @@ pub(crate) async fn timed(command: &mut Command, log: &Path) -> Result<Finished>
     Running::start(command, log)?.finish().await.with_context(|| name)
 }
 
+/// CPU time of a process, of the children that it has waited for, and of those that still run.
+pub(crate) fn family_cpu(pid: i32) -> Duration {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let living = children.split_whitespace().filter_map(|child| own_cpu(child.parse().ok()?));
+    own_cpu(pid).unwrap_or_default() + living.sum::<Duration>()
+}
+
+/// CPU time of a process and of the children that it has waited for.
+fn own_cpu(pid: i32) -> Option<Duration> {
+    let ticks = cpu_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    Some(Duration::from_millis(ticks * 1000 / TICKS))
+}
+
 /// A line of `/proc/<pid>/status`: `VmHWM:     6180 kB`.
 fn field_kib(status: &str, name: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
-/// User and system time, fields 14 and 15 of `/proc/<pid>/stat`; the name before them may hold anything but ends with the last `)`.
+/// User and system time, fields 14 to 17 of `/proc/<pid>/stat` (its own, then of children that it has waited for); the name before them may
+/// hold anything but ends with the last `)`.
 fn cpu_ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace().skip(11);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+    let fields = stat[stat.rfind(')')? + 1..].split_whitespace().skip(11).take(4);
+    fields.map(|field| field.parse::<u64>().ok()).sum()
 }
 
 #[cfg(test)]
@@ -135,8 +156,8 @@ mod tests {
 
     #[test]
     fn the_kernels_accounts_are_read() {
-        let stat = "4 (a) (b c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0";
-        assert_eq!(cpu_ticks(stat), Some(300));
+        let stat = "4 (a) (b c) S 1 2 3 4 5 6 7 8 9 10 250 50 7 3 20";
+        assert_eq!(cpu_ticks(stat), Some(310));
         assert_eq!(field_kib("Name:\tx\nVmHWM:\t  6180 kB\n", "VmHWM:"), Some(6180));
         assert_eq!(field_kib("Name:\tx\n", "VmHWM:"), None);
     }

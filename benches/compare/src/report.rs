@@ -50,14 +50,40 @@ impl Line {
 
     fn markdown(&self) -> String {
         let cells = [&self.what, &self.ours, &self.beside, &self.ratio, &self.aim];
-        format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|").replace('\n', " ")).join(" | "))
+        format!("| {} |\n", cells.map(|text| cell(text)).join(" | "))
     }
+}
+
+/// A table of its own, for what has more sides than a line can show.
+pub(crate) struct Sheet {
+    pub(crate) title: String,
+    pub(crate) columns: Vec<&'static str>,
+    pub(crate) rows: Vec<Vec<String>>,
+    /// What the reader has to know beside it.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Sheet {
+    fn markdown(&self) -> String {
+        let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let head = row(self.columns.iter().map(|&name| name.to_owned()).collect());
+        let rule = row(self.columns.iter().map(|_| "---".to_owned()).collect());
+        let rows: String = self.rows.iter().map(|cells| row(cells.iter().map(|text| cell(text)).collect())).collect();
+        let notes: String = self.notes.iter().map(|note| format!("- {note}\n")).collect();
+        format!("\n{}\n\n{head}{rule}{rows}\n{notes}", self.title)
+    }
+}
+
+/// A text that cannot break a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
 }
 
 /// The table of all figures, and what it was measured on.
 pub(crate) struct Report {
     head: String,
     body: String,
+    sheets: String,
     failed: Vec<&'static str>,
 }
 
@@ -69,7 +95,7 @@ impl Report {
             false => machine::version(&options.lockgate).await?,
         };
         let head = format!("{}; {program}; load average before: {}\n", machine::describe(), machine::load());
-        Ok(Self { head, body: String::new(), failed: Vec::new() })
+        Ok(Self { head, body: String::new(), sheets: String::new(), failed: Vec::new() })
     }
 
     /// Names the server.
@@ -86,6 +112,12 @@ impl Report {
         });
         self.body.push_str(&format!("| **{}** | | | | |\n", figure.title()));
         lines.iter().for_each(|line| self.body.push_str(&line.markdown()));
+    }
+
+    /// Adds a table of its own after the others; the figure's lines name it.
+    pub(crate) fn attach(&mut self, sheet: &Sheet) -> Vec<Line> {
+        self.sheets.push_str(&sheet.markdown());
+        vec![Line::of(format!("a table of its own, below: {}", sheet.title))]
     }
 
     /// Writes what there is.
@@ -110,7 +142,7 @@ impl Report {
 
     fn text(&self) -> String {
         let columns = "| Figure | Lockgate | Beside it | Ratio | Aim |\n| --- | --- | --- | --- | --- |\n";
-        format!("{}\n{columns}{}", self.head, self.body)
+        format!("{}\n{columns}{}{}", self.head, self.body, self.sheets)
     }
 }
 
@@ -165,6 +197,17 @@ mod tests {
         assert_eq!(count(1_999_512), "2.00 M");
         assert_eq!(count(100_000), "100 K");
         assert_eq!(memory(400 << 20), "400 MiB");
+    }
+
+    #[test]
+    fn a_sheet_has_its_own_columns_and_its_notes_below() {
+        let sheet = Sheet {
+            title: "T".to_owned(),
+            columns: vec!["", "a"],
+            rows: vec![vec!["x|y".to_owned(), "1".to_owned()]],
+            notes: vec!["n".to_owned()],
+        };
+        assert_eq!(sheet.markdown(), "\nT\n\n|  | a |\n| --- | --- |\n| x\\|y | 1 |\n\n- n\n");
     }
 
     #[test]

@@ -8,9 +8,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Drops a slot once nobody reads from it; does nothing when there is none.
 pub(crate) async fn drop_slot(client: &Client, slot: &str) -> Result<()> {
-    wait_until(client, "SELECT NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)", slot)
-        .await
-        .with_context(|| format!("somebody still reads from the slot {slot}"))?;
+    wait_for_no_reader(client, slot).await?;
     client
         .execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1", &[&slot])
         .await?;
@@ -29,6 +27,13 @@ pub(crate) async fn wait_for_reader(client: &Client, slot: &str) -> Result<()> {
     wait_until(client, "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)", slot)
         .await
         .with_context(|| format!("nobody reads from the slot {slot}"))
+}
+
+/// Waits until nobody reads from the slot: after a kill the server needs a moment to notice.
+pub(crate) async fn wait_for_no_reader(client: &Client, slot: &str) -> Result<()> {
+    wait_until(client, "SELECT NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active)", slot)
+        .await
+        .with_context(|| format!("somebody still reads from the slot {slot}"))
 }
 
 /// How far the server has written its log out, as text.

@@ -17,6 +17,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use zeroize::Zeroizing;
 
 use crate::audit::random;
+use crate::vault::cut_journal;
 
 /// The file's name in the state folder.
 const FILE: &str = "cells.sqlite";
@@ -79,12 +80,7 @@ impl CellStore {
             transaction.execute(sql, params![domain, person]).map_err(broken)?;
         }
         transaction.commit().map_err(broken)?;
-        // The journal still has the pages as they were.
-        let busy: i64 = file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).map_err(broken)?;
-        if busy != 0 {
-            let what = "the journal of the store of data keys could not be cut: another program has it open";
-            return Err(Error::new(Kind::Unavailable, what).fix("End it, then run `lockgate erase --due`."));
-        }
+        cut_journal(&file, FILE)?;
         self.cached().clear();
         Ok(destroyed)
     }
@@ -123,7 +119,7 @@ impl CellStore {
             }
         }
         transaction.commit().map_err(broken)?;
-        file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(broken)?;
+        cut_journal(&file, FILE)?;
         Ok(anew)
     }
 

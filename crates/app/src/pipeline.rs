@@ -272,7 +272,8 @@ impl Pipeline {
         }
         let gate = self.gate.table(schema)?;
         check_renamed(progress.gates.get(&schema.table).map(|gates| &gates.newest), &gate)?;
-        let known = progress.gates.contains_key(&schema.table);
+        // The source, and each segment of a spool, begin by saying what may be known.
+        let changed = progress.gates.get(&schema.table).is_some_and(|gates| !gates.newest.reads(schema));
         let dropped: Vec<String> = gate.dropped().iter().map(|dropped| dropped.name.clone()).collect();
         let absent = gate.absent().to_vec();
         if !dropped.is_empty() {
@@ -286,7 +287,7 @@ impl Pipeline {
         self.watch.table(&schema.table, |seen| {
             seen.dropped_columns = dropped;
             seen.absent_columns = absent;
-            seen.schema_changes += u64::from(known);
+            seen.schema_changes += u64::from(changed);
         });
         if let Some(opened) = self.workers.evolve(&gate).await? {
             if opened.uncopied {

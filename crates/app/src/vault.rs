@@ -26,13 +26,16 @@ const WHAT: &str = "vault codes";
 /// Bytes of a code in clear, as older releases have stored it.
 const CODE: usize = 16;
 
+/// The file's name in the state folder.
+const FILE: &str = "vault.sqlite";
+
 impl VaultFile {
     /// Opens or makes `vault.sqlite` in the folder, mode 0600.
     ///
     /// # Errors
     /// `Unavailable` when the file cannot be opened or is not a vault.
     pub(crate) fn open(folder: &Path, keys: Option<KeyRing>) -> Result<Self> {
-        let path = folder.join("vault.sqlite");
+        let path = folder.join(FILE);
         let failed = |error: std::io::Error| unavailable(&path).source(error);
         std::fs::create_dir_all(folder).map_err(failed)?;
         let connection = Connection::open(&path).map_err(|error| unavailable(&path).source(error))?;
@@ -178,7 +181,7 @@ impl VaultFile {
             }
         }
         transaction.commit().map_err(broken)?;
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(broken)?;
+        cut_journal(&connection, FILE)?;
         Ok(anew)
     }
 
@@ -209,7 +212,7 @@ impl VaultFile {
         }
         transaction.commit().map_err(broken)?;
         // The journal still has the pages as they were.
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(broken)?;
+        cut_journal(&connection, FILE)?;
         Ok(gone)
     }
 }
@@ -220,6 +223,21 @@ fn fresh() -> Result<[u8; 16]> {
         Error::new(Kind::Unavailable, "the system gave no random numbers for a vault code").source(error)
     })?;
     Ok(code)
+}
+
+/// The journal of a SQLite file keeps pages as they were: cuts it, so that what was removed or sealed anew is nowhere.
+///
+/// # Errors
+/// `Unavailable` when another program has the file open, and old pages may still be there.
+pub(crate) fn cut_journal(file: &Connection, name: &str) -> Result<()> {
+    let failed = || Error::new(Kind::Unavailable, format!("the journal of {name} could not be cut"));
+    let busy: i64 = file
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        .map_err(|error| failed().source(error))?;
+    match busy {
+        0 => Ok(()),
+        _ => Err(failed().fix("Another program has the file open: end it, then do this again.")),
+    }
 }
 
 fn broken(error: rusqlite::Error) -> Error {

@@ -271,6 +271,8 @@ pub enum RunEnding {
     Done,
     /// It was told to stop before it had caught up.
     Interrupted,
+    /// A command had to be alone; the run goes on after it.
+    GaveWay,
     /// Some tables are stopped.
     Held,
     /// An error ended it.

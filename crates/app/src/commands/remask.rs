@@ -9,6 +9,7 @@ use gate::{Remasker, Vault};
 use lake::{Lake, LakeTable, Layer};
 use serde::Serialize;
 
+use crate::alone::{Alone, alone};
 use crate::assemble;
 use crate::audit::{Auditor, random};
 use crate::cli::Remask;
@@ -17,8 +18,7 @@ use crate::keys;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 use crate::rotation::seal_anew;
-use crate::spool;
-use crate::turn::Turn;
+use crate::turn::Work;
 use crate::vault::VaultFile;
 
 /// Marks tables of which older versions still show what the policy hides now: a kill between the two steps must not leave them.
@@ -38,8 +38,8 @@ struct Receipt {
 
 #[allow(clippy::print_stdout, clippy::print_stderr)]
 pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
-    let (project, policy) = match Project::with_policy(dir) {
-        Ok(read) => read,
+    let Alone { project, policy, turn: _turn } = match alone(dir, Work::Remask).await? {
+        Ok(alone) => alone,
         Err(problems) => return refused(&problems),
     };
     let tables: Vec<TableName> = policy.tables().filter(|table| options.names(table)).cloned().collect();
@@ -47,8 +47,6 @@ pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
         return Err(Error::new(Kind::Config, "the policy has no such table").fix("Write it as source.schema.table."));
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let _turn = Turn::alone(&project.state_dir())?;
-    spool::must_be_empty(&project.state_dir(), "remasking")?;
     let keys = keys::load(policy.keys(), &project.dir)?;
     let vault = Arc::new(VaultFile::open(&project.state_dir(), keys.clone())?);
     let remasker = policy.remasker(keys.clone(), Some(vault.clone() as Arc<dyn Vault>), clock.clone());

@@ -1,6 +1,6 @@
 //! What waits in the spool goes into the lake, before anything of the source: see [`crate::spool`].
 
-use change::{Checkpoint, Event, Position, Result, TableName};
+use change::{Checkpoint, Error, Event, Kind, Position, Result, TableName};
 use gate::ClearedBatch;
 
 use super::{Pipeline, Progress};
@@ -37,7 +37,8 @@ impl Pipeline {
             Some(Entry::Truncated(table, Truncation { position, txid, ordinal, committed_at })) => {
                 self.take(Event::Truncated { table, position, txid, ordinal, committed_at }, progress).await
             }
-            Some(Entry::Begin(..)) | None => Ok(()),
+            Some(Entry::Begin(..)) => Ok(()),
+            None => Err(Error::new(Kind::Bug, "the spool ended before its last boundary")),
         }
     }
 

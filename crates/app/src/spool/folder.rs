@@ -27,7 +27,9 @@ impl SpoolFolder {
     /// # Errors
     /// `Privacy` when it does not open with these keys, `Config` when it was filled under another policy.
     pub fn waiting(state_dir: &Path, source: &str, gate: &Gate) -> Result<Option<Self>> {
-        if !place(state_dir, source).exists() {
+        let path = place(state_dir, source);
+        // One that was drained leaves its folder behind.
+        if !path.exists() || numbers(&path).map_err(|error| unusable(&path, error))?.is_empty() {
             return Ok(None);
         }
         let folder = Self::open(state_dir, source, gate)?;

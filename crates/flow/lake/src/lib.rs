@@ -16,6 +16,7 @@ mod schema;
 mod writer;
 
 mod area;
+mod at_rest;
 mod changes;
 mod copied;
 mod current;

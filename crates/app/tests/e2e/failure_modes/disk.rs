@@ -57,11 +57,7 @@ async fn fills_up(name: &str, folder: &str) {
     until("the full disk is said", 60, async || running.said().contains("No space left on device")).await;
     assert!(!running.has_ended(), "{}", running.said());
     disk.free();
-    writer.stop().await;
-    let last = project.source("SELECT max(id) FROM entry").await.remove(0);
-    project.wait_for("SELECT max(id) FROM db.public.entry", &last).await;
-    assert_eq!(running.terminate(), Some(0));
-    project.assert_ledger().await;
+    project.assert_followed(writer, running).await;
     // The folder cannot be removed while a disk is mounted on it.
     drop(disk);
     project.end().await;

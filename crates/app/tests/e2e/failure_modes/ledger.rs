@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
 use super::super::project::Project;
+use super::process::Process;
 
 pub(crate) const TABLES: [&str; 2] = ["public.account", "public.entry"];
 pub(crate) const POLICY: &str = "  db.public.account: { id: keep, balance: keep, note: keep }
@@ -112,6 +113,15 @@ impl Project {
     pub(crate) async fn assert_ledger(&self) {
         self.lockgate_ok(&["run", "--once"]);
         self.assert_ledger_now().await;
+    }
+
+    /// Lets the writer end and the run follow it to its end, and compares everything.
+    pub(crate) async fn assert_followed(&self, writer: Writer, running: Process) {
+        writer.stop().await;
+        let last = self.source("SELECT max(id) FROM entry").await.remove(0);
+        self.wait_for("SELECT max(id) FROM db.public.entry", &last).await;
+        assert_eq!(running.terminate(), Some(0));
+        self.assert_ledger().await;
     }
 
     /// As [`Project::assert_ledger`], of a lake that is up to date.

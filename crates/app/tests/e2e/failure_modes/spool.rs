@@ -90,11 +90,7 @@ async fn mode_01_while_the_lake_is_away_the_spool_lets_the_source_go_and_is_drai
     spooling(&project, &running).await;
     disk.free();
     until("the spool is drained again", 60, async || segments(&project).is_empty()).await;
-    writer.stop().await;
-    let last = project.source("SELECT max(id) FROM entry").await.remove(0);
-    project.wait_for("SELECT max(id) FROM db.public.entry", &last).await;
-    assert_eq!(running.terminate(), Some(0));
-    project.assert_ledger().await;
+    project.assert_followed(writer, running).await;
     drop(disk);
     project.end().await;
 }
