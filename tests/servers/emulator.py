@@ -94,6 +94,8 @@ def s3(port):
             "aws_secret_access_key": "test",
             "aws_region": "us-east-1",
             "aws_allow_http": "true",
+            # As S3 does unasked: without it the answers do not say that what is kept is encrypted.
+            "aws_server_side_encryption": "AES256",
         },
     }
 

@@ -314,13 +314,13 @@ impl Means {
         open: impl Fn(Resume) -> F,
     ) -> Result<S> {
         let spooled = spool.and_then(SpoolFolder::through);
-        open_where_recorded(&self.lake, source, |mut resume| {
+        open_where_recorded(&self.lake, source, |Records { common: mut resume, reached }| {
             // What waits in the spool has been confirmed, and is in no table yet.
             let behind = |recorded: &Checkpoint| spooled.is_some_and(|spooled| recorded.through < spooled.through);
             if resume.stream.as_ref().is_none_or(behind) {
                 resume.stream = spooled.cloned().or(resume.stream);
             }
-            self.known.read(&resume);
+            self.known.read(&resume, reached);
             open(resume)
         })
         .await
@@ -362,19 +362,19 @@ fn boot_id() -> Option<String> {
 ///
 /// # Errors
 /// Those of the lake; `SourceGone` while a repair is not finished.
-pub(crate) async fn resume(lake: &Lake, source: &str) -> Result<Resume> {
-    let mut resume = recorded(lake, source).await?;
+pub(crate) async fn resume(lake: &Lake, source: &str) -> Result<Records> {
+    let mut records = recorded(lake, source).await?;
     match lake.repair_mark(source).await? {
         Some(RepairMark { start: Some(start), finished: true }) => {
-            for table in resume.tables.values_mut().filter(|table| !stands_at(table, &start)) {
+            for table in records.common.tables.values_mut().filter(|table| !stands_at(table, &start)) {
                 // Its changes in the gap were not found: the source copies it anew.
                 table.copy = None;
             }
-            Ok(resume)
+            Ok(records)
         }
         Some(_) => Err(Error::new(Kind::SourceGone, format!("the repair of {source} is not finished"))
             .fix("Run: lockgate repair. It goes on where it was.")),
-        None => Ok(resume),
+        None => Ok(records),
     }
 }
 
@@ -385,7 +385,7 @@ const RECORDS_TRIES: u32 = 5;
 async fn open_where_recorded<S, F: Future<Output = Result<S>>>(
     lake: &Lake,
     source: &str,
-    open: impl Fn(Resume) -> F,
+    open: impl Fn(Records) -> F,
 ) -> Result<S> {
     let mut recorded = resume(lake, source).await?;
     for _ in 0..RECORDS_TRIES {
@@ -411,18 +411,31 @@ pub(crate) fn stands_at(table: &TableCheckpoint, start: &FreshStart) -> bool {
 }
 
 /// What the lake has made durable of a source.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Records {
+    /// What both lake tables of each table have.
+    pub(crate) common: Resume,
+    /// How far the stream has come into the one that is further.
+    pub(crate) reached: BTreeMap<TableName, Position>,
+}
+
+/// Reads what the lake has made durable of a source.
 ///
 /// # Errors
 /// Those of the lake.
-pub(crate) async fn recorded(lake: &Lake, source: &str) -> Result<Resume> {
+pub(crate) async fn recorded(lake: &Lake, source: &str) -> Result<Records> {
     let mut layers: BTreeMap<TableName, Vec<(Layer, TableCheckpoint)>> = BTreeMap::new();
     for table in lake.tables().await?.into_iter().filter(|table| table.name.source == source) {
         if let Some(checkpoint) = lake.checkpoint(&table.name, table.layer).await? {
             layers.entry(table.name).or_default().push((table.layer, checkpoint));
         }
     }
+    let through = |(_, checkpoint): &(Layer, TableCheckpoint)| Some(checkpoint.stream.as_ref()?.through.clone());
+    let furthest =
+        |(table, layers): (&TableName, &Vec<_>)| Some((table.clone(), layers.iter().filter_map(through).max()?));
+    let reached = layers.iter().filter_map(furthest).collect();
     let tables = layers.into_iter().filter_map(|(table, layers)| Some((table, common(&layers)?))).collect();
-    Ok(Resume { tables, stream: lake.stream_checkpoint(source).await? })
+    Ok(Records { common: Resume { tables, stream: lake.stream_checkpoint(source).await? }, reached })
 }
 
 /// What both layers of a table have: the lower boundary, and the chunks that are done in both. A table of which one layer is missing
@@ -512,10 +525,10 @@ mod tests {
             identity: "i".into(),
         };
         lake.put_stream_checkpoint(&at(5)).await.unwrap();
-        let opened = open_where_recorded(&lake, "s", |resume: Resume| {
+        let opened = open_where_recorded(&lake, "s", |records: Records| {
             let (lake, next) = (lake.clone(), at(7));
             async move {
-                if resume.stream.is_some_and(|stream| stream == next) {
+                if records.common.stream.is_some_and(|stream| stream == next) {
                     return Ok("opened");
                 }
                 lake.put_stream_checkpoint(&next).await?;

@@ -51,6 +51,9 @@ pub(crate) enum Command {
     /// Show everything that is wrong with the project folder at once, with file and line
     Check(Check),
     /// Copy the tables, then follow the database's log until told to stop
+    ///
+    /// Stands aside for commands that have to be alone (erase, remask, repair, keys rotate, keys retire): gives its turn at a boundary, waits,
+    /// and goes on with everything read anew. With --once it goes on to its end, and they wait.
     Run(Run),
     /// Show rows, lag, version and last error of every table
     Status(Status),
@@ -68,8 +71,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// After a lost slot: make a new one, and write what differs between the lake and its source
     ///
-    /// No row that is equal is written. The change log records what was found as inserts, updates and deletes. Stop the run before; a
-    /// repair that was interrupted goes on when it is started again, and no run starts before it is finished.
+    /// No row that is equal is written. The change log records what was found as inserts, updates and deletes. A run in
+    /// the folder stands aside; a repair that was interrupted goes on when it is started again, and no run starts before it is finished.
     Repair(Repair),
     /// Say in words what the policy does, what a change of it means, and show it on made-up values
     Policy {
@@ -77,8 +80,13 @@ pub(crate) enum Command {
         command: Policy,
     },
     /// Erase persons from every table, its history and the vault, and keep them out
+    ///
+    /// A run in the folder stands aside meanwhile.
     Erase(Erase),
     /// Bring stored rows under a stricter policy or the new epoch of the key, from the lake alone
+    ///
+    /// Most of it is done beside a run, under the policy that the run has read. It stands aside for the switch, and goes on under the new one.
+    /// After a kill the same command goes on.
     Remask(Remask),
     /// Turn stored tokens and encrypted cells back into what they were; written down in the audit log
     ///
@@ -87,7 +95,7 @@ pub(crate) enum Command {
     Reveal(Reveal),
     /// Show the epochs of the key, rotate it, take out one that nothing needs; wrap the keys for a cloud's key manager
     ///
-    /// Keys are never printed. Rotating and retiring run alone: stop `lockgate run` in this folder first.
+    /// Keys are never printed. Rotating and retiring work alone: a run in this folder stands aside, and goes on with the new keys.
     Keys {
         #[command(subcommand)]
         command: Keys,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use capture::postgres::{self, BudgetLevel};
-use change::{Clock, Error, Kind, Result};
+use change::{Error, Kind, Result};
 use gate::{KeyRing, Policy};
 use indicatif::HumanBytes;
 use tokio_util::sync::CancellationToken;
@@ -18,8 +18,6 @@ use crate::{assemble, keys};
 
 /// Pauses between two askings grow from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How often the status file says that the run is alive.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 /// The keys of the policy, as soon as their place gives them.
 ///
@@ -47,18 +45,10 @@ pub(crate) async fn keys(project: &Project, policy: &Policy, stop: &Cancellation
     }
 }
 
-/// Writes into the status file, again and again, that the run waits; ends only by failing.
+/// Says in the status file that the run waits; ends only by failing.
 async fn signs_of_life(project: &Project, alarm: &str) -> Error {
-    let clock = SystemClock::new();
-    let mut seen =
-        Seen { idle: Some("waiting for keys".into()), last_error: Some(alarm.to_owned()), ..Seen::default() };
-    loop {
-        seen.at = clock.now();
-        if let Err(error) = seen.save(&project.state_dir()) {
-            return error;
-        }
-        tokio::time::sleep(SIGN_OF_LIFE).await;
-    }
+    let seen = Seen { idle: Some("waiting for keys".into()), last_error: Some(alarm.to_owned()), ..Seen::default() };
+    seen.keep_saving(&project.state_dir(), &SystemClock::new()).await
 }
 
 /// How much log every source keeps for us, and how much of it since the wait began.

@@ -1,5 +1,6 @@
 //! The `lockgate` program: the loop, its parts, its commands. The binary only calls [`main`]; the simulation drives [`Pipeline`] itself.
 
+mod alone;
 mod assemble;
 mod audit;
 mod batching;
@@ -20,6 +21,7 @@ mod outcome;
 mod pipeline;
 mod project;
 mod project_reader;
+mod remasking;
 mod repair;
 mod resent;
 mod rotation;
@@ -71,7 +73,7 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Demo(options) => demo::run(&dir, &options).await,
         Command::Init(options) => commands::init::run(&dir, &options).await,
         Command::Check(options) => commands::check::run(&dir, &options).await,
-        Command::Run(options) => commands::run::run(&dir, &options).await,
+        Command::Run(options) => commands::shifts::run(&dir, &options).await,
         Command::Status(options) => commands::status::run(&dir, &options).await,
         Command::Query(options) => commands::query::run(&dir, &options).await,
         Command::Verify(options) => commands::verify::run(&dir, &options).await,

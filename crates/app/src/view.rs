@@ -54,8 +54,7 @@ pub(crate) async fn show(
             () = done.cancelled() => true,
             () = tokio::time::sleep(TICK) => false,
         };
-        let mut seen = watch.seen(clock.now());
-        seen.ended = last;
+        let seen = watch.seen(clock.now());
         rate.update(&seen);
         if (last || tick % SAVE_EVERY == 0)
             && let Err(error) = seen.save(&state_dir)

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use change::{Error, Kind, Result, SourceStatus, TableName, Timestamp};
+use change::{Clock, Error, Kind, Result, SourceStatus, TableName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One table as a run sees it.
@@ -48,6 +49,9 @@ pub(crate) struct Seen {
     pub(crate) at: Timestamp,
     /// The tables by name.
     pub(crate) tables: BTreeMap<String, TableSeen>,
+    /// The spools by source.
+    #[serde(default)]
+    pub(crate) spools: BTreeMap<String, SpoolSeen>,
     /// Delta commits since the start of the run.
     pub(crate) commits: u64,
     /// Bytes of the source's log that are not confirmed.
@@ -65,6 +69,15 @@ pub(crate) struct Seen {
     pub(crate) ended: bool,
 }
 
+/// What a run has done with the spool of one source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SpoolSeen {
+    /// Times that rows began to wait in it.
+    pub(crate) filled: u64,
+    /// Times that the last row had come into the lake.
+    pub(crate) drained: u64,
+}
+
 /// The shared counters.
 #[derive(Default)]
 pub struct Watch(Mutex<Seen>);
@@ -73,6 +86,11 @@ impl Watch {
     /// Changes the counters of one table.
     pub(crate) fn table(&self, table: &TableName, change: impl FnOnce(&mut TableSeen)) {
         self.all(|seen| change(seen.tables.entry(table.to_string()).or_default()));
+    }
+
+    /// Changes the counters of one source's spool.
+    pub(crate) fn spool(&self, source: &str, change: impl FnOnce(&mut SpoolSeen)) {
+        self.all(|seen| change(seen.spools.entry(source.to_owned()).or_default()));
     }
 
     /// Changes anything.
@@ -101,6 +119,8 @@ impl Watch {
 const STATUS_FILE: &str = "status.json";
 /// Microseconds after which a run that wrote nothing is taken for dead.
 const SILENT_AFTER: u64 = 15_000_000;
+/// How often a run that waits writes.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 impl Seen {
     /// Writes the status file, whole or not at all.
@@ -115,6 +135,17 @@ impl Seen {
         std::fs::create_dir_all(state_dir).map_err(failed)?;
         std::fs::write(&temporary, text).map_err(failed)?;
         std::fs::rename(&temporary, state_dir.join(STATUS_FILE)).map_err(failed)
+    }
+
+    /// Writes the status file again and again, so that a run that waits is seen to live; ends only by failing.
+    pub(crate) async fn keep_saving(mut self, state_dir: &Path, clock: &dyn Clock) -> Error {
+        loop {
+            self.at = clock.now();
+            if let Err(error) = self.save(state_dir) {
+                return error;
+            }
+            tokio::time::sleep(SIGN_OF_LIFE).await;
+        }
     }
 
     /// Whether a run wrote this that is still going on: it writes every other second. A clock that was put back does not make a run of

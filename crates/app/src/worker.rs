@@ -79,15 +79,19 @@ impl Worker {
     /// Works until the queue closes or an error ends it.
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         while let Some(command) = commands.recv().await {
+            let mut presses = false;
             match self.obey(command).await {
                 Ok(None) => {}
-                Ok(Some(news)) => self.report(news),
+                Ok(Some(news)) => {
+                    presses = self.writer.upkeep_presses();
+                    self.report(news);
+                }
                 Err(error) => {
                     let context = format!("{} ({})", self.table, self.layer);
                     return self.report(News::Failed(error.context(context)));
                 }
             }
-            if commands.is_empty()
+            if (presses || commands.is_empty())
                 && let Err(error) = self.writer.maintain().await
             {
                 // Upkeep can wait; what is committed is whole without it.

@@ -18,6 +18,7 @@ mod e2e {
     mod key_providers;
     mod keys;
     mod leaks;
+    mod online;
     mod policy;
     mod policy_changes;
     mod project;
@@ -26,5 +27,6 @@ mod e2e {
     mod repair;
     mod servers;
     mod shapes;
+    mod staging;
     mod x12;
 }

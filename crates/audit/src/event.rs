@@ -84,6 +84,13 @@ pub enum Event {
         /// The tables of the lake that carry what the key of the epoch before made, or any key when they are compromised.
         tables: Vec<Name>,
     },
+    /// The keys as they are were written once more, so that a key manager opens them.
+    KeysWrapped {
+        /// The kind of manager, as references begin.
+        manager: Name,
+        /// SHA-256 of the written file.
+        file: Hash,
+    },
     /// A key that nothing needs any more was taken out of the file.
     KeyRetired {
         /// Its epoch.
@@ -110,6 +117,16 @@ pub enum Event {
         rows: u64,
         /// The policy that cleared them.
         policy: Hex,
+    },
+    /// The lake was away: rows of a source that had passed the gate began to wait on the local disk, sealed.
+    SpoolFilled {
+        /// The source.
+        source: Name,
+    },
+    /// Everything that waited there is in the lake, and gone from the disk.
+    SpoolDrained {
+        /// The source.
+        source: Name,
     },
     /// A table was stopped.
     TableStopped {
@@ -236,6 +253,9 @@ pub enum Event {
         policy: Hex,
         /// Columns that changed.
         columns: Vec<Name>,
+        /// The place in the source up to which the rows were there at the switch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        position: Option<Hex>,
         /// SHA-256 of the receipt.
         receipt: Hash,
     },
@@ -271,6 +291,8 @@ pub enum RunEnding {
     Done,
     /// It was told to stop before it had caught up.
     Interrupted,
+    /// A command had to be alone; the run goes on after it.
+    GaveWay,
     /// Some tables are stopped.
     Held,
     /// An error ended it.

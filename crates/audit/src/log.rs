@@ -65,6 +65,8 @@ pub struct Log {
     written: Written,
     head: Option<SignedHead>,
     head_at: Duration,
+    /// The length of the file of heads when it was last read or written: another one means that somebody else has signed.
+    heads_bytes: u64,
 }
 
 impl Log {
@@ -87,6 +89,7 @@ impl Log {
             latest: now,
             written: Written::default(),
             head: None,
+            heads_bytes: 0,
             head_at: now.monotonic,
         };
         log.locked(|log| {
@@ -201,6 +204,12 @@ impl Log {
     /// Takes in what others have appended. A last line without end was cut off by a stop of the machine: it is taken away, and its
     /// length returned.
     fn catch_up(&mut self) -> Result<u64> {
+        // Heads that others have signed count for the next one's number. Whoever has no more to say may sign what is here already.
+        let heads_bytes = self.heads_length()?;
+        if heads_bytes != self.heads_bytes {
+            self.head = self.last_head()?.or(self.head.take());
+            self.heads_bytes = heads_bytes;
+        }
         let failed = |error| unwritable(&self.folder, error);
         let length = self.file.metadata().map_err(failed)?.len();
         if length == self.written.bytes {
@@ -227,10 +236,6 @@ impl Log {
                 return Err(tampered("its chain of hashes is broken"));
             }
             self.written.take(stated, read as u64);
-        }
-        // Heads that others have signed count for the next one's number.
-        if let Some(newest) = self.last_head()? {
-            self.head = Some(newest);
         }
         Ok(length - self.written.bytes)
     }
@@ -284,7 +289,16 @@ impl Log {
         file.write_all(format!("{}\n", signed.line()).as_bytes()).and_then(|()| file.sync_data()).map_err(failed)?;
         self.head = Some(signed);
         self.head_at = now.monotonic;
+        self.heads_bytes = self.heads_length()?;
         Ok(Some(head))
+    }
+
+    fn heads_length(&self) -> Result<u64> {
+        match std::fs::metadata(self.folder.join(HEADS_FILE)) {
+            Ok(heads) => Ok(heads.len()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(unwritable(&self.folder, error)),
+        }
     }
 }
 

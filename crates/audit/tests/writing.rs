@@ -67,6 +67,23 @@ fn a_log_of_several_processes_is_proven_to_its_end() {
 }
 
 #[test]
+fn heads_that_others_sign_without_another_entry_are_followed() {
+    let folder = Folder::new("signed");
+    let mut first = open(&folder.0, "aa", 0);
+    first.append(moment(1), Event::Heartbeat {}).unwrap();
+    // It has taken in every entry there is, and a head comes after that.
+    let mut second = open(&folder.0, "bb", 2);
+    first.sign_now(moment(3)).unwrap().unwrap();
+    assert_eq!(second.sign_now(moment(4)).unwrap(), None, "everything is signed");
+    first.append(moment(5), Event::Closed {}).unwrap();
+    second.append(moment(6), Event::Heartbeat {}).unwrap();
+    first.sign_now(moment(7)).unwrap().unwrap();
+    second.close(moment(8)).unwrap().unwrap();
+    let report = proof(&folder.0, 9, &[]);
+    assert_eq!((report.findings.as_slice(), report.heads, report.proven), ([].as_slice(), 3, 6));
+}
+
+#[test]
 fn a_killed_writer_is_counted_and_what_was_torn_is_said() {
     let folder = Folder::new("killed");
     let mut run = open(&folder.0, "aa", 0);

@@ -2,14 +2,30 @@
 
 use ::audit::{Event, Hex, Name, Reason};
 
-use crate::watch::{Seen, TableSeen};
+use crate::watch::{Seen, SpoolSeen, TableSeen};
 
 pub(super) fn between(before: &Seen, now: &Seen, policy: &Hex) -> Vec<Event> {
-    let none = TableSeen::default();
-    now.tables
+    let (none, no_spool) = (TableSeen::default(), SpoolSeen::default());
+    let of_tables = now
+        .tables
         .iter()
-        .flat_map(|(name, seen)| of_table(&Name::new(name), before.tables.get(name).unwrap_or(&none), seen, policy))
-        .collect()
+        .flat_map(|(name, seen)| of_table(&Name::new(name), before.tables.get(name).unwrap_or(&none), seen, policy));
+    let of_spools = now
+        .spools
+        .iter()
+        .flat_map(|(name, seen)| of_spool(&Name::new(name), before.spools.get(name).unwrap_or(&no_spool), seen));
+    of_spools.chain(of_tables).collect()
+}
+
+fn of_spool(source: &Name, before: &SpoolSeen, now: &SpoolSeen) -> Vec<Event> {
+    let mut events = Vec::new();
+    if now.filled > before.filled {
+        events.push(Event::SpoolFilled { source: source.clone() });
+    }
+    if now.drained > before.drained {
+        events.push(Event::SpoolDrained { source: source.clone() });
+    }
+    events
 }
 
 fn of_table(table: &Name, before: &TableSeen, now: &TableSeen, policy: &Hex) -> Vec<Event> {
@@ -57,8 +73,11 @@ mod tests {
             ..TableSeen::default()
         };
         now.tables.insert("db.public.t".into(), table);
+        now.spools.insert("db".into(), SpoolSeen { filled: 1, drained: 1 });
         let name = Name::new("db.public.t");
         let expected = [
+            Event::SpoolFilled { source: Name::new("db") },
+            Event::SpoolDrained { source: Name::new("db") },
             Event::ColumnsDropped { table: name.clone(), columns: vec![Name::new("new")] },
             Event::TableCommitted {
                 table: name.clone(),

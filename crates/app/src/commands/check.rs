@@ -69,7 +69,11 @@ async fn connected_problems(project: &Project) -> Vec<Problem> {
     }
     match assemble::lake(project).await {
         Ok(lake) => {
-            if let Err(error) = lake.probe().await {
+            let probed = match lake.probe().await {
+                Ok(()) => lake.check_at_rest().await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = probed {
                 problems.push(assemble::as_problem(PROJECT_FILE, None, &error));
             }
         }

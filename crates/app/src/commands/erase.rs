@@ -8,22 +8,24 @@ use audit::{Event, Name, Purge};
 use change::{Error, Kind, Raw, Result};
 use zeroize::Zeroizing;
 
+use crate::alone::alone;
 use crate::cli::{self, Erase};
 use crate::clock::SystemClock;
 use crate::erase::{Progress, Request, Worksite, lift, place};
 use crate::outcome::{Outcome, refused};
-use crate::project::Project;
+use crate::turn::Work;
 
 pub(crate) async fn run(dir: &Path, options: &Erase) -> Result<Outcome> {
-    let (project, policy) = match Project::with_policy(dir) {
-        Ok(read) => read,
-        Err(problems) => return refused(&problems),
-    };
+    // Somebody may be typing them: nobody is kept waiting meanwhile.
     let ids = match &options.subject {
         Some(_) => Some(read_ids(options.ids.as_deref())?),
         None => None,
     };
-    let site = Worksite::open(project, policy, Arc::new(SystemClock::new())).await?;
+    let alone = match alone(dir, Work::Erase).await? {
+        Ok(alone) => alone,
+        Err(problems) => return refused(&problems),
+    };
+    let site = Worksite::open(alone, Arc::new(SystemClock::new())).await?;
     let done = match (&options.subject, &ids) {
         (Some(subject), Some(ids)) if options.hold || options.lift => hold(&site, options, subject, ids).await,
         (Some(subject), Some(ids)) => erase(&site, options, subject, ids).await,

@@ -218,26 +218,11 @@ fn release(store: &HeldStore, chosen: &Chosen) -> Result<Outcome> {
 
 #[allow(clippy::print_stdout)]
 fn drop_rows(store: &HeldStore, chosen: &Chosen) -> Result<Outcome> {
-    let lines = store.lines()?;
-    let choice = choice(&lines, chosen)?;
-    let mut bare = BTreeSet::new();
-    let mut dropped = Vec::new();
-    for line in &lines {
-        let stands = line.whole || !line.keys.iter().any(|key| bare.contains(&(&line.table, *key)));
-        match (choice.takes(line.id), stands) {
-            (true, _) => {
-                bare.extend(line.keys.iter().map(|key| (&line.table, *key)));
-                dropped.push(line.id);
-            }
-            (false, true) => bare.retain(|(table, key)| *table != &line.table || !line.keys.contains(key)),
-            (false, false) => {
-                let what = format!("row {} leaves out values that are in a row to be dropped", line.id);
-                return Err(Error::new(Kind::Config, what).fix(format!("Drop {} as well, or release both.", line.id)));
-            }
-        }
+    let (gone, on_their_way) = store.discard(&choice(&store.lines()?, chosen)?)?;
+    println!("{gone} rows are dropped");
+    if on_their_way > 0 {
+        println!("{on_their_way} were released before, and are on their way into the lake");
     }
-    store.erase(&dropped)?;
-    println!("{} rows are dropped", dropped.len());
     Ok(Outcome::Done)
 }
 

@@ -13,5 +13,6 @@ pub(crate) mod remask;
 pub(crate) mod repair;
 pub(crate) mod reveal;
 pub(crate) mod run;
+pub(crate) mod shifts;
 pub(crate) mod status;
 pub(crate) mod verify;

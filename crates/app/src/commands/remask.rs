@@ -1,165 +1,147 @@
-//! `lockgate remask`: what is stored already, under a policy that has become stricter; from the lake alone.
+//! `lockgate remask`: what is stored already, under a policy that has become stricter; from the lake alone. Most of it is done beside a run,
+//! which stands aside for the switch only.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::time::Duration;
 
-use audit::{Event, Hash, Hex, Name, Program};
-use change::{Clock, Error, Kind, Result, TableName};
-use gate::{Remasker, Vault};
-use lake::{Lake, LakeTable, Layer};
-use serde::Serialize;
+use audit::{Event, Program};
+use change::{Error, Kind, Problem, Result, TableName};
+use indicatif::HumanBytes;
 
-use crate::assemble;
-use crate::audit::{Auditor, random};
+use crate::alone::{Alone, alone};
+use crate::audit::Auditor;
 use crate::cli::Remask;
-use crate::clock::SystemClock;
-use crate::keys;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
+use crate::remasking::{self, Remasking, Switched};
 use crate::rotation::seal_anew;
-use crate::spool;
-use crate::turn::Turn;
-use crate::vault::VaultFile;
+use crate::turn::{Turn, Work};
 
-/// Marks tables of which older versions still show what the policy hides now: a kill between the two steps must not leave them.
-const FOLDER: [&str; 2] = ["_lockgate", "remasking"];
+/// So much of data files may be left to be written while the run stands aside.
+const LITTLE_BYTES: u64 = 16 << 20;
+/// How often it is said how far the staging is.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
-#[derive(Serialize)]
-struct Receipt {
-    table: String,
-    policy: String,
-    key_epoch: Option<u32>,
-    columns: Vec<String>,
-    versions: Vec<(String, u64)>,
-    objects_removed: u64,
-    done_at: change::Timestamp,
-    lockgate: &'static str,
-}
-
-#[allow(clippy::print_stdout, clippy::print_stderr)]
 pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
-    let (project, policy) = match Project::with_policy(dir) {
-        Ok(read) => read,
+    let state_dir = match Project::with_policy(dir) {
+        Ok((project, policy)) => {
+            if !policy.tables().any(|table| options.names(table)) {
+                let error = Error::new(Kind::Config, "the policy has no such table");
+                return Err(error.fix("Write it as source.schema.table."));
+            }
+            project.state_dir()
+        }
+        Err(problems) => return refused(&problems),
+    };
+    let _only = remasking::only_one(&state_dir)?;
+    if let Err(problems) = stage(dir, &state_dir, options).await? {
+        return refused(&problems);
+    }
+    let Alone { project, policy, turn } = match alone(dir, Work::Remask).await? {
+        Ok(alone) => alone,
         Err(problems) => return refused(&problems),
     };
     let tables: Vec<TableName> = policy.tables().filter(|table| options.names(table)).cloned().collect();
-    if tables.is_empty() {
-        return Err(Error::new(Kind::Config, "the policy has no such table").fix("Write it as source.schema.table."));
+    let remasking = Remasking::open(project, &policy).await?;
+    let auditor = Auditor::open(&remasking.project, remasking.clock.clone(), Program::Remask).await?;
+    let done = switch(&remasking, &auditor, &tables, turn).await;
+    auditor.close().await?;
+    done
+}
+
+/// Writes beside a run what the switch will need, until little is left of it. Whoever wants to be alone goes before: files, policy and keys may
+/// be others afterwards.
+async fn stage(dir: &Path, state_dir: &Path, options: &Remask) -> Result<std::result::Result<(), Vec<Problem>>> {
+    let mut before = u64::MAX;
+    loop {
+        let turn = Turn::beside_runs(state_dir).await?;
+        let (project, policy) = match Project::with_policy(dir) {
+            Ok(read) => read,
+            Err(problems) => return Ok(Err(problems)),
+        };
+        let tables: Vec<TableName> = policy.tables().filter(|table| options.names(table)).cloned().collect();
+        let remasking = Remasking::open(project, &policy).await?;
+        let Some(bytes) = pass(&remasking, &tables, &turn).await? else { continue };
+        // What has come meanwhile is less than what was there, unless it comes faster than it can be written.
+        if bytes <= LITTLE_BYTES || bytes > before / 2 {
+            return Ok(Ok(()));
+        }
+        before = bytes;
     }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let _turn = Turn::alone(&project.state_dir())?;
-    spool::must_be_empty(&project.state_dir(), "remasking")?;
-    let keys = keys::load(policy.keys(), &project.dir)?;
-    let vault = Arc::new(VaultFile::open(&project.state_dir(), keys.clone())?);
-    let remasker = policy.remasker(keys.clone(), Some(vault.clone() as Arc<dyn Vault>), clock.clone());
-    let lake = assemble::lake(&project).await?;
-    let auditor = Auditor::open(&project, clock.clone(), Program::Remask).await?;
-    let site = Site { project, lake, remasker, clock, auditor };
-    let mut refusals = 0;
-    for table in &tables {
-        match site.table(table).await {
-            Ok(Some(receipt)) => println!(
-                "{table}: {} as the policy wants it now; {} objects of older versions removed",
-                receipt.columns.join(", "),
-                receipt.objects_removed
-            ),
+}
+
+/// Stages every data file that there is; returns the bytes that it found to do, `None` when somebody else wants to be alone.
+#[allow(clippy::print_stderr)]
+async fn pass(remasking: &Remasking, tables: &[TableName], turn: &Turn) -> Result<Option<u64>> {
+    let (mut bytes, mut said_at) = (0, remasking.clock.monotonic());
+    for table in tables {
+        for strict in remasking.strict(table).await?.into_iter().flatten() {
+            let mut staging = remasking.lake.staging(&strict, remasking.clock.now()).await?;
+            bytes += staging.left().bytes;
+            while staging.stage_one(remasking.clock.now()).await? {
+                if turn.asked_for()?.is_some() {
+                    staging.save().await?;
+                    return Ok(None);
+                }
+                let now = remasking.clock.monotonic();
+                if now.saturating_sub(said_at) >= SAY_EVERY {
+                    let left = staging.left();
+                    let done = left.files_in_all - left.files;
+                    eprintln!(
+                        "{table}: {done} of {} files are staged, {} left",
+                        left.files_in_all,
+                        HumanBytes(left.bytes)
+                    );
+                    said_at = now;
+                }
+            }
+            staging.save().await?;
+        }
+    }
+    Ok(Some(bytes))
+}
+
+/// Switches the tables, gives the turn back, and removes what was.
+#[allow(clippy::print_stdout, clippy::print_stderr)]
+async fn switch(remasking: &Remasking, auditor: &Auditor, tables: &[TableName], turn: Turn) -> Result<Outcome> {
+    let (mut switched, mut refusals, mut failed): (Vec<Switched>, _, _) = (Vec::new(), 0, None);
+    for table in tables {
+        match remasking.switch(table).await {
+            Ok(Some(done)) => switched.push(done),
             Ok(None) => println!("{table}: nothing to do"),
             Err(error) if matches!(error.kind(), Kind::Privacy | Kind::Contract | Kind::Data) => {
                 refusals += 1;
                 eprintln!("{table}: {error}");
             }
             Err(error) => {
-                site.auditor.close().await?;
-                return Err(error.context(table));
+                failed = Some(error.context(table));
+                break;
             }
         }
     }
-    if let Some(keys) = &keys {
-        let records = seal_anew(&site.project, &site.lake, keys, &vault).await?;
+    if let (Some(keys), None) = (&remasking.keys, &failed) {
+        let records = seal_anew(&remasking.project, &remasking.lake, keys, &remasking.vault).await?;
         if records > 0 {
-            site.auditor.record(Event::SealedAnew { epoch: keys.current_epoch(), records })?;
+            auditor.record(Event::SealedAnew { epoch: keys.current_epoch(), records })?;
             println!("{records} sealed records moved to key epoch {}", keys.current_epoch());
         }
     }
-    site.auditor.close().await?;
-    Ok(if refusals == 0 { Outcome::Done } else { Outcome::Held })
-}
-
-struct Site {
-    project: Project,
-    lake: Arc<Lake>,
-    remasker: Remasker,
-    clock: Arc<dyn Clock>,
-    auditor: Arc<Auditor>,
-}
-
-impl Site {
-    /// Both layers of a table, then its history.
-    async fn table(&self, table: &TableName) -> Result<Option<Receipt>> {
-        let layers = [Layer::Changes, Layer::Current].map(|layer| LakeTable::new(table.clone(), layer));
-        let [changes, current] = layers;
-        let layers = [changes?, current?];
-        let marker = table.to_string();
-        let marker = [FOLDER[0], FOLDER[1], &marker];
-        let mut columns = match self.lake.object_at(&marker.join("/")).await? {
-            // A kill came between: the columns that were to change are in the marker.
-            Some(text) => serde_json::from_slice(&text).unwrap_or_default(),
-            None => Vec::new(),
-        };
-        let mut strict = Vec::new();
-        for layer in &layers {
-            strict.extend(self.lake.stricter(layer, &self.remasker).await?.map(|found| (layer, found)));
-        }
-        for column in strict.iter().flat_map(|(_, found)| found.columns()) {
-            if !columns.contains(&column) {
-                columns.push(column);
-            }
-        }
-        if columns.is_empty() {
-            return Ok(None);
-        }
-        let names = serde_json::to_vec(&columns).map_err(|_| Error::new(Kind::Bug, "names of columns are not JSON"))?;
-        self.lake.put_object(&marker, names).await?;
-        let index_dir = self.project.state_dir().join("index");
-        let mut versions = Vec::new();
-        for (layer, found) in strict {
-            let version = self.lake.remask(found, &index_dir, self.clock.now()).await?;
-            versions.push((layer.to_string(), version));
-        }
-        let mut objects_removed = 0;
-        for layer in &layers {
-            objects_removed += self.lake.purge_history(layer, self.clock.now()).await?;
-        }
-        let stamp = self.remasker.stamp()?;
-        let receipt = Receipt {
-            table: table.to_string(),
-            policy: stamp.policy_hash,
-            key_epoch: stamp.key_epoch,
-            columns,
-            versions,
-            objects_removed,
-            done_at: self.clock.now(),
-            lockgate: env!("CARGO_PKG_VERSION"),
-        };
-        self.record(table, &receipt)?;
-        self.lake.remove_object(&marker).await?;
-        Ok(Some(receipt))
+    // What no version names any more is nobody's: the run may go on.
+    drop(turn);
+    for table in switched {
+        let receipt = remasking.finish(table, auditor).await?;
+        println!(
+            "{}: {} as the policy wants it now; {} objects of older versions removed; {} of {} files were written before the switch",
+            receipt.table,
+            receipt.columns.join(", "),
+            receipt.objects_removed,
+            receipt.files_staged,
+            receipt.files,
+        );
     }
-
-    fn record(&self, table: &TableName, receipt: &Receipt) -> Result<()> {
-        let text = serde_json::to_vec_pretty(receipt).map_err(|_| Error::new(Kind::Bug, "a receipt is not JSON"))?;
-        let folder = self.project.state_dir().join("receipts");
-        let path = folder.join(format!("remask-{}.json", Hex::of(&random::<8>()?).as_str()));
-        std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, &text)).map_err(|error| {
-            Error::new(Kind::Full, format!("cannot write the receipt {}", path.display()))
-                .source(error)
-                .fix("Free space there; then do this again.")
-        })?;
-        self.auditor.record(Event::Remasked {
-            table: Name::new(table),
-            policy: Hex::new(&*receipt.policy)?,
-            columns: receipt.columns.iter().map(Name::new).collect(),
-            receipt: Hash::of(&[&text]),
-        })
+    match failed {
+        Some(error) => Err(error),
+        None if refusals > 0 => Ok(Outcome::Held),
+        None => Ok(Outcome::Done),
     }
 }

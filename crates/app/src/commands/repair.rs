@@ -8,23 +8,20 @@ use change::{Error, FreshStart, Kind, RepairMark, Result, TableCheckpoint, Table
 use lake::Layer;
 
 use super::run::{Company, gather};
+use crate::alone::{Alone, alone};
 use crate::assemble::{self, Cast, Means, Parts};
 use crate::audit::Auditor;
 use crate::cli::Repair;
 use crate::outcome::{Outcome, refused};
-use crate::project::Project;
 use crate::repair::{self, Limits, Mended, Sides};
-use crate::spool;
-use crate::turn::Turn;
+use crate::turn::Work;
 
 pub(crate) async fn run(dir: &Path, options: &Repair) -> Result<Outcome> {
-    let project = match Project::read(dir) {
-        Ok(project) => project,
+    // The tables, and the index on the local disk, are a run's while it goes on.
+    let Alone { project, turn: _turn, .. } = match alone(dir, Work::Repair).await? {
+        Ok(alone) => alone,
         Err(problems) => return refused(&problems),
     };
-    // The tables, and the index on the local disk, are a run's while it goes on.
-    let _turn = Turn::alone(&project.state_dir())?;
-    spool::must_be_empty(&project.state_dir(), "a repair")?;
     let (parts, company) = match gather(project, &options.tables).await? {
         Ok(gathered) => gathered,
         Err(outcome) => return Ok(outcome),
@@ -49,7 +46,7 @@ async fn sources(parts: &Parts, auditor: &Auditor, company: &Company, options: &
 /// Repairs one source; whether it is finished.
 async fn source(parts: &Parts, auditor: &Auditor, name: &str, cast: &Cast, options: &Repair) -> Result<bool> {
     let mut reader = postgres::reread(assemble::source_config(parts, name, cast)?, parts.clock.clone()).await?;
-    let recorded = assemble::recorded(&parts.lake, name).await?;
+    let recorded = assemble::recorded(&parts.lake, name).await?.common;
     let Some(start) = begin(parts, name, &mut reader, &recorded, (options.force, cast.holds_back)).await? else {
         return Ok(true);
     };
@@ -114,7 +111,7 @@ async fn begin(
             return Ok(Some(start));
         }
         Some(RepairMark { finished: false, .. }) => {}
-        _ => match reader.trouble(&assemble::resume(&parts.lake, name).await?).await? {
+        _ => match reader.trouble(&assemble::resume(&parts.lake, name).await?.common).await? {
             Some(trouble) => print_line(&format!("{name}: {}", trouble.what())),
             None if !force => {
                 return Err(Error::new(Kind::Config, "nothing is wrong: a run can go on from what the lake has").fix(

@@ -1,7 +1,6 @@
-//! `lockgate run`: every source's pipeline, started again after what another start may mend.
+//! One shift of `lockgate run`: every source's pipeline, started again after what another start may mend.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use gate::Policy;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::shifts::Shift;
 use crate::assemble::{self, Cast, Parts};
 use crate::audit::Auditor;
 use crate::cli::Run;
@@ -26,37 +26,19 @@ use crate::rotation::check_exposed;
 use crate::spool::{self, Known};
 use crate::turn::Turn;
 use crate::view::{self, Style};
-use crate::watch::{Seen, Watch};
+use crate::watch::Watch;
 use crate::{key_wait, keys, limits};
 
-pub(crate) async fn run(dir: &Path, options: &Run) -> Result<Outcome> {
-    let project = match Project::read(dir) {
-        Ok(project) => project,
-        Err(problems) => return refused(&problems),
-    };
-    let state_dir = project.state_dir();
-    let ended = recorded(project, options).await;
-    if let Err(error) = &ended {
-        // So that `lockgate status` can say why nothing runs.
-        let mut seen = Seen::load(&state_dir).unwrap_or_default();
-        (seen.ended, seen.last_error, seen.at) = (true, Some(error.to_string()), SystemClock::new().now());
-        if let Err(unsaved) = seen.save(&state_dir) {
-            tracing::warn!(error = %unsaved, "the status file was not written");
-        }
-    }
-    ended
-}
-
-/// A run whose start and end are in the audit log: without the log there is none.
-async fn recorded(project: Project, options: &Run) -> Result<Outcome> {
-    let _turn = Turn::beside_others(&project.state_dir())?;
+/// A shift whose start and end are in the audit log: without the log there is none.
+pub(super) async fn shift(project: Project, options: &Run, turn: &Turn, stop: &CancellationToken) -> Result<Shift> {
     let auditor = Auditor::open(&project, Arc::new(SystemClock::new()), Program::Run).await?;
-    let ended = run_project(project, options, &auditor).await;
+    let ended = until_asked_for(project, options, &auditor, turn, stop).await;
     let ending = match &ended {
-        Ok(Outcome::Done) => RunEnding::Done,
-        Ok(Outcome::Unfinished) => RunEnding::Interrupted,
-        Ok(Outcome::Held) => RunEnding::Held,
-        Ok(Outcome::ToFix) => RunEnding::Failed(Reason::Config),
+        Ok(Shift::GaveWay) => RunEnding::GaveWay,
+        Ok(Shift::Ended(Outcome::Done)) => RunEnding::Done,
+        Ok(Shift::Ended(Outcome::Unfinished)) => RunEnding::Interrupted,
+        Ok(Shift::Ended(Outcome::Held)) => RunEnding::Held,
+        Ok(Shift::Ended(Outcome::ToFix)) => RunEnding::Failed(Reason::Config),
         Err(error) => RunEnding::Failed(error.kind().into()),
     };
     let recorded = match auditor.record(Event::RunStopped { ending }) {
@@ -68,13 +50,48 @@ async fn recorded(project: Project, options: &Run) -> Result<Outcome> {
             tracing::error!(error = %unrecorded, "the end of the run is not in the audit log");
             Err(error)
         }
-        (ended, recorded) => ended.and_then(|outcome| recorded.map(|()| outcome)),
+        (ended, recorded) => ended.and_then(|shift| recorded.map(|()| shift)),
     }
 }
 
-async fn run_project(project: Project, options: &Run, auditor: &Arc<Auditor>) -> Result<Outcome> {
-    let stop = stop_on_signals()?;
-    let run = ForRun { patience: (!options.once).then_some(&stop), witness: Some(auditor.witness()) };
+/// Runs the project until its end, or until somebody wants to be alone; a run with `--once` goes on to its end.
+async fn until_asked_for(
+    project: Project,
+    options: &Run,
+    auditor: &Arc<Auditor>,
+    turn: &Turn,
+    stop: &CancellationToken,
+) -> Result<Shift> {
+    let leave = stop.child_token();
+    let mut running = Box::pin(run_project(project, options, auditor, Leave { stop, shift: &leave }));
+    let who = tokio::select! {
+        ended = &mut running => return ended.map(Shift::Ended),
+        who = turn.until_asked_for(), if !options.once => who,
+    };
+    tracing::warn!(command = who, "the run gives its turn to the command at its next boundary");
+    leave.cancel();
+    match running.await {
+        ended if stop.is_cancelled() => ended.map(Shift::Ended),
+        // It was waiting for something already; so does the next shift.
+        Err(error) if table_action(error.kind()) == Action::Retry => {
+            tracing::info!(%error, "the shift ended while something was away");
+            Ok(Shift::GaveWay)
+        }
+        ended => ended.map(|_| Shift::GaveWay),
+    }
+}
+
+/// When a shift ends.
+#[derive(Clone, Copy)]
+struct Leave<'a> {
+    /// The process was told to stop.
+    stop: &'a CancellationToken,
+    /// That, or somebody wants to be alone.
+    shift: &'a CancellationToken,
+}
+
+async fn run_project(project: Project, options: &Run, auditor: &Arc<Auditor>, leave: Leave<'_>) -> Result<Outcome> {
+    let run = ForRun { patience: (!options.once).then_some(leave.shift), witness: Some(auditor.witness()) };
     let (parts, company) = match gather_for(project, &options.tables, run).await? {
         Ok(gathered) => gathered,
         Err(outcome) => return Ok(outcome),
@@ -92,11 +109,17 @@ async fn run_project(project: Project, options: &Run, auditor: &Arc<Auditor>) ->
     ));
     let record = auditor.clone().observe(parts.watch.clone(), parts.gate.stamp().clone(), seen_all.clone());
     let record = tokio::spawn(record);
-    let outcome = run_sources(&parts, company, options.once, &stop).await;
+    let outcome = run_sources(&parts, company, options.once, leave.shift).await;
+    // Without `stop` it goes on after somebody else's turn.
+    let gives_way = outcome.is_ok() && leave.shift.is_cancelled() && !leave.stop.is_cancelled();
+    parts.watch.all(|seen| seen.ended = !gives_way);
     seen_all.cancel();
     view.await.map_err(lost_task)?;
     record.await.map_err(lost_task)?;
     let ending = outcome?;
+    if gives_way {
+        return Ok(Outcome::Done);
+    }
     if style != Style::Json {
         say_what_next(&parts, &ending, options.once);
     }
@@ -165,6 +188,10 @@ async fn gather_for(
         };
     print_problems(gate.notes());
     let lake = assemble::lake(&project).await?;
+    if witness.is_some() {
+        // It will write.
+        lake.check_at_rest().await?;
+    }
     if let Some(keys) = &keys {
         check_exposed(&lake, keys).await?;
     }
@@ -357,26 +384,6 @@ async fn supervise(parts: Arc<Parts>, name: String, cast: Cast, once: bool, stop
             }
         }
     }
-}
-
-/// SIGTERM and SIGINT commit what is complete and leave.
-fn stop_on_signals() -> Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| {
-        signal(kind).map_err(|error| Error::new(Kind::Unavailable, "the system gave no signal handler").source(error))
-    };
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    let stop = CancellationToken::new();
-    let told = stop.clone();
-    // Detached: it only waits for a signal and lives as long as the process.
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        told.cancel();
-    });
-    Ok(stop)
 }
 
 #[allow(clippy::print_stderr)]

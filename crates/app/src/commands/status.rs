@@ -107,6 +107,8 @@ struct Report {
     tables: Vec<Line>,
     /// Whether a run is going on.
     running: bool,
+    /// What the run waits for; null when it reads.
+    waits: Option<String>,
     /// Seconds since the last run said something; null before the first.
     run_seconds_ago: Option<f64>,
     last_error: Option<String>,
@@ -177,6 +179,7 @@ async fn report(project: &Project) -> Result<Report> {
         sources,
         tables: unread.into_iter().chain(tables).collect(),
         running: seen.as_ref().is_some_and(|seen| seen.is_alive(now)),
+        waits: seen.as_ref().filter(|seen| seen.is_alive(now)).and_then(|seen| seen.idle.clone()),
         run_seconds_ago: seen.as_ref().map(|seen| (now - seen.at) as f64 / 1e6),
         last_error: seen.and_then(|seen| seen.last_error),
     })
@@ -251,10 +254,11 @@ fn print_tables(report: &Report) {
     if let Some(error) = &report.lake_error {
         println!("lake not reached: {error}");
     }
-    match (report.running, report.run_seconds_ago) {
-        (true, _) => println!("run: going on"),
-        (false, Some(seconds)) => println!("run: none since {}", ago(seconds)),
-        (false, None) => println!("run: none yet; start it: lockgate run"),
+    match (report.running, &report.waits, report.run_seconds_ago) {
+        (true, Some(what), _) => println!("run: going on, reads nothing: {what}"),
+        (true, None, _) => println!("run: going on"),
+        (false, _, Some(seconds)) => println!("run: none since {}", ago(seconds)),
+        (false, _, None) => println!("run: none yet; start it: lockgate run"),
     }
     for source in &report.sources {
         match (&source.error, source.lag_bytes, source.retained_bytes) {

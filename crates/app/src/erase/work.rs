@@ -11,12 +11,12 @@ use super::held_rows::Finder;
 use super::receipt::Receipt;
 use super::request::{Phase, Request};
 use super::{keys_of, legal_hold};
+use crate::alone::Alone;
 use crate::assemble;
 use crate::audit::{Auditor, random};
 use crate::cells::CellStore;
 use crate::held::HeldStore;
 use crate::project::Project;
-use crate::spool;
 use crate::turn::Turn;
 use crate::vault::VaultFile;
 
@@ -43,11 +43,9 @@ pub(crate) enum Progress {
 
 impl Worksite {
     /// # Errors
-    /// `Unavailable` while a run goes on; those of the lake, the keys, the vault and the audit log.
-    pub(crate) async fn open(project: Project, policy: Policy, clock: Arc<dyn Clock>) -> Result<Self> {
+    /// Those of the lake, the keys, the vault and the audit log.
+    pub(crate) async fn open(Alone { project, policy, turn }: Alone, clock: Arc<dyn Clock>) -> Result<Self> {
         let state_dir = project.state_dir();
-        let turn = Turn::alone(&state_dir)?;
-        spool::must_be_empty(&state_dir, "an erasure")?;
         let keys = keys_of(&project, &policy)?;
         let vault = Arc::new(VaultFile::open(&state_dir, Some(keys.clone()))?);
         let lake = assemble::lake(&project).await?;

@@ -1,6 +1,6 @@
 //! The file of held rows: SQLite in the project's state folder. Raw values are in it as sealed records only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -257,22 +257,50 @@ impl HeldStore {
         self.connection().query_row(sql, [], |row| row.get(0)).map_err(broken)
     }
 
-    /// Erases the records of rows; that they were there stays known.
-    pub(crate) fn erase(&self, ids: &[i64]) -> Result<()> {
+    /// Erases the records of rows, but for those that are on their way into the lake; that they were there stays known. Says how many went.
+    pub(crate) fn erase(&self, ids: &[i64]) -> Result<usize> {
         let mut connection = self.connection();
         let transaction = connection.transaction().map_err(broken)?;
+        let mut gone = 0;
         for id in ids {
-            let sql = "UPDATE held SET state = 'gone', record = NULL WHERE id = ?1 AND state <> 'taken'";
-            transaction.execute(sql, params![id]).map_err(broken)?;
+            let sql = "UPDATE held SET state = 'gone', record = NULL WHERE id = ?1 AND state NOT IN ('taken', 'gone')";
+            gone += transaction.execute(sql, params![id]).map_err(broken)?;
         }
         transaction.commit().map_err(broken)?;
         // What was erased must not be left in the log beside the file.
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(broken)
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(broken)?;
+        Ok(gone)
+    }
+
+    /// Gives rows up. Those that a release has taken go into the lake all the same: returns how many of the chosen ones went, and how many
+    /// are on their way.
+    ///
+    /// # Errors
+    /// `Config` when a row that stays would have lost what it stands on; `Unavailable` when the file cannot be read or written.
+    pub fn discard(&self, choice: &Choice) -> Result<(usize, usize)> {
+        let (mut bare, mut chosen) = (BTreeSet::new(), Vec::new());
+        for line in self.lines()? {
+            let stands = line.whole || !line.keys.iter().any(|key| bare.contains(&(line.table.clone(), *key)));
+            let keys = line.keys.iter().map(|key| (line.table.clone(), *key));
+            if choice.takes(line.id) {
+                bare.extend(keys);
+                chosen.push(line.id);
+            } else if stands {
+                for key in keys {
+                    bare.remove(&key);
+                }
+            } else {
+                let what = format!("row {} leaves out values that are in a row to be dropped", line.id);
+                return Err(Error::new(Kind::Config, what).fix(format!("Drop {} as well, or release both.", line.id)));
+            }
+        }
+        let gone = self.erase(&chosen)?;
+        Ok((gone, chosen.len() - gone))
     }
 
     /// Rows held since before `before`, and those behind them that are not whole: they would have nothing to stand on.
     pub(crate) fn expired(&self, before: Timestamp) -> Result<Vec<HeldLine>> {
-        let (mut gone, mut bare) = (Vec::new(), std::collections::BTreeSet::new());
+        let (mut gone, mut bare) = (Vec::new(), BTreeSet::new());
         for line in self.lines()? {
             let stands = line.whole || !line.keys.iter().any(|key| bare.contains(&(line.table.clone(), *key)));
             let old = line.held_at < before && line.state == "held";

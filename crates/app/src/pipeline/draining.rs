@@ -59,6 +59,7 @@ impl Pipeline {
         self.lake.put_stream_checkpoint(&through).await?;
         progress.durable = Some(through.clone());
         spool.finish()?;
+        self.watch.spool(&through.stream, |seen| seen.drained += 1);
         tracing::info!(source = through.stream, "everything that waited in the spool is in the lake");
         Ok(())
     }

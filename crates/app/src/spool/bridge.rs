@@ -51,6 +51,7 @@ pub(crate) async fn bridge(
         "the lake is away: what the source sends waits, masked and sealed, in the spool"
     );
     let source = postgres::open(config, resume, parts.clock.clone()).await?;
+    parts.watch.spool(name, |seen| seen.filled += 1);
     let enough = stop.child_token();
     let filling = means.fill(folder, limit, source, &state_dir, enough.clone());
     tokio::pin!(filling);

@@ -107,7 +107,7 @@ impl Fill {
                 let gate = self.gate.table(&schema)?;
                 check_renamed(progress.gates.get(&schema.table), &gate)?;
                 if let (Some(keeper), false) = (&mut self.keeper, progress.gates.contains_key(&schema.table)) {
-                    let reached = self.known.resume().and_then(|known| known.stream).map(|stream| stream.through);
+                    let reached = self.known.reached(&schema.table);
                     keeper.open_table(&gate, &Opened { uncopied: false, released: [0; 2], through: None, reached })?;
                 }
                 progress.gates.insert(schema.table.clone(), gate);
@@ -145,7 +145,8 @@ impl Fill {
         };
         self.watch.table(&table, |seen| seen.cleared(rows, &cleared.invalid));
         progress.touched.insert(table);
-        if cleared.batch.is_empty() { Ok(()) } else { self.writer.append(Entry::Rows(cleared.batch)) }
+        // Also when every row is held back: then the table is beyond them once this is drained.
+        self.writer.append(Entry::Rows(cleared.batch))
     }
 
     /// What was written through a boundary is made safe; then the source may forget it.

@@ -80,6 +80,28 @@ async fn a_lake_on_s3() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_does_not_say_that_it_encrypts_is_refused() {
+    let Some((_emulator, mut place)) = start("s3") else { return };
+    let setup = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1);";
+    let project = Project::new("cloud-plain", setup, &["public.t"], "  db.public.t: { id: keep }\n").await;
+    place["options"].as_object_mut().unwrap().remove("aws_server_side_encryption");
+    move_lake(&project, &place);
+    for arguments in [&["run", "--once"][..], &["check", "--connect"]] {
+        let refused = project.lockgate(arguments);
+        let said = [refused.stdout, refused.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains("does not say that it encrypts") && said.contains("allow_unencrypted"), "{said}");
+    }
+    let file = project.dir.join("lockgate.yaml");
+    let yaml = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, yaml.replace("lake_options:\n", "lake_options:\n  allow_unencrypted: true\n")).unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("t", &["id"]).await;
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lake_on_azure() {
     run_on("azure").await;
 }

@@ -85,11 +85,15 @@ pub(crate) fn traced(folder: &Path, texts: &[&str]) -> Vec<String> {
         data.buffers().iter().any(|buffer| has(buffer)) || data.child_data().iter().any(|child| in_data(child, has))
     }
     let is_traced = |path: &Path| {
-        let bytes = std::fs::read(path).unwrap();
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            // A run beside the test has removed it since it was listed.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return false,
+            Err(error) => panic!("{}: {error}", path.display()),
+        };
         let mut found = has(&bytes);
         if path.extension().is_some_and(|extension| extension == "parquet") {
-            let file = std::fs::File::open(path).unwrap();
-            for batch in ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap() {
+            for batch in ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap().build().unwrap() {
                 found |= batch.unwrap().columns().iter().any(|column| in_data(&column.to_data(), &has));
             }
         }
@@ -230,9 +234,8 @@ async fn a_legal_hold_blocks_old_versions_may_wait_and_wrong_requests_are_refuse
     let running = project.start();
     project.database.batch_execute("UPDATE members SET plan = 'now' WHERE member_id = 1").await.unwrap();
     project.wait_for("SELECT count(*) FROM db.public.members WHERE plan = 'now'", "1").await;
-    let beside = project.erase(&subject, "9\n");
-    assert_eq!(beside.status.code(), Some(4));
-    assert!(String::from_utf8_lossy(&beside.stderr).contains("Stop it"));
+    project.erase_ok(&subject, "9\n");
+    assert_eq!(project.query(count), ["47"]);
     assert_eq!(running.terminate(), Some(0));
     project.end().await;
 }

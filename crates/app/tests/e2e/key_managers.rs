@@ -341,6 +341,7 @@ async fn keys_that_a_manager_unwraps_make_the_same_tokens_and_a_file_may_be_repl
             assert!(output.status.success(), "{said}");
         };
         run(&["keys", "wrap", "--from", "file:keys/test.key", &reference]);
+        assert!(project.lockgate_ok(&["audit", "list", "--last", "3"]).contains("keys_wrapped"));
         let policy = format!("profile: none\nkeys: {reference}\ntables:\n{rules}");
         std::fs::write(project.dir.join("policy.yaml"), policy).unwrap();
         run(&["check"]);

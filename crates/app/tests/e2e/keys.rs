@@ -369,11 +369,14 @@ async fn a_key_file_that_does_not_fit_the_lake_is_refused() {
         );
     }
     assert_eq!(project.key_text(), third, "nothing was written");
-    // A run goes on: keys are not exchanged under it.
+    // A run goes on: it gives its turn, and the keys are not exchanged under it.
     project.lockgate_ok(&["remask"]);
     let running = project.start();
     project.wait_for("SELECT count(*) FROM db.public.members WHERE plan LIKE '%!'", "1").await;
-    project.says(&["keys", "rotate"], 4, &["a run goes on"]);
+    project.says(&["keys", "rotate"], 0, &["epoch 4 is the current one"]);
+    project.says(&["remask"], 0, &["members: "]);
+    project.change("UPDATE members SET plan = plan || '!' WHERE member_id = 1").await;
+    project.wait_for("SELECT count(*) FROM db.public.members WHERE plan LIKE '%!!'", "1").await;
     assert_eq!(running.terminate(), Some(0));
     project.end().await;
 }

@@ -90,3 +90,36 @@ async fn structure_that_changes_in_mid_stream_is_followed_or_stops_its_table_alo
     project.assert_same("b", &["id", "v"]).await;
     project.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_grows_and_a_column_that_goes_while_rows_wait_stop_nothing() {
+    let setup = "CREATE TABLE first (id int PRIMARY KEY, v int); CREATE TABLE keyed (id int PRIMARY KEY, v int);
+        CREATE TABLE keyless (a int, b text, gone text); ALTER TABLE keyless REPLICA IDENTITY FULL;
+        INSERT INTO first VALUES (1, 1); INSERT INTO keyed SELECT i, i FROM generate_series(1, 40) i;
+        INSERT INTO keyless SELECT i % 20, 'b', 'g' FROM generate_series(1, 40) i;";
+    let policy = "  db.public.first: { id: keep, v: keep }\n  db.public.keyed: { id: keep, v: keep }\n";
+    let keyless = "  db.public.keyless: { a: keep, b: keep, gone: keep }\n";
+    let tables = ["public.first", "public.keyed", "public.keyless"];
+    let project = Project::new("growing", setup, &tables, &format!("{policy}{keyless}")).await;
+    project.lockgate_ok(&["run", "--once"]);
+    // Everything waits for one commit: the next run reads it in one go.
+    for transaction in [
+        "UPDATE keyed SET v = 0 WHERE id < 20; DELETE FROM keyless WHERE a = 3; INSERT INTO keyless VALUES (50, 'new', 'g')",
+        "ALTER TABLE keyed ALTER id TYPE bigint; ALTER TABLE keyless DROP COLUMN gone",
+        // The first rows of the new structures come behind rows of another table.
+        "INSERT INTO first VALUES (2, 2); UPDATE keyed SET v = 5 WHERE id < 10; INSERT INTO keyed VALUES (6000000000, 1);
+         DELETE FROM keyed WHERE id = 30; DELETE FROM keyless WHERE a = 4; UPDATE keyless SET b = 'c' WHERE a IN (5, 50)",
+        // Rows of both structures in one transaction.
+        "UPDATE first SET v = 7 WHERE id = 1; DELETE FROM first WHERE id = 2; INSERT INTO first VALUES (2, 3);
+         ALTER TABLE first ALTER id TYPE bigint; UPDATE first SET v = 8 WHERE id = 2; INSERT INTO first VALUES (7000000000, 1);
+         DELETE FROM first WHERE id = 1",
+    ] {
+        project.database.batch_execute(&format!("BEGIN; {transaction}; COMMIT")).await.unwrap();
+    }
+    project.write_policy(&format!("{policy}  db.public.keyless: {{ a: keep, b: keep }}\n"));
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("first", &["id", "v"]).await;
+    project.assert_same("keyed", &["id", "v"]).await;
+    project.assert_same("keyless", &["a", "b"]).await;
+    project.end().await;
+}

@@ -1,20 +1,28 @@
-//! What people and machines do around the process under test: they release held rows, and set the clock.
+//! What people and machines do around the process under test: they release held rows, give some up, and set the clock.
 
 use std::convert::Infallible;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use app::{Choice, HeldStore};
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use crate::judge::Judge;
 use crate::script::Script;
 use crate::world::World;
 
 const HOUR: i64 = 3_600_000_000;
 
 /// Beside a life: decisions about held rows, and a clock that jumps.
-pub(crate) async fn go_on(mut random: StdRng, script: &Script, world: &World, state_dir: &Path) -> Infallible {
+pub(crate) async fn go_on(
+    mut random: StdRng,
+    script: &Script,
+    world: &World,
+    judge: &Mutex<Judge>,
+    state_dir: &Path,
+) -> Infallible {
     if !script.holds && !script.jumps {
         return std::future::pending().await;
     }
@@ -25,6 +33,9 @@ pub(crate) async fn go_on(mut random: StdRng, script: &Script, world: &World, st
         }
         if script.holds && random.random_bool(0.5) {
             release(&mut random, world, state_dir);
+        }
+        if script.discards && random.random_bool(0.1) {
+            discard(&mut random, world, judge, state_dir);
         }
         if script.jumps && random.random_bool(0.05) {
             jump(&mut random, world);
@@ -41,6 +52,22 @@ pub(crate) fn release(random: &mut StdRng, world: &World, state_dir: &Path) {
     let share = random.random_range(0.05..0.6);
     let some = store.lines().unwrap().into_iter().map(|line| line.id).filter(|_| random.random_bool(share)).collect();
     mark(&Choice::These(some), world, state_dir);
+}
+
+/// Gives some of the held rows up.
+pub(crate) fn discard(random: &mut StdRng, world: &World, judge: &Mutex<Judge>, state_dir: &Path) {
+    let Some(store) = HeldStore::existing(state_dir).unwrap() else { return };
+    let share = random.random_range(0.02..0.3);
+    let before = store.lines().unwrap();
+    let some = before.iter().map(|line| line.id).filter(|_| random.random_bool(share)).collect();
+    // Refused when a row that stays needs one of them.
+    let Ok((gone, _)) = store.discard(&Choice::These(some)) else { return };
+    let left: Vec<i64> = store.lines().unwrap().iter().map(|line| line.id).collect();
+    let dropped: Vec<_> = before.into_iter().filter(|line| !left.contains(&line.id)).collect();
+    assert_eq!(dropped.len(), gone);
+    judge.lock().unwrap().discarded(&dropped);
+    world.trace("dropped", &gone.to_string());
+    world.add("held: rows dropped", gone as u64);
 }
 
 /// Marks held rows for release.

@@ -1,9 +1,10 @@
 //! A Delta table, read plainly: one commit after the other, without any code of the product.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Int16Type, Int64Type};
+use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type};
 use change::{Position, TableCheckpoint};
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -24,6 +25,28 @@ pub(crate) struct Stored {
     pub(crate) ordinal: i64,
 }
 
+/// A column as it is read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reading {
+    /// `None` for one that is not looked at.
+    pub(crate) name: Option<String>,
+    /// What each token stands for, in a column of tokens.
+    pub(crate) tokens: Option<Arc<HashMap<String, Cell>>>,
+}
+
+impl Reading {
+    fn cell(&self, batch: &RecordBatch, row: usize) -> Cell {
+        let column = self.name.as_deref().and_then(|name| batch.column_by_name(name));
+        match (column.map_or(Cell::Null, |column| value(column, row)), &self.tokens) {
+            (Cell::Text(token), Some(tokens)) => {
+                tokens.get(&token).cloned().unwrap_or_else(|| Cell::Text(format!("no token: {token}")))
+            }
+            (Cell::Int(number), Some(_)) => Cell::Text(format!("no token: {number}")),
+            (cell, _) => cell,
+        }
+    }
+}
+
 /// One version of a table after the other.
 #[derive(Default)]
 pub(crate) struct DeltaTable {
@@ -36,7 +59,7 @@ pub(crate) struct DeltaTable {
 
 impl DeltaTable {
     /// Moves on by one version; false when there is none.
-    pub(crate) fn step(&mut self, store: &Contents, folder: &str, columns: &[String]) -> bool {
+    pub(crate) fn step(&mut self, store: &Contents, folder: &str, columns: &[Reading]) -> bool {
         let path = Path::from(format!("{folder}/_delta_log/{:020}.json", self.next));
         let Some(commit) = store.read(&path) else { return false };
         let actions: Vec<Value> =
@@ -103,17 +126,17 @@ fn vector_of(store: &Contents, place: &Path, vector: &Value) -> RoaringTreemap {
     RoaringTreemap::deserialize_from(&file[from..]).unwrap()
 }
 
-fn rows_of(file: bytes::Bytes, columns: &[String]) -> Vec<Stored> {
+fn rows_of(file: bytes::Bytes, columns: &[Reading]) -> Vec<Stored> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
     reader.flat_map(|batch| stored(&batch.unwrap(), columns)).collect()
 }
 
-fn stored(batch: &RecordBatch, columns: &[String]) -> Vec<Stored> {
+fn stored(batch: &RecordBatch, columns: &[Reading]) -> Vec<Stored> {
     let number = |name: &str, row: usize| {
         batch.column_by_name(name).map_or(0, |column| column.as_primitive::<Int64Type>().value(row))
     };
     let of = |row: usize| Stored {
-        cells: columns.iter().map(|name| batch.column_by_name(name).map_or(Cell::Null, |c| value(c, row))).collect(),
+        cells: columns.iter().map(|column| column.cell(batch, row)).collect(),
         position: batch.column_by_name("_lg_position").unwrap().as_binary::<i32>().value(row).to_vec(),
         op: batch.column_by_name("_lg_op").map(|c| c.as_string::<i32>().value(row).to_owned()).unwrap_or_default(),
         txid: number("_lg_txid", row),
@@ -126,6 +149,7 @@ fn value(column: &dyn Array, row: usize) -> Cell {
     match column.data_type() {
         _ if column.is_null(row) => Cell::Null,
         DataType::Int16 => Cell::Int(column.as_primitive::<Int16Type>().value(row).into()),
+        DataType::Int32 => Cell::Int(column.as_primitive::<Int32Type>().value(row).into()),
         DataType::Int64 => Cell::Int(column.as_primitive::<Int64Type>().value(row)),
         _ => Cell::Text(column.as_string::<i32>().value(row).to_owned()),
     }

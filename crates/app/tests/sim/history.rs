@@ -2,7 +2,7 @@
 
 use change::{Identity, Op};
 
-use crate::script::{BIG, Cell, Message, Row, Script, cell, leaves_out_big};
+use crate::script::{BIG, Cell, Message, Row, Script, Shape, cell, leaves_out_big};
 
 /// One step of a table's history.
 #[derive(Clone, Debug)]
@@ -12,8 +12,8 @@ pub(crate) struct Change {
     pub(crate) ordinal: u64,
     pub(crate) txid: u64,
     pub(crate) at: i64,
-    /// How many columns the table has here.
-    pub(crate) columns: usize,
+    /// The table's structure here.
+    pub(crate) shape: Shape,
     pub(crate) what: What,
 }
 
@@ -31,22 +31,22 @@ pub(crate) enum What {
 impl Script {
     /// The changes of one transaction, in order.
     pub(crate) fn changes(&self, transaction: usize) -> Vec<Change> {
-        let mut columns: Vec<usize> =
+        let mut shapes: Vec<Shape> =
             (0..self.tables.len()).map(|table| self.table_after(transaction, table).1).collect();
         let transaction = &self.log[transaction];
         let mut changes: Vec<Change> = Vec::new();
         let mut ordinal = 0;
-        let mut push = |table: usize, columns: &[usize], what: What| {
+        let mut push = |table: usize, shapes: &[Shape], what: What| {
             ordinal += 1;
             let (lsn, txid, at) = (transaction.lsn, transaction.txid, transaction.at);
-            changes.push(Change { table, lsn, ordinal, txid, at, columns: columns[table], what });
+            changes.push(Change { table, lsn, ordinal, txid, at, shape: shapes[table], what });
         };
         let row = |op, row: &Row, unsent| What::Row { op, row: row.clone(), unsent };
         for message in &transaction.messages {
             match message {
-                Message::Insert { table, new } => push(*table, &columns, row(Op::Insert, new, false)),
+                Message::Insert { table, new } => push(*table, &shapes, row(Op::Insert, new, false)),
                 Message::Delete { table, old } => {
-                    push(*table, &columns, row(Op::Delete, &self.identity_of(*table, old), false))
+                    push(*table, &shapes, row(Op::Delete, &self.identity_of(*table, old), false))
                 }
                 Message::Update { table, old, new } => {
                     let keyed = matches!(self.tables[*table].identity, Identity::Key(_));
@@ -54,14 +54,14 @@ impl Script {
                     let width = new.len();
                     let same = |column: usize| cell(old, column) == cell(new, column);
                     if if keyed { same(0) } else { (0..width).all(same) } {
-                        push(*table, &columns, row(Op::Update, new, unsent));
+                        push(*table, &shapes, row(Op::Update, new, unsent));
                     } else {
-                        push(*table, &columns, row(Op::MoveOut, &self.identity_of(*table, old), false));
-                        push(*table, &columns, row(Op::Insert, new, unsent));
+                        push(*table, &shapes, row(Op::MoveOut, &self.identity_of(*table, old), false));
+                        push(*table, &shapes, row(Op::Insert, new, unsent));
                     }
                 }
-                Message::Truncate { tables } => tables.iter().for_each(|table| push(*table, &columns, What::Truncate)),
-                Message::Reshape { table, columns: now } => columns[*table] = *now,
+                Message::Truncate { tables } => tables.iter().for_each(|table| push(*table, &shapes, What::Truncate)),
+                Message::Reshape { table, shape } => shapes[*table] = *shape,
             }
         }
         changes

@@ -21,6 +21,8 @@ pub(crate) enum Mutation {
     WrongOrder,
     /// What waits in the spool is lost between two lives.
     LosesSpool,
+    /// Held rows are lost between two lives.
+    LosesHeld,
 }
 
 impl Mutation {
@@ -30,13 +32,14 @@ impl Mutation {
     }
 
     /// All of them.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::ConfirmsEarly,
         Self::ResumesOffByOne,
         Self::LosesVectors,
         Self::IndexAhead,
         Self::WrongOrder,
         Self::LosesSpool,
+        Self::LosesHeld,
     ];
 }
 
@@ -55,6 +58,13 @@ impl Mutation {
             action.to_string()
         });
         without.collect::<Vec<_>>().join("\n").into()
+    }
+}
+
+/// Erases the held rows.
+pub(crate) fn lose_held(folder: &FsPath) {
+    if let Some(store) = app::HeldStore::existing(folder).unwrap() {
+        store.discard(&app::Choice::All).unwrap();
     }
 }
 

@@ -6,19 +6,17 @@ use std::time::Duration;
 
 use app::{Action, Batching, Choice, Ended, Known, Means, SpoolFolder, Watch, table_action};
 use change::{Error, Kind};
-use gate::{Gate, KeyRing, Policy};
 use lake::Lake;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use crate::chance::Chance;
 use crate::clock::SimClock;
 use crate::judge::Judge;
 use crate::mutation::Mutation;
 use crate::randomness::mix;
-use crate::script::{EXTRA_MAX, FIRST_COLUMNS, SOURCE, Script, Table, position};
+use crate::script::{SOURCE, Script, position};
 use crate::source::{self, Server};
 use crate::store::{Contents, FaultyStore};
 use crate::world::World;
@@ -58,6 +56,8 @@ enum End {
     Fenced,
     /// A table is stopped until the rule is what it was.
     NeedsTheRuleOfThen,
+    /// A table is stopped, because an update leaves out values of a row that was given up.
+    LacksWhatWasGivenUp,
     Failed(String),
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn run(seed: u64, mutation: Option<Mutation>, verbose: bool) -> Verdi
     let outcome = simulation.live_and_die();
     drop(std::fs::remove_dir_all(&simulation.folder));
     let mut judge = simulation.judge.lock().unwrap();
-    if outcome.is_ok() {
+    if outcome == Ok(true) {
         judge.finish();
     }
     let mut faults = std::mem::take(&mut judge.faults);
@@ -110,7 +110,8 @@ fn folder(seed: u64) -> PathBuf {
 }
 
 impl Simulation {
-    fn live_and_die(&mut self) -> Result<(), String> {
+    /// Whether it came to the end of the script.
+    fn live_and_die(&mut self) -> Result<bool, String> {
         let deaths = self.random.random_range(0..7);
         loop {
             self.lives += 1;
@@ -123,13 +124,13 @@ impl Simulation {
             let end = self.life(last);
             self.judge.lock().unwrap().look();
             if !self.judge.lock().unwrap().faults.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             match end {
                 // The script may go on after a life that had caught up with all of it.
                 End::CaughtUp if last => {
                     let held = self.judge.lock().unwrap().held.lines().len();
-                    return if held == 0 { Ok(()) } else { Err(format!("{held} released rows are not in")) };
+                    return if held == 0 { Ok(true) } else { Err(format!("{held} released rows are not in")) };
                 }
                 End::CaughtUp => self.world.count("lives: caught up"),
                 End::Died => self.world.count("lives: killed"),
@@ -137,10 +138,17 @@ impl Simulation {
                     self.world.count("lives: ended by a rule that had changed");
                     self.must_let_in = true;
                 }
+                End::LacksWhatWasGivenUp => {
+                    self.world.count("seeds that ended with a table that lacked what was given up");
+                    return Ok(false);
+                }
                 End::Fenced => self.world.count("lives: fenced"),
                 End::Failed(why) => return Err(why),
             }
             self.spoil_index();
+            if self.mutation == Some(Mutation::LosesHeld) {
+                crate::mutation::lose_held(&self.folder);
+            }
             if self.mutation == Some(Mutation::LosesSpool) {
                 drop(std::fs::remove_dir_all(self.folder.join("spool")));
             }
@@ -165,6 +173,8 @@ impl Simulation {
             crate::around::mark(&Choice::All, &self.world, &self.folder);
         } else if self.between.random_bool(0.4) {
             crate::around::release(&mut self.between, &self.world, &self.folder);
+        } else if script.discards && self.between.random_bool(0.3) {
+            crate::around::discard(&mut self.between, &self.world, &self.judge, &self.folder);
         }
         self.judge.lock().unwrap().held.lets_in |= !self.holds;
     }
@@ -201,7 +211,7 @@ impl Simulation {
                 () = self.world.death.notified() => End::Died,
                 end = first => end,
                 end = second => end,
-                never = crate::around::go_on(around, &self.server.script, &self.world, &self.folder) => match never {},
+                never = crate::around::go_on(around, &self.server.script, &self.world, &self.judge, &self.folder) => match never {},
                 () = tokio::time::sleep(LIFE_MAX) => End::Failed("it hangs".into()),
             };
             self.world.die();
@@ -227,7 +237,7 @@ impl Simulation {
         let clock: Arc<SimClock> = self.world.clock.clone();
         let means = Means {
             lake: Arc::new(Lake::in_store(Arc::new(store)).unwrap()),
-            gate: Arc::new(gate(&self.server.script, self.holds, clock.clone())),
+            gate: Arc::new(crate::policy::gate(&self.server.script, self.holds, clock.clone())),
             clock,
             watch: Arc::<Watch>::default(),
             index_dir: self.folder.join(index),
@@ -251,6 +261,10 @@ impl Simulation {
                     let changed = self.holds && self.judge.lock().unwrap().held.lets_in;
                     if changed && tables.values().all(|why| stops.iter().any(|stop| why.contains(stop))) {
                         return End::NeedsTheRuleOfThen;
+                    }
+                    let lacks = |why: &String| why.contains("an update leaves out values of a row");
+                    if self.server.script.discards && tables.values().all(lacks) {
+                        return End::LacksWhatWasGivenUp;
                     }
                     return if all_fenced && (rivals || permille > 0 || self.lives > 1) {
                         End::Fenced
@@ -352,31 +366,6 @@ impl Simulation {
             _ => {}
         }
     }
-}
-
-fn gate(script: &Script, holds: bool, clock: Arc<SimClock>) -> Gate {
-    let columns: Vec<String> = FIRST_COLUMNS
-        .iter()
-        .map(|name| (*name).to_owned())
-        .chain((0..EXTRA_MAX).map(|number| format!("extra{number}")))
-        .collect();
-    let on_invalid = if holds { "hold" } else { "null" };
-    let rule = |table: &Table, name: &str| match name {
-        "name" if table.holds => format!("    name: {{ transform: age_cap, on_invalid: {on_invalid} }}\n"),
-        _ => format!("    {name}: keep\n"),
-    };
-    let rules = |table: &Table| columns.iter().map(|name| rule(table, name)).collect::<String>();
-    let tables: String = script.tables.iter().map(|table| format!("  {}:\n{}", table.name, rules(table))).collect();
-    let held = if script.holds { "max_invalid_percent: 100\nheld_days: 365\n" } else { "" };
-    let keyed = script.holds || script.spools;
-    let keys = if keyed { "keys: k\n" } else { "" };
-    let policy = Policy::parse(&format!("profile: none\n{keys}{held}tables:\n{tables}"), "policy.yaml").unwrap();
-    let keys = keyed.then(|| {
-        let text = KeyRing::generate("test", Zeroizing::new(std::array::from_fn(|at| at as u8 * 7 + 1))).unwrap();
-        KeyRing::parse(&text).unwrap()
-    });
-    let schemas: Vec<_> = script.tables.iter().map(|table| table.schema(columns.len())).collect();
-    policy.compile(&schemas, keys, None, clock).map_err(|problems| format!("{problems:?}")).unwrap()
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

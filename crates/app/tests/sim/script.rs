@@ -27,6 +27,12 @@ pub(crate) const BIG: usize = 2;
 const OUT_OF_LINE: usize = 24;
 /// Added columns are called `extra0`, `extra1`.
 pub(crate) const EXTRA_MAX: usize = 2;
+/// Keys are numbers below this.
+pub(crate) const IDS_MAX: i64 = 40;
+/// Names are `n0` and so on.
+pub(crate) const NAMES: i32 = 20;
+/// What a number of a column that has grown may have over what one of 32 bits can.
+pub(crate) const WIDE: i64 = 10_000_000_000;
 
 /// Rows by their place on the disk: an update moves its row to another.
 pub(crate) type Heap = Vec<Option<Row>>;
@@ -50,11 +56,48 @@ pub(crate) enum Message {
     Truncate {
         tables: Vec<usize>,
     },
-    /// From here on the table has so many columns.
+    /// From here on the table has another structure.
     Reshape {
         table: usize,
-        columns: usize,
+        shape: Shape,
     },
+}
+
+/// The structure of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Columns that are there or were.
+    pub(crate) columns: usize,
+    /// Columns that are gone, a bit for each.
+    dropped: u8,
+    /// Columns of numbers that have 64 bits, a bit for each; the others have 32.
+    grown: u8,
+}
+
+impl Shape {
+    /// As a table begins.
+    fn first(narrow: bool) -> Self {
+        Self { columns: FIRST_COLUMNS.len(), dropped: 0, grown: if narrow { 0 } else { u8::MAX } }
+    }
+
+    fn lacks(&self, column: usize) -> bool {
+        column >= self.columns || self.dropped >> column & 1 == 1
+    }
+
+    fn is_wide(&self, column: usize) -> bool {
+        self.grown >> column & 1 == 1
+    }
+
+    /// The columns that are there, as places in a row.
+    pub(crate) fn present(&self) -> impl Iterator<Item = usize> + use<> {
+        let shape = *self;
+        (0..shape.columns).filter(move |column| !shape.lacks(*column))
+    }
+
+    /// Whether a statement that was written for `before` still fits, and reads what it expects.
+    pub(crate) fn still_answers(&self, before: Self) -> bool {
+        before.present().all(|column| !self.lacks(column) && self.is_wide(column) == before.is_wide(column))
+    }
 }
 
 /// A committed transaction.
@@ -67,8 +110,8 @@ pub(crate) struct Transaction {
     /// Microseconds since the world began; those of the first are before anybody looks.
     pub(crate) at: i64,
     pub(crate) messages: Vec<Message>,
-    /// Every table as it is afterwards, and its number of columns.
-    pub(crate) after: Vec<(Arc<Heap>, usize)>,
+    /// Every table as it is afterwards, and its structure.
+    pub(crate) after: Vec<(Arc<Heap>, Shape)>,
 }
 
 /// A table of the database.
@@ -78,6 +121,8 @@ pub(crate) struct Table {
     pub(crate) identity: Identity,
     /// A value of `name` that is no age may keep its row out of the lake.
     pub(crate) holds: bool,
+    /// The lake has tokens for its key, and for `name` where that is no age.
+    pub(crate) masks: bool,
 }
 
 /// A database's whole life.
@@ -90,6 +135,12 @@ pub(crate) struct Script {
     pub(crate) jumps: bool,
     /// At times when the store fails, rows wait in a spool.
     pub(crate) spools: bool,
+    /// Held rows are given up now and then.
+    pub(crate) discards: bool,
+    /// Columns go and grow.
+    pub(crate) reshapes: bool,
+    /// Keys and names are tokens in the lake.
+    pub(crate) masks: bool,
 }
 
 /// Seeds that found defects before there were held rows: they have none.
@@ -146,19 +197,21 @@ impl Table {
         row
     }
 
-    /// Its structure with so many columns.
-    pub(crate) fn schema(&self, columns: usize) -> Arc<TableSchema> {
+    /// Its structure in the words of the product.
+    pub(crate) fn schema(&self, shape: Shape) -> Arc<TableSchema> {
         let of = |index: usize| {
-            let (name, data_type) = match index {
-                0 => ("id".to_owned(), DataType::Int64),
-                1 | 2 => (FIRST_COLUMNS[index].to_owned(), DataType::Utf8),
-                _ => (format!("extra{}", index - FIRST_COLUMNS.len()), DataType::Int64),
-            };
-            Column { name, source_type: data_type.to_string(), data_type, nullable: true }
+            let number = if shape.is_wide(index) { DataType::Int64 } else { DataType::Int32 };
+            let data_type = if matches!(index, 1 | 2) { DataType::Utf8 } else { number };
+            Column { name: column_name(index), source_type: data_type.to_string(), data_type, nullable: true }
         };
-        let columns = (0..columns).map(of).collect();
+        let columns = shape.present().map(of).collect();
         Arc::new(TableSchema { table: self.name.clone(), columns, identity: self.identity.clone() })
     }
+}
+
+/// What a column is called.
+pub(crate) fn column_name(index: usize) -> String {
+    FIRST_COLUMNS.get(index).map_or_else(|| format!("extra{}", index - FIRST_COLUMNS.len()), |name| (*name).to_owned())
 }
 
 /// Draws a script.
@@ -166,8 +219,10 @@ struct Writer {
     random: StdRng,
     tables: Vec<Table>,
     heaps: Vec<Heap>,
-    columns: Vec<usize>,
+    shapes: Vec<Shape>,
     ids: i64,
+    /// Draws what becomes of columns, where anything does.
+    reshaping: Option<StdRng>,
     /// Draws values that cannot be read, and how often.
     unreadable: (StdRng, f64),
 }
@@ -180,10 +235,14 @@ impl Script {
         // Seeds 179 and 238 are as they were when they found defects, too.
         let plain = AS_THEY_WERE.contains(&seed);
         let (holds, jumps) = (draw % 8 >= 3 && !plain, (draw >> 8).is_multiple_of(2) && !plain);
-        let spools = (draw >> 24).is_multiple_of(2) && !plain && !BEFORE_THE_SPOOL.contains(&seed);
+        let older = plain || BEFORE_THE_SPOOL.contains(&seed);
+        let spools = (draw >> 24).is_multiple_of(2) && !older;
+        let masks = (draw >> 32).is_multiple_of(3) && !older;
+        let discards = holds && (draw >> 36).is_multiple_of(3) && !older;
+        let reshapes = (draw >> 40).is_multiple_of(2) && !older;
         let table = |name: &str, identity| {
-            let holds = holds && matches!(identity, Identity::Key(_));
-            Table { name: TableName::new(SOURCE, "public", name), identity, holds }
+            let keyed = matches!(identity, Identity::Key(_));
+            Table { name: TableName::new(SOURCE, "public", name), identity, holds: holds && keyed, masks }
         };
         let mut tables = vec![table("keyed", Identity::Key(vec![0]))];
         if random.random_bool(0.6) {
@@ -195,13 +254,14 @@ impl Script {
         if random.random_bool(0.3) {
             tables.push(table("journal", Identity::InsertOnly));
         }
-        let ids = random.random_range(3..40);
+        let ids = random.random_range(3..IDS_MAX);
         let heaps = vec![Heap::new(); tables.len()];
-        let columns = vec![FIRST_COLUMNS.len(); tables.len()];
+        let shapes = vec![Shape::first(reshapes); tables.len()];
+        let reshaping = reshapes.then(|| StdRng::seed_from_u64(crate::randomness::mix(draw)));
         let share = [0.02, 0.08, 0.25][(draw >> 16) as usize % 3];
         let unreadable = (StdRng::seed_from_u64(draw), share);
-        let (tables, log) = Writer { random, tables, heaps, columns, ids, unreadable }.write();
-        Self { tables, log, holds, jumps, spools }
+        let (tables, log) = Writer { random, tables, heaps, shapes, ids, reshaping, unreadable }.write();
+        Self { tables, log, holds, jumps, spools, discards, reshapes, masks }
     }
 
     /// The number of transactions that are committed at this time.
@@ -209,12 +269,24 @@ impl Script {
         self.log.partition_point(|transaction| transaction.at <= micros)
     }
 
-    /// A table as it is when so many transactions are committed, and its number of columns.
-    pub(crate) fn table_after(&self, transactions: usize, table: usize) -> (Arc<Heap>, usize) {
+    /// A table as it is when so many transactions are committed, and its structure.
+    pub(crate) fn table_after(&self, transactions: usize, table: usize) -> (Arc<Heap>, Shape) {
         match transactions.checked_sub(1) {
             Some(last) => self.log[last].after[table].clone(),
-            None => (Arc::default(), FIRST_COLUMNS.len()),
+            None => (Arc::default(), Shape::first(self.reshapes)),
         }
+    }
+
+    /// What a column of the lake is called; `None` for one that goes at some time, which the lake may keep for older rows.
+    pub(crate) fn column(&self, table: usize, index: usize) -> Option<String> {
+        let last = self.log.last().map(|last| last.after[table].1);
+        let goes = last.is_some_and(|last| index < last.columns && last.lacks(index));
+        (!goes).then(|| column_name(index))
+    }
+
+    /// The structure that the policy is made for.
+    pub(crate) fn widest(&self) -> Shape {
+        Shape { columns: FIRST_COLUMNS.len() + EXTRA_MAX, ..Shape::first(false) }
     }
 
     /// The rows of a table at a boundary, in no order.
@@ -247,10 +319,11 @@ impl Writer {
                 _ if number == 0 => self.random.random_range(0..80),
                 _ => self.random.random_range(1..9),
             };
+            self.reshape(&mut messages);
             for _ in 0..statements {
                 self.statement(number == 0, &mut messages);
             }
-            let after = self.heaps.iter().cloned().map(Arc::new).zip(self.columns.iter().copied()).collect();
+            let after = self.heaps.iter().cloned().map(Arc::new).zip(self.shapes.iter().copied()).collect();
             log.push(Transaction { lsn, end, txid: 700 + number, at, messages, after });
         }
         (self.tables, log)
@@ -262,9 +335,9 @@ impl Writer {
         match self.random.random_range(0..100) {
             _ if fill => self.insert(table, messages),
             0 => self.truncate(table, messages),
-            1 | 2 if self.columns[table] < FIRST_COLUMNS.len() + EXTRA_MAX => {
-                self.columns[table] += 1;
-                messages.push(Message::Reshape { table, columns: self.columns[table] });
+            1 | 2 if self.shapes[table].columns < FIRST_COLUMNS.len() + EXTRA_MAX => {
+                self.shapes[table].columns += 1;
+                messages.push(Message::Reshape { table, shape: self.shapes[table] });
             }
             3..=35 => self.insert(table, messages),
             36..=75 if !journal => self.update(table, messages),
@@ -274,15 +347,59 @@ impl Writer {
     }
 
     fn row(&mut self, id: i64, table: usize) -> Row {
-        let mut name = format!("n{}", self.random.random_range(0..20));
+        let mut name = format!("n{}", self.random.random_range(0..NAMES));
         if self.tables[table].holds && !self.unreadable.0.random_bool(self.unreadable.1) {
             name.remove(0);
         }
         let mut row = vec![Cell::Int(id), Cell::Text(name), self.big()];
-        for _ in FIRST_COLUMNS.len()..self.columns[table] {
-            row.push(Cell::Int(self.random.random_range(0..5)));
+        for column in FIRST_COLUMNS.len()..self.shapes[table].columns {
+            let number = self.random.random_range(0..5);
+            row.push(Cell::Int(self.sized(number, table, column)));
         }
+        self.without_dropped(table, row)
+    }
+
+    /// Now and then a number that only a grown column can have.
+    fn sized(&mut self, number: i64, table: usize, column: usize) -> i64 {
+        let wide = self.shapes[table].is_wide(column);
+        match &mut self.reshaping {
+            Some(random) if wide => number + if random.random_bool(0.2) { WIDE } else { 0 },
+            _ => number,
+        }
+    }
+
+    fn without_dropped(&self, table: usize, mut row: Row) -> Row {
+        let shape = self.shapes[table];
+        row.iter_mut().enumerate().filter(|(column, _)| shape.lacks(*column)).for_each(|(_, cell)| *cell = Cell::Null);
         row
+    }
+
+    /// At the beginning of a transaction: a column goes, or grows.
+    fn reshape(&mut self, messages: &mut Vec<Message>) {
+        let Some(random) = &mut self.reshaping else { return };
+        if !random.random_bool(0.08) {
+            return;
+        }
+        let table = random.random_range(0..self.tables.len());
+        let shape = &mut self.shapes[table];
+        let column = match random.random_range(0..3) {
+            0 => 0,
+            _ => random.random_range(0..shape.columns),
+        };
+        if matches!(column, 1 | 2) || shape.lacks(column) {
+            return;
+        }
+        if column >= FIRST_COLUMNS.len() && random.random_bool(0.4) {
+            shape.dropped |= 1 << column;
+        } else if !shape.is_wide(column) {
+            shape.grown |= 1 << column;
+        } else {
+            return;
+        }
+        let shape = *shape;
+        messages.push(Message::Reshape { table, shape });
+        let heap = std::mem::take(&mut self.heaps[table]);
+        self.heaps[table] = heap.into_iter().map(|row| row.map(|row| self.without_dropped(table, row))).collect();
     }
 
     fn big(&mut self) -> Cell {
@@ -295,6 +412,7 @@ impl Writer {
 
     fn insert(&mut self, table: usize, messages: &mut Vec<Message>) {
         let id = self.random.random_range(0..self.ids);
+        let id = self.sized(id, table, 0);
         let keyed = matches!(self.tables[table].identity, Identity::Key(_));
         if keyed && self.find(table, id).is_some() {
             return;
@@ -318,13 +436,14 @@ impl Writer {
             0 => new = old.clone(),
             1 => {
                 let id = self.random.random_range(0..self.ids);
+                let id = self.sized(id, table, 0);
                 if !keyed || self.find(table, id).is_none() {
                     new[0] = Cell::Int(id);
                 }
             }
             _ => {}
         }
-        new.resize(self.columns[table], Cell::Null);
+        new.resize(self.shapes[table].columns, Cell::Null);
         self.heaps[table][place] = None;
         self.place(table, new.clone());
         messages.push(Message::Update { table, old, new });

@@ -16,7 +16,7 @@ use crate::batches::{Batches, copied};
 use crate::history::{Change, What};
 use crate::judge::Judge;
 use crate::mutation::Mutation;
-use crate::script::{BIG, Heap, Row, SOURCE, Script, cell, parts, position};
+use crate::script::{BIG, Heap, Row, SOURCE, Script, Shape, cell, parts, position};
 use crate::world::World;
 
 /// The database server: what outlives the process that reads it.
@@ -55,8 +55,8 @@ struct Copying {
     table: usize,
     progress: Option<CopyProgress>,
     low: u64,
-    /// Columns as the catalog had them at open.
-    columns: usize,
+    /// The structure that the catalog had at open.
+    shape: Shape,
     /// The state of the database that all chunks see; `None` when each sees the newest.
     snapshot: Option<usize>,
     ready: VecDeque<Event>,
@@ -213,15 +213,15 @@ impl ScriptedSource {
         let low = server.end_of_log(now);
         let mut started = Vec::new();
         for (table, copy) in copies.into_iter().enumerate() {
-            let (heap, columns) = server.script.table_after(committed, table);
+            let (heap, shape) = server.script.table_after(committed, table);
             let own = snapshot.filter(|_| !matches!(server.script.tables[table].identity, Identity::Key(_)));
-            self.first.push_back(Event::SchemaChanged { schema: server.script.tables[table].schema(columns) });
+            self.first.push_back(Event::SchemaChanged { schema: server.script.tables[table].schema(shape) });
             let (mut from, mut base) = (0, Base::Copying);
             let copying = |low: u64, progress: Option<CopyProgress>| Copying {
                 table,
                 progress,
                 low,
-                columns,
+                shape,
                 snapshot: own.map(|_| committed),
                 ready: VecDeque::new(),
             };
@@ -284,7 +284,13 @@ impl ScriptedSource {
         let (table, low) = (self.copies[at].table, self.copies[at].low);
         let seen = self.copies[at].snapshot.unwrap_or(committed);
         let name = self.server.script.tables[table].name.clone();
-        let (heap, _) = self.server.script.table_after(seen, table);
+        let (heap, now_shaped) = self.server.script.table_after(seen, table);
+        let shape = self.copies[at].shape;
+        if !now_shaped.still_answers(shape) {
+            // The statement that reads a chunk fails.
+            self.breaks_at = Some(now);
+            return None;
+        }
         let Some(mut progress) = self.copies[at].progress.clone() else {
             let progress = self.plan_copy(table, &heap, low);
             self.copies[at].progress = Some(progress.clone());
@@ -306,14 +312,20 @@ impl ScriptedSource {
         let first = chunk as usize * step;
         let places = first..(first + step).min(bound).min(heap.len()).max(first.min(heap.len()));
         let places = places.start.min(heap.len())..places.end;
-        let columns = self.copies[at].columns;
         let rows: Vec<Row> =
-            heap[places].iter().flatten().map(|row| row.iter().take(columns).cloned().collect()).collect();
+            heap[places].iter().flatten().map(|row| row.iter().take(shape.columns).cloned().collect()).collect();
         self.judge.lock().unwrap().delivered(table, &progress, chunk, &rows);
-        let schema = self.server.script.tables[table].schema(columns);
         let size = self.random.random_range(1..20);
         for (number, rows) in rows.chunks(size).enumerate() {
-            let batch = copied(&schema, chunk, low, crate::clock::START + now, number * size, rows);
+            let batch = copied(
+                &self.server.script.tables[table],
+                shape,
+                chunk,
+                low,
+                crate::clock::START + now,
+                number * size,
+                rows,
+            );
             self.copies[at].ready.push_back(Event::Changes(batch));
         }
         progress.done.insert(chunk);
@@ -330,14 +342,10 @@ impl ScriptedSource {
                 if change.lsn < self.from[change.table] {
                     continue;
                 }
-                if change.ordinal == 1 && self.batches.is_news(&change) {
-                    self.batches.hand_over(&mut self.stream);
-                    if let Some(before) = transaction.checked_sub(1) {
-                        self.reach_boundary(self.server.script.log[before].end);
-                    }
-                }
                 self.fill_gap(&mut change, committed);
-                self.batches.take(&change, &mut self.stream);
+                let before = transaction.checked_sub(1).map_or(0, |before| self.server.script.log[before].end);
+                let Self { batches, boundary, stream, .. } = self;
+                batches.take(&change, || boundary_at(boundary, before), stream);
             }
         }
         self.next = last + 1;
@@ -387,12 +395,7 @@ impl ScriptedSource {
     }
 
     fn reach_boundary(&mut self, lsn: u64) {
-        if lsn > self.boundary {
-            self.boundary = lsn;
-            let identity = "simulated".to_owned();
-            let checkpoint = Checkpoint { stream: SOURCE.into(), through: position(lsn, 0), identity };
-            self.stream.push_back(Event::Boundary(checkpoint));
-        }
+        self.stream.extend(boundary_at(&mut self.boundary, lsn));
     }
 
     /// What can be handed over now.
@@ -464,6 +467,15 @@ impl Source for ScriptedSource {
     fn status(&self) -> SourceStatus {
         SourceStatus::default()
     }
+}
+
+/// The boundary behind the end of a transaction, unless it was handed over before.
+fn boundary_at(last: &mut u64, lsn: u64) -> Option<Event> {
+    (lsn > *last).then(|| {
+        *last = lsn;
+        let checkpoint = Checkpoint { stream: SOURCE.into(), through: position(lsn, 0), identity: "simulated".into() };
+        Event::Boundary(checkpoint)
+    })
 }
 
 /// An event for the trace.

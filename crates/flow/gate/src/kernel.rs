@@ -10,6 +10,7 @@ pub(crate) mod hierarchy;
 pub(crate) mod keyed_hash;
 mod nested;
 pub(crate) mod place;
+mod repeats;
 mod retoken;
 pub(crate) mod round;
 pub(crate) mod scrub;

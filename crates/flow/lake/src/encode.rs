@@ -26,6 +26,11 @@ const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// Rows that tell whether a column's values repeat.
 const SAMPLE_ROWS: usize = 2048;
 
+/// How much smaller a file is than its rows in memory: a guess, so that the file seldom moves while it grows.
+const COMPRESSION: usize = 4;
+/// Batches may share memory, which then counts more than once.
+const ROOM_MAX: usize = 32 << 20;
+
 /// A Parquet file in memory and its Delta statistics.
 pub(crate) struct Encoded {
     pub(crate) bytes: Bytes,
@@ -51,6 +56,8 @@ impl Statistics {
 /// Encodes batches of one structure. CPU-bound: call it where blocking is allowed.
 pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], statistics: &Statistics) -> Result<Encoded> {
     let mut encoder = Encoder::new(schema.clone(), statistics.clone());
+    let rows: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+    encoder.room = (rows / COMPRESSION).min(ROOM_MAX);
     batches.iter().try_for_each(|batch| encoder.push(batch))?;
     encoder.finish()
 }
@@ -63,6 +70,8 @@ pub(crate) struct Encoder {
     writer: Option<ArrowWriter<Vec<u8>>>,
     rows: usize,
     columns: Vec<Seen>,
+    /// Bytes that the file may come to.
+    room: usize,
 }
 
 /// What was seen of a column.
@@ -75,7 +84,7 @@ struct Seen {
 impl Encoder {
     pub(crate) fn new(schema: SchemaRef, statistics: Statistics) -> Self {
         let columns = vec![Seen::default(); schema.fields().len()];
-        Self { schema, statistics, writer: None, rows: 0, columns }
+        Self { schema, statistics, writer: None, rows: 0, columns, room: 1 << 20 }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -86,7 +95,7 @@ impl Encoder {
         let doing = || "cannot encode rows as Parquet".to_owned();
         let writer = match &mut self.writer {
             Some(writer) => writer,
-            none => none.insert(file_writer(&self.schema, &self.statistics, Some(batch))?),
+            none => none.insert(file_writer(&self.schema, &self.statistics, Some(batch), self.room)?),
         };
         writer.write(batch).explain(doing)?;
         self.rows += batch.num_rows();
@@ -105,7 +114,7 @@ impl Encoder {
         let stats = self.stats();
         let writer = match self.writer {
             Some(writer) => writer,
-            None => file_writer(&self.schema, &self.statistics, None)?,
+            None => file_writer(&self.schema, &self.statistics, None, 0)?,
         };
         let bytes = writer.into_inner().explain(|| "cannot encode rows as Parquet".to_owned())?;
         Ok(Encoded { bytes: Bytes::from(bytes), stats })
@@ -131,6 +140,7 @@ fn file_writer(
     schema: &SchemaRef,
     statistics: &Statistics,
     first: Option<&RecordBatch>,
+    room: usize,
 ) -> Result<ArrowWriter<Vec<u8>>> {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -146,7 +156,7 @@ fn file_writer(
             properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
         }
     }
-    ArrowWriter::try_new(Vec::with_capacity(1 << 20), schema.clone(), Some(properties.build()))
+    ArrowWriter::try_new(Vec::with_capacity(room), schema.clone(), Some(properties.build()))
         .explain(|| "cannot encode rows as Parquet".to_owned())
 }
 

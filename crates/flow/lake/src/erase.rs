@@ -94,6 +94,9 @@ impl Lake {
                 Error::new(Kind::Unavailable, what).fix("Let `lockgate run` finish the copy, then do this again.")
             );
         }
+        // A remasking that is under way has written rows again that are to go.
+        self.discard_staged(&current).await?;
+        self.discard_staged(&changes).await?;
         let key = current_log.as_ref().map(|log| log.record.key.clone()).unwrap_or_default();
         let mut keys = Keys::new(key, doomed);
         // The log of changes has every row that ever was: from it come the keys of changes that carry nothing else.

@@ -1,7 +1,10 @@
 //! From the identity columns of rows to the hashes that the index knows.
 
-use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{RowConverter, Rows, SortField};
 use change::Result;
 use uuid::Uuid;
@@ -10,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 use crate::failure::Explain;
 use crate::index::{KeyHash, KeySeed, Shape};
 
-/// Hashes rows of the table's structure by some of its columns.
+/// Hashes rows of the table's structure by some of its columns. A column whose type grows hashes its values as before.
 pub(crate) struct Identifier {
     columns: Vec<usize>,
     by: By,
@@ -30,7 +33,7 @@ impl Identifier {
     pub(crate) fn new(schema: &SchemaRef, names: &[String], shape: Shape, seed: KeySeed) -> Result<Self> {
         let doing = || "cannot identify rows".to_owned();
         let mut columns = names.iter().map(|name| schema.index_of(name).explain(doing)).collect::<Result<Vec<_>>>()?;
-        let field = |index: &usize| SortField::new(schema.field(*index).data_type().clone());
+        let field = |index: &usize| SortField::new(widest(schema.field(*index).data_type()));
         let by = match shape {
             Shape::Unique => By::Key(RowConverter::new(columns.iter().map(field).collect()).explain(doing)?),
             Shape::Multiset => {
@@ -49,7 +52,14 @@ impl Identifier {
     /// One hash for each row of a batch of the table's structure.
     pub(crate) fn hashes(&self, rows: &RecordBatch) -> Result<Vec<KeyHash>> {
         let doing = || "cannot identify rows".to_owned();
-        let columns: Vec<_> = self.columns.iter().map(|index| rows.column(*index).clone()).collect();
+        let widened = |index: &usize| {
+            let column = rows.column(*index);
+            match widest(column.data_type()) {
+                same if same == *column.data_type() => Ok(column.clone()),
+                wider => cast(column, &wider).explain(doing),
+            }
+        };
+        let columns = self.columns.iter().map(widened).collect::<Result<Vec<ArrayRef>>>()?;
         match &self.by {
             By::Key(converter) => {
                 let encoded = converter.convert_columns(&columns).explain(doing)?;
@@ -79,9 +89,25 @@ impl Identifier {
     }
 }
 
+/// The type that a column may grow to (see `schema::evolve`); a decimal of more digits has the same bytes.
+fn widest(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Int16 | DataType::Int32 => DataType::Int64,
+        DataType::Float32 => DataType::Float64,
+        DataType::List(item) => {
+            let widest = widest(item.data_type());
+            DataType::List(Arc::new(item.as_ref().clone().with_data_type(widest)))
+        }
+        other => other.clone(),
+    }
+}
+
+/// The way in which rows are hashed; another one makes every index another index.
+const HASHING: u8 = 2;
+
 /// What an index says it is of: the table, and how its rows are identified, so that an index of another identity is built anew.
 pub(crate) fn index_id(table: Uuid, schema: &SchemaRef, names: &[String], shape: Shape) -> [u8; 16] {
-    let mut text = table.to_string();
+    let mut text = format!("{table}\0{HASHING}");
     let mut say = |name: &str| {
         text.push('\0');
         text.push_str(name);
@@ -103,7 +129,8 @@ pub(crate) fn index_id(table: Uuid, schema: &SchemaRef, names: &[String], shape:
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use arrow::array::{Float32Array, Float64Array, Int16Array, Int32Array, Int64Array, ListArray, StringArray};
+    use arrow::datatypes::{Int32Type, Int64Type};
 
     use super::*;
 
@@ -123,5 +150,22 @@ mod tests {
         assert_eq!(before[0], after[0]);
         assert_ne!(before[1], after[1]);
         assert_ne!(before[2], after[2]);
+    }
+
+    #[test]
+    fn a_row_stays_itself_when_a_type_grows() {
+        let narrow: Vec<(&str, ArrayRef)> = vec![
+            ("a", Arc::new(Int16Array::from(vec![-3, 7]))),
+            ("b", Arc::new(Int32Array::from(vec![Some(-70_000), None]))),
+            ("c", Arc::new(Float32Array::from(vec![0.1, -0.0]))),
+            ("d", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None]), None]))),
+        ];
+        let wide: Vec<(&str, ArrayRef)> = vec![
+            ("a", Arc::new(Int64Array::from(vec![-3, 7]))),
+            ("b", Arc::new(Int64Array::from(vec![Some(-70_000), None]))),
+            ("c", Arc::new(Float64Array::from(vec![f64::from(0.1_f32), -0.0]))),
+            ("d", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), None]), None]))),
+        ];
+        assert_eq!(hashes(narrow), hashes(wide));
     }
 }

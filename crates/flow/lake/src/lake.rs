@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use url::Url;
 
+use crate::at_rest;
 use crate::copied::CopiedFiles;
 use crate::failure::Explain;
 use crate::location;
@@ -207,6 +208,14 @@ impl Lake {
             }
         }
         delta.table_provider().await.explain(doing)
+    }
+
+    /// Whether what lies in the lake is encrypted on its disks, as far as the store says so; a folder does not.
+    ///
+    /// # Errors
+    /// `Config` when the store does not say it and no option allows that; those of the store.
+    pub async fn check_at_rest(&self) -> Result<()> {
+        at_rest::check(&self.url, &self.options).await
     }
 
     /// Whether the lake can be written, read and cleaned.

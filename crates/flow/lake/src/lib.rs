@@ -16,6 +16,7 @@ mod schema;
 mod writer;
 
 mod area;
+mod at_rest;
 mod changes;
 mod copied;
 mod current;
@@ -40,6 +41,7 @@ mod join;
 mod purge;
 mod remask;
 mod residue;
+mod staging;
 
 mod sweep;
 mod upkeep;
@@ -48,8 +50,10 @@ mod widen;
 pub use erase::{Doomed, Erased};
 pub use lake::{Lake, LakeOptions, TableStatus, TableVersion};
 pub use naming::{LakeTable, Layer};
-pub use remask::Strict;
+pub use purge::Past;
+pub use remask::{Remasked, Strict};
 pub use residue::{Residue, Traces};
+pub use staging::{Left, Staging};
 pub use stored::{StoredRows, StoredTable};
 pub use sweep::RETENTION_MICROS;
 pub use writer::{Commit, Committed, Outcome, TableWriter, WriterOptions};

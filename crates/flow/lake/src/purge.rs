@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use change::{Error, Kind, Result, Timestamp};
 use deltalake::DeltaTable;
+use deltalake::logstore::LogStoreRef;
 use deltalake::protocol::checkpoints;
+use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 
@@ -16,6 +18,17 @@ use crate::log::TableLog;
 use crate::naming::LakeTable;
 use crate::{offload, upkeep};
 
+/// Data files of versions that nobody can read any more. They are of no table, so they may be removed at any time.
+#[must_use = "the files are still there"]
+pub struct Past {
+    store: LogStoreRef,
+    entries: u64,
+    files: Vec<String>,
+}
+
+/// Objects that are removed at a time.
+const REMOVALS_AT_ONCE: usize = 16;
+
 impl Lake {
     /// Removes all versions of a table but the newest: entries and checkpoints of its log, with the statistics in them, and every file that
     /// the newest version does not need. No writer may have the table open. Returns the number of objects that were removed.
@@ -23,7 +36,21 @@ impl Lake {
     /// # Errors
     /// Those of the store. Doing it again goes on.
     pub async fn purge_history(&self, table: &LakeTable, now: Timestamp) -> Result<u64> {
-        let Some(mut log) = TableLog::load(table, &self.store(table)?).await? else { return Ok(0) };
+        match self.end_history(table, now).await? {
+            Some(past) => past.remove().await,
+            None => Ok(0),
+        }
+    }
+
+    /// As [`Lake::purge_history`], but leaves the files of the past, which no version names any more, for later: writers may open the table
+    /// again. `None` when there is no table.
+    ///
+    /// # Errors
+    /// Those of the store. Doing it again goes on.
+    pub async fn end_history(&self, table: &LakeTable, now: Timestamp) -> Result<Option<Past>> {
+        let Some(mut log) = TableLog::load(table, &self.store(table)?).await? else { return Ok(None) };
+        // What is staged is no version's either.
+        self.forget_staged(table).await?;
         // A version of its own, of which the checkpoint is made: whoever wrote the table before is fenced.
         commit(&mut log, "LOCKGATE PURGE", Vec::new(), now / 1000).await?;
         let doing = || format!("{table}: cannot make a checkpoint of the Delta log");
@@ -49,14 +76,30 @@ impl Lake {
             }
         }
         // The log first: while a file of the past is left, it shows that there is more to do.
-        for path in entries.iter().chain(&files) {
-            match log.store.object_store(None).delete(&Path::from(path.as_str())).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(error).explain(|| format!("cannot remove {path}")),
-            }
-        }
-        Ok((entries.len() + files.len()) as u64)
+        remove(&log.store, &entries).await?;
+        Ok(Some(Past { store: log.store, entries: entries.len() as u64, files }))
     }
+}
+
+impl Past {
+    /// Removes the files. Returns the number of objects of the past that were removed, in all.
+    ///
+    /// # Errors
+    /// Those of the store; [`Lake::purge_history`] finds what is left.
+    pub async fn remove(self) -> Result<u64> {
+        remove(&self.store, &self.files).await?;
+        Ok(self.entries + self.files.len() as u64)
+    }
+}
+
+async fn remove(store: &LogStoreRef, paths: &[String]) -> Result<()> {
+    let removing = paths.iter().map(|path| async move {
+        match store.object_store(None).delete(&Path::from(path.as_str())).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error).explain(|| format!("cannot remove {path}")),
+        }
+    });
+    futures::stream::iter(removing).buffer_unordered(REMOVALS_AT_ONCE).try_collect().await
 }
 
 /// The version that an object of the log belongs to: entries, checkpoints, checksums all begin with its 20 digits.

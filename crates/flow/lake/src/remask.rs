@@ -1,29 +1,26 @@
-//! A table's rows under a stricter policy: every data file is written again, in one commit.
+//! A table's rows under a stricter policy: every data file is written again, in one commit. Most of them may have been staged before: see
+//! [`crate::staging`].
 
 use std::path::Path as FsPath;
 
-use change::{Result, Timestamp};
+use change::{Position, Result, Timestamp};
 use deltalake::kernel::{Action, Add};
-use futures::TryStreamExt;
 use gate::{Remask, Remasker, TableStamp};
 use uuid::Uuid;
 
-use crate::area;
-use crate::changes::without_date;
-use crate::encode::fit;
-use crate::erase::statistics_of;
 use crate::failure::Explain;
-use crate::index::KeyIndex;
+use crate::identity::index_id;
+use crate::index::{KeyIndex, Opened, Shape};
 use crate::lake::Lake;
 use crate::log::{Committed, TableLog, remove};
 use crate::naming::{LakeTable, Layer};
 use crate::record::Record;
-use crate::{rows, schema};
+use crate::schema;
 
 /// A table that a policy wants otherwise than it is stored.
 pub struct Strict {
-    log: TableLog,
-    remask: Remask,
+    pub(crate) log: TableLog,
+    pub(crate) remask: Remask,
 }
 
 impl Strict {
@@ -31,6 +28,27 @@ impl Strict {
     pub fn columns(&self) -> Vec<String> {
         self.remask.columns().map(str::to_owned).collect()
     }
+}
+
+/// A table that was switched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remasked {
+    /// Its version.
+    pub version: u64,
+    /// The place in its source up to which the table has everything, then as now; `None` while it has nothing of the stream.
+    pub at: Option<Position>,
+    /// Data files.
+    pub files: usize,
+    /// Those among them that had been staged.
+    pub staged: usize,
+    index: Option<Moved>,
+}
+
+/// What a key index that is right at version `from` has to learn: rows lie where they lay, in other files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Moved {
+    from: u64,
+    files: Vec<(String, String)>,
 }
 
 /// The stamp of the last commit; `None` before there was one.
@@ -66,39 +84,28 @@ impl Lake {
         Ok(remask.map(|remask| Strict { log, remask }))
     }
 
-    /// Writes the table again as the policy wants it; returns its version. No writer may have it open. Older versions still have the rows
-    /// as they were: purge them. `index_dir` as in [`Lake::erase`].
+    /// Switches the table to what the policy wants, with the staged files that are of use; what is not staged is written now. No writer may
+    /// have the table open. Older versions still have the rows as they were: end their history. `index_dir` as in [`Lake::erase`].
     ///
     /// # Errors
     /// Those of the store, of keys and vault. Nothing has changed then.
-    pub async fn remask(&self, strict: Strict, index_dir: &FsPath, now: Timestamp) -> Result<u64> {
-        let Strict { mut log, remask } = strict;
+    pub async fn remask(&self, strict: Strict, index_dir: &FsPath, now: Timestamp) -> Result<Remasked> {
         let now_ms = now / 1000;
-        let after = remask.schema(&log.schema);
-        let [stored, wanted] = [&log.schema, &after].map(|columns| match log.table.layer {
-            Layer::Current => columns.clone(),
-            Layer::Changes => without_date(columns),
-        });
-        let old: Vec<Add> = log.files.values().map(|file| file.add.clone()).collect();
-        let mut new = Vec::with_capacity(old.len());
+        let mut staged = self.staged(&strict, now).await?;
+        let old: Vec<Add> = strict.log.files.values().map(|file| file.add.clone()).collect();
+        let (mut new, taken) = (Vec::with_capacity(old.len()), staged.len());
         for add in &old {
-            let names: Vec<&str> = stored.fields().iter().map(|field| field.name().as_str()).collect();
-            let mut stream = rows::read(&log.store, &add.path, &names, None).await?;
-            let mut batches = Vec::new();
-            while let Some(batch) = stream.try_next().await? {
-                batches.push(fit(&wanted, &remask.apply(&fit(&stored, &batch)?)?)?);
-            }
-            let mut statistics = statistics_of(add);
-            statistics.0.retain(|column| remask.allows_statistics(column, true));
-            let more = remask.columns().filter(|column| remask.allows_statistics(column, false)).collect::<Vec<_>>();
-            let statistics = statistics.and(&more);
-            let folder = add.path.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
-            let values = add.partition_values.clone();
-            let written = area::write(&log.store, &folder, values, &wanted, batches, &statistics, now_ms).await?;
-            // Rows keep their numbers, deleted ones among them, so deletion vectors stay as they are.
-            new.push(Add { deletion_vector: add.deletion_vector.clone(), ..written });
+            new.push(match staged.remove(&add.path) {
+                Some(counterpart) => Add { deletion_vector: add.deletion_vector.clone(), ..counterpart },
+                None => strict.counterpart(add, now_ms).await?,
+            });
         }
-        let mut actions = schema::changed(&log.metadata, &log.schema, &after, &log.table)?;
+        let Strict { mut log, remask } = strict;
+        let names_key = |column: &str| log.record.key.iter().any(|key| key == column);
+        let same_key = !log.record.key.is_empty() && !remask.columns().any(names_key);
+        let renamed = || old.iter().zip(&new).map(|(old, new)| (old.path.clone(), new.path.clone())).collect();
+        let index = same_key.then(|| Moved { from: log.version, files: renamed() });
+        let mut actions = schema::changed(&log.metadata, &log.schema, &remask.schema(&log.schema), &log.table)?;
         actions.extend(old.iter().map(|add| Action::Remove(remove(add, true, now_ms))));
         actions.extend(new.into_iter().map(Action::Add));
         let stamp = serde_json::to_value(remask.stamp()).explain(|| "the policy's stamp is not JSON".into())?;
@@ -108,9 +115,34 @@ impl Lake {
             Committed::Done => {}
             Committed::Fenced(error) | Committed::Foreign(error) => return Err(error),
         }
-        if log.table.layer == Layer::Current {
+        if log.table.layer == Layer::Current && index.is_none() {
             KeyIndex::delete(&index_dir.join(log.table.folders().join("/")))?;
         }
-        Ok(log.version)
+        self.forget_staged(&log.table).await?;
+        let at = log.record.checkpoint.stream.map(|stream| stream.through);
+        Ok(Remasked { version: log.version, at, files: old.len(), staged: taken, index })
+    }
+
+    /// Brings the key index of a table that was switched, and whose history was ended, to the table's version, when its keys have not changed.
+    /// What does not fit is left: an index that is behind is built anew.
+    ///
+    /// # Errors
+    /// Those of the store and of the local disk.
+    pub async fn keep_index(&self, table: &LakeTable, done: &Remasked, index_dir: &FsPath) -> Result<()> {
+        let (Some(Moved { from, files }), Layer::Current) = (&done.index, table.layer) else { return Ok(()) };
+        let Some(log) = TableLog::load(table, &self.store(table)?).await? else { return Ok(()) };
+        let id = index_id(log.id, &log.schema, &log.record.key, Shape::Unique);
+        let path = index_dir.join(table.folders().join("/"));
+        // The end of the history was a version, too.
+        if log.version != done.version + 1 || !path.exists() {
+            return Ok(());
+        }
+        let Opened::Ready(mut index) = KeyIndex::open(&path, id, None)? else { return Ok(()) };
+        if index.version() == *from && index.shape() == Shape::Unique && index.prepared().is_none() {
+            index.rename_files(files.iter().map(|(from, to)| (from.as_str(), to.as_str())))?;
+            index.advance(log.version)?;
+            index.close()?;
+        }
+        Ok(())
     }
 }

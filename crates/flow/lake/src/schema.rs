@@ -140,7 +140,11 @@ pub(crate) fn creation(schema: &SchemaRef, table: &LakeTable, now_ms: i64) -> Re
     let partitions: Vec<&str> = if table.layer == Layer::Changes { vec![DATE] } else { Vec::new() };
     let doing = || format!("{table}: cannot describe the table");
     let schema_text = serde_json::to_string(&kernel).explain(doing)?;
-    let mut configuration = serde_json::json!({ "delta.checkpointInterval": "50" });
+    let mut configuration = serde_json::json!({
+        "delta.checkpointInterval": "50",
+        // Older versions have lost their files: see `sweep::RETENTION_MICROS`.
+        "delta.logRetentionDuration": "interval 7 days",
+    });
     if table.layer == Layer::Current {
         configuration["delta.enableDeletionVectors"] = "true".into();
     }

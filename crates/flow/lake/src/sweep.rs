@@ -6,7 +6,7 @@ use change::{Result, Timestamp};
 use chrono::DateTime;
 use deltalake::DeltaTable;
 use deltalake::kernel::Add;
-use object_store::ObjectStoreExt as _;
+use object_store::{ObjectMeta, ObjectStoreExt as _};
 
 use crate::deleted;
 use crate::failure::Explain;
@@ -22,15 +22,14 @@ const STAGED_MICROS: i64 = 24 * 3600 * 1_000_000;
 /// Removes what is older than the retention and needed by no version in it.
 ///
 /// A version in the retention is made of files that were there when the retention began, and of files that were written later: the
-/// version of that time and the files' age say it all.
+/// version of that time and the files' age say it all. The store has its own clock, which what it has seen last tells: by a clock that
+/// is ahead of it, a file that another process has just staged would be old.
 pub(crate) async fn sweep(log: &TableLog, now: Timestamp) -> Result<()> {
-    let horizon = now - RETENTION_MICROS;
+    let objects = objects(&log.store).await?;
+    let written = |object: &ObjectMeta| object.last_modified.timestamp_micros();
+    let horizon = objects.iter().map(written).max().map_or(now, |newest| newest.min(now)) - RETENTION_MICROS;
     let young = horizon - STAGED_MICROS;
-    let old: Vec<_> = objects(&log.store)
-        .await?
-        .into_iter()
-        .filter(|object| object.last_modified.timestamp_micros() < young)
-        .collect();
+    let old: Vec<_> = objects.into_iter().filter(|object| written(object) < young).collect();
     if old.is_empty() {
         return Ok(());
     }

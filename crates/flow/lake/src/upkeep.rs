@@ -30,8 +30,11 @@ const TINY_BYTES: i64 = 1 << 20;
 const GROUP_BYTES: i64 = 24 << 20;
 /// Files of one compaction at least.
 const GROUP_FILES: usize = 8;
-/// A file with this share of deleted rows is rewritten.
+/// A file with this share of deleted rows, and more than so many of them, is rewritten.
 const DELETED_SHARE: f64 = 0.4;
+const WORN_ROWS: u64 = 1_000;
+/// So many tiny files do not wait until a table has nothing else to do.
+const PRESSING_FILES: usize = 64;
 /// How often they are looked for.
 const SWEEP_EVERY_MICROS: i64 = 6 * 3600 * 1_000_000;
 
@@ -50,32 +53,48 @@ impl State {
     }
 }
 
-/// Files to join: a group of small ones, or one with many deleted rows. Pure.
+/// Bytes of a file's live rows, about.
+fn live_bytes(file: &DataFile) -> i64 {
+    (file.add.size as f64 * file.live() as f64 / file.rows.max(1) as f64) as i64
+}
+
+/// Whether so many rows of a file are deleted that it is worth rewriting alone.
+fn is_worn(file: &DataFile) -> bool {
+    let gone = file.rows - file.live().min(file.rows);
+    gone as f64 >= file.rows as f64 * DELETED_SHARE && file.add.size <= GROUP_BYTES && gone > WORN_ROWS
+}
+
+/// Files to join: a group of small ones, or those with many deleted rows. Pure.
 fn choose<'a>(files: impl Iterator<Item = &'a DataFile>) -> Vec<Add> {
-    let mut small: Vec<&DataFile> = Vec::new();
-    for file in files {
-        let gone = file.add.deletion_vector.as_ref().map_or(0, |vector| vector.cardinality);
-        if gone as f64 >= file.rows as f64 * DELETED_SHARE && file.add.size <= GROUP_BYTES && gone > 1000 {
-            return vec![file.add.clone()];
-        }
-        if file.add.size < SMALL_BYTES {
-            small.push(file);
-        }
-    }
-    small.sort_by_key(|file| file.add.size);
-    let (mut group, mut bytes) = (Vec::new(), 0_i64);
-    for file in small {
-        let size = file.add.size;
+    let mut small: Vec<&DataFile> = files.filter(|file| file.add.size < SMALL_BYTES).collect();
+    small.sort_by_key(|file| live_bytes(file));
+    let (mut group, mut read, mut live) = (Vec::new(), 0_i64, 0_i64);
+    for file in &small {
         // A file that is larger than all before it together waits for its like: else every few commits would rewrite it.
-        let outweighs = size > bytes.max(TINY_BYTES);
-        if bytes + size > GROUP_BYTES || outweighs {
+        let outweighs = live_bytes(file) > live.max(TINY_BYTES);
+        if read + file.add.size > GROUP_BYTES || outweighs {
             break;
         }
-        bytes += size;
+        read += file.add.size;
+        live += live_bytes(file);
         group.push(file.add.clone());
     }
-    // Joining pays when many files become one; a group of a few large ones waits.
-    if group.len() >= GROUP_FILES { group } else { Vec::new() }
+    // Joining pays when many files become one; a group of a few large ones waits, but for those that are mostly deleted.
+    if group.len() >= GROUP_FILES {
+        return group;
+    }
+    let mut read = 0;
+    let fits = |file: &&DataFile| {
+        read += file.add.size;
+        read <= GROUP_BYTES
+    };
+    small.into_iter().filter(|file| is_worn(file)).take_while(fits).map(|file| file.add.clone()).collect()
+}
+
+/// Whether upkeep cannot wait until the table has nothing else to do: one that is always written would never come to it.
+pub(crate) fn presses(log: &TableLog, state: &State) -> bool {
+    let tiny = log.files.values().filter(|file| file.add.size < TINY_BYTES).count();
+    tiny >= PRESSING_FILES || log.version >= state.checkpointed.unwrap_or_default() + 2 * LOG_CHECKPOINT_EVERY
 }
 
 /// One piece of upkeep of a current table.
@@ -285,5 +304,16 @@ mod tests {
         let chosen = choose(files.iter());
         assert_eq!(chosen.len(), 1);
         assert!(chosen[0].deletion_vector.is_some());
+    }
+
+    #[test]
+    fn files_that_lose_their_rows_as_fast_as_they_come_are_joined_too() {
+        // As a table has them whose newest rows are changed again and again.
+        let files = vec![file(128 << 10, 2_200, 1_900); 100];
+        assert_eq!(choose(files.iter()).len(), 100);
+        // What is large because of deleted rows does not wait for its like.
+        let mut uneven = vec![file(100 << 10, 1_000, 0); 9];
+        uneven.push(file(6 << 20, 100_000, 99_000));
+        assert_eq!(choose(uneven.iter()).len(), 10);
     }
 }

@@ -390,8 +390,13 @@ impl TableWriter {
         }
     }
 
+    /// Whether [`TableWriter::maintain`] should be called after this commit even if something else is waiting.
+    pub fn upkeep_presses(&self) -> bool {
+        upkeep::presses(self.log(), &self.upkeep)
+    }
+
     /// Does a bounded piece of the upkeep that is due: compaction, log checkpoints, removal of what no version needs. Call it when
-    /// nothing else is waiting.
+    /// nothing else is waiting, and between a commit and the next rows when it presses.
     ///
     /// # Errors
     /// Those of the store. The table is whole whatever fails.
@@ -490,19 +495,6 @@ fn index_lost(log: &TableLog) -> Error {
 /// Goes over to a structure in which a type grew. The index is built anew: places have moved to other files.
 async fn widen_current(current: &mut Current, columns: SchemaRef, options: &WriterOptions, now_ms: i64) -> Result<()> {
     let known = current.index.take();
-    if let Some((_, identifier)) = &known {
-        let grown = |name: &String| current.log.schema.field_with_name(name).ok() != columns.field_with_name(name).ok();
-        if current.stream.changes > 0 && identifier.names(&current.log.schema).iter().any(grown) {
-            return Err(Error::new(
-                change::Kind::Contract,
-                format!(
-                    "{}: a column of the key grew in a transaction that had changed rows before",
-                    current.log.table
-                ),
-            )
-            .fix("Remove the table's folders from the lake so that it is copied anew."));
-        }
-    }
     for staged in current.stream.staged.iter_mut().chain(&mut current.copy.staged) {
         staged.add = widen::file(&current.log.store, &staged.add, &columns, &current.statistics, now_ms).await?;
     }

@@ -14,7 +14,7 @@ use change::{
     TableCheckpoint, TableName, TableSchema, Timestamp, Unsent,
 };
 use datafusion::prelude::SessionContext;
-use gate::{ClearedBatch, ClearedSchema, Policy, TableGate};
+use gate::{ClearedBatch, ClearedSchema, Policy, TableGate, TableStamp};
 use lake::{Commit, Committed, Lake, LakeOptions, Layer, Outcome, TableWriter, WriterOptions};
 
 /// 2026-11-21T00:00:00Z.
@@ -82,10 +82,17 @@ impl Row {
 pub(crate) struct Door {
     schema: Arc<TableSchema>,
     gate: TableGate,
+    stamp: TableStamp,
 }
 
 impl Door {
     pub(crate) fn new(columns: &[(&str, DataType)], identity: Identity) -> Self {
+        let rules: Vec<String> = columns.iter().map(|(name, _)| format!("{name}: keep")).collect();
+        Self::under(&rules.join(", "), columns, identity)
+    }
+
+    /// Under these rules.
+    pub(crate) fn under(rules: &str, columns: &[(&str, DataType)], identity: Identity) -> Self {
         let column = |(name, data_type): &(&str, DataType)| Column {
             name: (*name).into(),
             data_type: data_type.clone(),
@@ -93,14 +100,20 @@ impl Door {
             source_type: "text".into(),
         };
         let schema = Arc::new(TableSchema { table: name(), columns: columns.iter().map(column).collect(), identity });
-        let rules: String = columns.iter().map(|(name, _)| format!("    {name}: keep\n")).collect();
-        let policy = Policy::parse(&format!("profile: none\ntables:\n  db.public.t:\n{rules}"), "policy.yaml").unwrap();
+        let policy = format!("profile: none\ntables:\n  db.public.t: {{ {rules} }}\n");
+        let policy = Policy::parse(&policy, "policy.yaml").unwrap();
         let clock = Arc::new(TestClock(AtomicI64::new(START)));
         let gate = policy
             .compile(std::slice::from_ref(&schema), None, None, clock)
             .map_err(|problems| format!("{problems:?}"))
             .unwrap();
-        Self { gate: gate.table(&schema).unwrap(), schema }
+        let table = gate.table(&schema).unwrap();
+        Self { stamp: TableStamp::of(gate.stamp(), &table), gate: table, schema }
+    }
+
+    /// What commits of its rows say.
+    pub(crate) fn stamp(&self) -> &TableStamp {
+        &self.stamp
     }
 
     pub(crate) fn schema(&self) -> Arc<ClearedSchema> {
@@ -264,7 +277,13 @@ pub(crate) fn flip_a_byte(path: &Path, at: usize) {
 }
 /// `id` and two texts, `id` being the key.
 pub(crate) fn keyed() -> Door {
-    Door::new(&[("id", DataType::Int64), ("name", DataType::Utf8), ("note", DataType::Utf8)], Identity::Key(vec![0]))
+    keyed_under("id: keep, name: keep, note: keep")
+}
+
+/// As [`keyed`], under these rules.
+pub(crate) fn keyed_under(rules: &str) -> Door {
+    let columns = [("id", DataType::Int64), ("name", DataType::Utf8), ("note", DataType::Utf8)];
+    Door::under(rules, &columns, Identity::Key(vec![0]))
 }
 
 pub(crate) fn row(op: Op, lsn: u64, ordinal: u64, cells: &[Cell]) -> Row {

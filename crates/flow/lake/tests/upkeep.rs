@@ -1,7 +1,8 @@
 //! Upkeep: log checkpoints keep what Lockgate wrote beside the rows, and nothing that a version needs is removed.
 
+use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
@@ -43,20 +44,15 @@ async fn the_checkpoint_outlasts_the_log_it_was_written_in() {
 
 const DAY: i64 = 24 * 3600 * 1_000_000;
 
-/// Sets the time of files that have a later one.
-fn age(folder: &Path, micros: i64) {
+/// Sets the time of files that have come since this was last called.
+fn age(folder: &Path, micros: i64, known: &mut HashSet<PathBuf>) {
     let time = SystemTime::UNIX_EPOCH + Duration::from_micros(micros as u64);
     for entry in fs::read_dir(folder).unwrap() {
-        let entry = entry.unwrap();
-        if entry.path().is_dir() {
-            age(&entry.path(), micros);
-        } else if entry.file_name().to_str().is_some_and(|name| !name.starts_with("aged-")) {
-            let file = fs::File::options().write(true).open(entry.path()).unwrap();
-            if file.metadata().unwrap().modified().unwrap()
-                > SystemTime::UNIX_EPOCH + Duration::from_micros(START as u64)
-            {
-                file.set_modified(time).unwrap();
-            }
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            age(&path, micros, known);
+        } else if known.insert(path.clone()) {
+            fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
         }
     }
 }
@@ -65,6 +61,7 @@ fn age(folder: &Path, micros: i64) {
 async fn versions_within_the_retention_stay_readable_and_older_files_go() {
     let (lake, door) = (TestLake::new().await, keyed());
     let folder = lake.folder(Layer::Current);
+    let mut aged = HashSet::new();
     let mut writer = lake.writer(&door, Layer::Current).await;
     done(commit_copy(&mut writer, progress(position(1, 0), 0, &[], Some(position(1, 0)))).await);
     let rows: Vec<_> =
@@ -73,9 +70,9 @@ async fn versions_within_the_retention_stay_readable_and_older_files_go() {
     done(commit_stream(&mut writer, 11).await);
     writer.write(&door.batch(Origin::Stream, &[row(Op::Delete, 20, 1, &[Cell::Int(0)])])).await.unwrap();
     let old = done(commit_stream(&mut writer, 21).await).version;
-    age(&folder, START - 1);
+    age(&folder, START - 1, &mut aged);
     fs::write(folder.join("part-orphan.zstd.parquet"), b"left by a crash").unwrap();
-    age(&folder, START - 1);
+    age(&folder, START - 1, &mut aged);
     let vectors = |folder: &Path| {
         fs::read_dir(folder)
             .unwrap()
@@ -85,16 +82,28 @@ async fn versions_within_the_retention_stay_readable_and_older_files_go() {
     lake.clock.0.store(START + 5 * DAY, Ordering::Relaxed);
     writer.write(&door.batch(Origin::Stream, &[row(Op::Delete, 30, 1, &[Cell::Int(1)])])).await.unwrap();
     done(commit_stream(&mut writer, 31).await);
-    age(&folder, START + 5 * DAY);
+    age(&folder, START + 5 * DAY, &mut aged);
     lake.clock.0.store(START + 9 * DAY, Ordering::Relaxed);
     writer.maintain().await.unwrap();
+    assert!(folder.join("part-orphan.zstd.parquet").exists(), "by the store's clock it is not old");
+    lake.clock.0.store(START + 16 * DAY, Ordering::Relaxed);
+    fs::write(folder.join("part-of-another.zstd.parquet"), b"staged by another process").unwrap();
+    age(&folder, START + 9 * DAY, &mut aged);
+    writer.maintain().await.unwrap();
+    assert!(folder.join("part-of-another.zstd.parquet").exists(), "a clock that is ahead made it old");
     assert_eq!(vectors(&folder), 2, "a version within the retention lost its deletion vector");
     assert!(!folder.join("part-orphan.zstd.parquet").exists());
     lake.lake.table_provider(&name(), Layer::Current, Some(TableVersion::Version(old))).await.unwrap();
     lake.clock.0.store(START + 20 * DAY, Ordering::Relaxed);
+    writer
+        .write(&door.batch(Origin::Stream, &[row(Op::Insert, 40, 1, &[Cell::Int(9), text("a"), text("b")])]))
+        .await
+        .unwrap();
+    done(commit_stream(&mut writer, 41).await);
+    age(&folder, START + 20 * DAY, &mut aged);
     writer.maintain().await.unwrap();
     assert_eq!(vectors(&folder), 1, "a vector that no version needs is still there");
-    assert_eq!(lake.read(Layer::Current).await.len(), 2);
+    assert_eq!(lake.read(Layer::Current).await.len(), 3);
 }
 
 #[tokio::test]
@@ -117,7 +126,7 @@ async fn a_clock_that_jumps_removes_no_file_that_waits_and_turns_nothing_back() 
     // Rows of the old structure become a file that waits; then the clock jumps beyond every retention, and upkeep comes by.
     writer.write(&door.batch(Origin::Stream, &[insert(20, 2)])).await.unwrap();
     writer.evolve(&wider.schema()).await.unwrap();
-    age(&lake.folder(Layer::Current), START - 1);
+    age(&lake.folder(Layer::Current), START - 1, &mut HashSet::new());
     lake.clock.0.store(START + 30 * DAY, Ordering::Relaxed);
     writer.maintain().await.unwrap();
     done(commit_stream(&mut writer, 21).await);

@@ -8,17 +8,17 @@ use audit::{Event, Hex, Name, Program};
 use change::{Clock, Error, Kind, Result, TableName};
 use comfy_table::{ContentArrangement, Table, presets};
 use gate::{KeyEpoch, KeyRing, Policy};
-use lake::Lake;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::alone::{Alone, alone};
 use crate::audit::{Auditor, random};
 use crate::clock::SystemClock;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 use crate::rotation::{Need, Needs};
-use crate::turn::Turn;
-use crate::{assemble, keys, spool};
+use crate::turn::Work;
+use crate::{assemble, keys};
 
 /// What is done with the epochs.
 pub(super) enum Act<'a> {
@@ -28,7 +28,13 @@ pub(super) enum Act<'a> {
 }
 
 pub(super) async fn run(dir: &Path, act: Act<'_>) -> Result<Outcome> {
-    let (project, policy) = match Project::with_policy(dir) {
+    let read = match act {
+        Act::Show { .. } => Project::with_policy(dir).map(|(project, policy)| (project, policy, None)),
+        Act::Rotate { .. } | Act::Retire { .. } => {
+            alone(dir, Work::Keys).await?.map(|Alone { project, policy, turn }| (project, policy, Some(turn)))
+        }
+    };
+    let (project, policy, _turn) = match read {
         Ok(read) => read,
         Err(problems) => return refused(&problems),
     };
@@ -36,17 +42,13 @@ pub(super) async fn run(dir: &Path, act: Act<'_>) -> Result<Outcome> {
         Error::new(Kind::Config, "policy.yaml names no keys")
             .fix("Add `keys: file:./keys/dev.key`; `lockgate init` makes such a file.")
     })?;
-    let _turn = match act {
-        Act::Show { .. } => None,
-        Act::Rotate { .. } | Act::Retire { .. } => Some(Turn::alone(&project.state_dir())?),
-    };
     let text = keys::text(&reference, &project.dir)?;
     let ring = KeyRing::parse(&text).map_err(|error| error.context(&reference))?;
     let lake = assemble::lake(&project).await?;
     let needs = Needs::of(&project, &policy, &lake, &ring).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let auditor = Auditor::open(&project, clock.clone(), Program::Keys).await?;
-    let office = Office { project, policy, reference, text, ring, needs, lake, clock, auditor };
+    let office = Office { project, policy, reference, text, ring, needs, clock, auditor };
     let done = match act {
         Act::Show { json } => office.show(json),
         Act::Rotate { compromised, out } => office.rotate(compromised, out).await,
@@ -64,7 +66,6 @@ struct Office {
     text: Zeroizing<String>,
     ring: KeyRing,
     needs: Needs,
-    lake: Arc<Lake>,
     clock: Arc<dyn Clock>,
     auditor: Arc<Auditor>,
 }
@@ -135,11 +136,6 @@ impl Office {
     #[allow(clippy::print_stdout)]
     async fn rotate(&self, compromised: bool, out: Option<&Path>) -> Result<Outcome> {
         self.check_out(out)?;
-        spool::must_be_empty(&self.project.state_dir(), "rotating the key")?;
-        self.lake
-            .probe()
-            .await
-            .map_err(|error| error.context("the lake, whose tables are to be remasked afterwards"))?;
         let random = Zeroizing::new(random()?);
         let text = KeyRing::rotated(&self.text, &random, self.clock.now(), compromised)?;
         let ring = KeyRing::parse(&text)?;
@@ -172,7 +168,6 @@ impl Office {
     #[allow(clippy::print_stdout)]
     fn retire(&self, epoch: u32, out: Option<&Path>) -> Result<Outcome> {
         self.check_out(out)?;
-        spool::must_be_empty(&self.project.state_dir(), "retiring a key")?;
         let text = KeyRing::retired(&self.text, epoch, self.clock.now())?;
         let needed: Vec<&Need> = self.needs.of_epoch(epoch).collect();
         if !needed.is_empty() {

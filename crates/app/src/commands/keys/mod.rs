@@ -19,6 +19,6 @@ pub(crate) async fn run(dir: &Path, command: &Keys) -> Result<Outcome> {
             ledger::run(dir, Act::Rotate { compromised: *compromised, out: out.as_deref() }).await
         }
         Keys::Retire { epoch, out } => ledger::run(dir, Act::Retire { epoch: *epoch, out: out.as_deref() }).await,
-        Keys::Wrap(options) => wrap::run(dir, options),
+        Keys::Wrap(options) => wrap::run(dir, options).await,
     }
 }

@@ -1,16 +1,21 @@
 //! `lockgate keys wrap`: the keys as they are, in a file that a key manager opens.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use audit::{Event, Hash, Name, Program};
 use change::{Error, Kind, Result};
 
+use crate::audit::Auditor;
 use crate::cli::WrapKeys;
+use crate::clock::SystemClock;
 use crate::keys;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 
+/// Written down in the audit log of the project folder. Outside of one, `--from` says where the keys are and there is no log.
 #[allow(clippy::print_stdout)]
-pub(super) fn run(dir: &Path, options: &WrapKeys) -> Result<Outcome> {
+pub(super) async fn run(dir: &Path, options: &WrapKeys) -> Result<Outcome> {
     let from = match &options.from {
         Some(from) => from.clone(),
         None => {
@@ -25,11 +30,29 @@ pub(super) fn run(dir: &Path, options: &WrapKeys) -> Result<Outcome> {
             policy.keys().ok_or_else(none)?.to_owned()
         }
     };
-    let path = keys::wrap(&from, &options.into, dir)?;
+    let auditor = match Project::read(dir) {
+        Ok(project) => Some(Auditor::open(&project, Arc::new(SystemClock::new()), Program::Keys).await?),
+        Err(_) if options.from.is_some() => None,
+        Err(problems) => return refused(&problems),
+    };
+    let written = keys::wrap(&from, &options.into, dir);
+    if let Some(auditor) = auditor {
+        let recorded = written.as_ref().map_or(Ok(()), |path| record(&auditor, &options.into, path));
+        auditor.close().await?;
+        recorded?;
+    }
+    let path = written?;
     println!("{} is written, and was opened again by the manager.", path.display());
     if from != options.into {
         println!("Now write into policy.yaml:  keys: {}", options.into);
         println!("Keep a copy of the key file where the manager's end cannot take it from you; then delete it here.");
     }
     Ok(Outcome::Done)
+}
+
+fn record(auditor: &Auditor, into: &str, path: &Path) -> Result<()> {
+    let unread = |error| Error::new(Kind::Unavailable, format!("cannot read {}", path.display())).source(error);
+    let file = Hash::of(&[&std::fs::read(path).map_err(unread)?]);
+    let manager = into.split_once(':').map_or(into, |(scheme, _)| scheme);
+    auditor.record(Event::KeysWrapped { manager: Name::new(manager), file })
 }

@@ -1,9 +1,9 @@
 //! How such tools lose data, made for real: each test makes one of the known failure modes happen and says what must come of it.
 //! `docs/guarantees.md` lists the modes and the tests that stand for each.
 
-mod ledger;
-mod patience;
-mod process;
+pub(crate) mod ledger;
+pub(crate) mod patience;
+pub(crate) mod process;
 mod proxy;
 mod store_proxy;
 

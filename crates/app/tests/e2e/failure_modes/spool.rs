@@ -91,6 +91,8 @@ async fn mode_01_while_the_lake_is_away_the_spool_lets_the_source_go_and_is_drai
     disk.free();
     until("the spool is drained again", 60, async || segments(&project).is_empty()).await;
     project.assert_followed(writer, running).await;
+    let log = project.lockgate_ok(&["audit", "list"]);
+    assert!(log.contains("spool_filled") && log.contains("spool_drained"), "the audit log has nothing of the spool");
     drop(disk);
     project.end().await;
 }

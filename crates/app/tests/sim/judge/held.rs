@@ -27,6 +27,10 @@ pub(crate) struct Held {
     logged: Vec<BTreeSet<Vec<u8>>>,
     /// Changes that it lacks and that nothing has made void.
     missing: Vec<Vec<Position>>,
+    /// Changes that were given up.
+    dropped: Vec<BTreeSet<Position>>,
+    /// Whether a copied row was given up.
+    dropped_copied: Vec<bool>,
 }
 
 impl Held {
@@ -39,6 +43,8 @@ impl Held {
             copied: vec![BTreeSet::new(); tables],
             logged: vec![BTreeSet::new(); tables],
             missing: vec![Vec::new(); tables],
+            dropped: vec![BTreeSet::new(); tables],
+            dropped_copied: vec![false; tables],
         }
     }
 
@@ -100,6 +106,33 @@ impl Judge {
         self.held.resets[table].insert(at);
     }
 
+    /// Notes that held rows were given up.
+    pub(crate) fn discarded(&mut self, lines: &[HeldLine]) {
+        for line in lines {
+            let table = self.script.tables.iter().position(|table| table.name == line.table).unwrap();
+            self.held.dropped[table].insert(line.position.clone());
+            self.held.dropped_copied[table] |= line.op == Op::Copy.letter();
+        }
+    }
+
+    /// Keys of which something was given up, so that nobody can say what they are in the end.
+    pub(super) fn given_up(&self, table: usize) -> BTreeSet<Cell> {
+        let mut keys = if self.held.dropped_copied[table] { self.held.copied[table].clone() } else { BTreeSet::new() };
+        for unit in units(&self.history[table]) {
+            let changes = &self.history[table][unit];
+            let Some((of, _)) = of_unit(changes) else { continue };
+            // What was given up under one key is not there to be moved to another.
+            if self.is_dropped(table, changes) || of.iter().any(|key| keys.contains(key)) {
+                keys.extend(of);
+            }
+        }
+        keys
+    }
+
+    fn is_dropped(&self, table: usize, unit: &[Change]) -> bool {
+        unit.iter().any(|change| self.held.dropped[table].contains(&at(change)))
+    }
+
     /// Notes what of a chunk cannot be read.
     pub(super) fn copied_unreadable(&mut self, table: usize, rows: &[Row]) {
         if self.script.tables[table].holds {
@@ -148,6 +181,7 @@ impl Judge {
                 behind.extend(keys.iter().cloned());
             }
             let what = match has {
+                0 if self.is_dropped(table, changes) => continue,
                 0 if !may_wait => "is missing, and nothing of its key is held",
                 0 => {
                     blocked.extend(keys);
@@ -179,6 +213,7 @@ impl Judge {
             let last_reset = self.held.resets[table].last();
             let lost = self.held.missing[table]
                 .iter()
+                .filter(|position| !self.held.dropped[table].contains(position))
                 .find(|position| !places.contains(position) && last_reset.is_none_or(|reset| *position > reset));
             if let Some(lost) = lost {
                 let what = format!("{name}: the change at {} is neither in the lake nor held", shown(lost));

@@ -3,14 +3,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use change::{Checkpoint, CopyProgress, Error, Event, Kind, Position, Result, TableName, TableNotice};
+use change::{ChangeBatch, Checkpoint, CopyProgress, Error, Event, Kind, Position, Result, TableName, TableNotice};
 use futures::FutureExt;
 use pgwire_replication::{Lsn, ReplicationEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::apply::{Applied, Followed, Tables, Transaction};
-use super::client::{Address, Session};
+use super::client::Address;
 use super::copy::settle::Next;
 use super::failure;
 use super::identity::StreamIdentity;
@@ -20,6 +20,11 @@ use super::position::PgPosition;
 use super::slot::{self, SlotState};
 use super::toast;
 use super::walsender::{self, Link, Start};
+
+mod progress;
+
+use progress::AppliedTo;
+pub(crate) use progress::Progress;
 
 /// Rows at which what was decoded is handed over.
 const ROWS_MAX: usize = 8192;
@@ -39,14 +44,6 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 /// What to do when a table's rows cannot be read beside the stream.
 const READ_AGAIN: &str = "Make the table readable again and start: its copy goes on.";
 
-/// How far the messages of a transaction were applied, so that its repetition after a reconnect is not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct AppliedTo {
-    lsn: Lsn,
-    message: u64,
-    ordinal: u64,
-}
-
 /// Reads the slot's stream, reconnects, and hands events over; a task of its own until the receiver is dropped.
 pub(crate) struct Follower {
     pub(crate) address: Address,
@@ -65,35 +62,6 @@ pub(crate) struct Follower {
     pub(crate) read: mpsc::Receiver<(u32, CopyProgress)>,
     pub(crate) health: Arc<Health>,
     pub(crate) progress: Progress,
-}
-
-/// Where the follower is in the stream.
-#[derive(Default)]
-pub(crate) struct Progress {
-    transaction: Option<Transaction>,
-    applied: AppliedTo,
-    /// The end of what has come in whole.
-    reached: Lsn,
-    /// When what waits is handed over.
-    due: Option<Instant>,
-    /// A connection for what the stream does not say.
-    side: Option<Session>,
-    /// The slot is not where we left it: only a new start, which knows what the lake has, can say what that means.
-    displaced: bool,
-}
-
-impl Progress {
-    /// At the slot's confirmed position.
-    pub(crate) fn from(reached: Lsn) -> Self {
-        Self { reached, ..Self::default() }
-    }
-
-    /// Whether rows of a transaction were applied whose end has not come: of the one that is open, or of one that a broken connection cut
-    /// off and that will be sent again. No boundary lies behind them.
-    fn in_transaction(&self) -> bool {
-        let cut_off = self.applied.message > 0 && self.applied.lsn >= self.reached;
-        self.transaction.is_some_and(|open| open.message > 0) || cut_off
-    }
 }
 
 /// Why a connection was left without an error.
@@ -205,7 +173,7 @@ impl Follower {
         let mut severed = self.health.stream_severed();
         client.update_applied_lsn(*self.confirmed.borrow_and_update());
         loop {
-            let due = self.progress.due.filter(|_| !self.progress.in_transaction());
+            let due = self.progress.due.filter(|_| self.progress.open().is_none());
             let received = tokio::select! {
                 biased;
                 changed = self.confirmed.changed() => {
@@ -223,7 +191,7 @@ impl Follower {
                 }
                 _ = severed.changed() => return Err(failure::silent(&self.address)),
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    self.hand_over(true).await?;
+                    self.hand_over().await?;
                     continue;
                 }
                 received = client.recv() => received,
@@ -242,7 +210,7 @@ impl Follower {
     }
 
     fn overdue(&self) -> bool {
-        !self.progress.in_transaction() && self.progress.due.is_some_and(|due| due <= Instant::now())
+        self.progress.open().is_none() && self.progress.due.is_some_and(|due| due <= Instant::now())
     }
 
     async fn take(&mut self, event: ReplicationEvent) -> Result<()> {
@@ -262,7 +230,7 @@ impl Follower {
                 self.progress.transaction = None;
                 self.progress.reached = self.progress.reached.max(end_lsn);
                 if self.is_full() || self.tables.settling(self.progress.reached).is_some() {
-                    return self.hand_over(true).await;
+                    return self.hand_over().await;
                 }
                 self.await_more(if self.tables.rows > 0 { ROW_WAIT } else { IDLE_BOUNDARY });
                 Ok(())
@@ -272,7 +240,7 @@ impl Follower {
                 if self.progress.transaction.is_none() && wal_end > self.progress.reached {
                     self.progress.reached = wal_end;
                     if self.tables.settling(wal_end).is_some() {
-                        return self.hand_over(true).await;
+                        return self.hand_over().await;
                     }
                     self.await_more(IDLE_BOUNDARY);
                 }
@@ -351,7 +319,7 @@ impl Follower {
             }
         }
         if self.is_full() {
-            self.hand_over(false).await?;
+            self.hand_over().await?;
         }
         Ok(())
     }
@@ -390,8 +358,16 @@ impl Follower {
         if !self.tables.is_news(&relation) {
             return Ok(());
         }
-        // Behind what came before there is a boundary, unless the transaction has rows already.
-        self.hand_over(true).await?;
+        // What is whole can be committed before the structure changes. What the open transaction has of other tables does not matter to it.
+        let begun = self.hand_over_whole().await?;
+        let (own, others): (Vec<_>, Vec<_>) = begun.into_iter().partition(|(oid, _)| *oid == relation.oid);
+        self.hand_over_begun(own).await?;
+        let announced = self.follow_announcement(relation).await;
+        self.hand_over_begun(others).await?;
+        announced
+    }
+
+    async fn follow_announcement(&mut self, relation: Relation) -> Result<()> {
         self.connect_aside().await?;
         let Some(session) = &self.progress.side else { return Ok(()) };
         let oid = relation.oid;
@@ -441,7 +417,7 @@ impl Follower {
     }
 
     async fn truncated(&mut self, relations: &[u32], transaction: Transaction) -> Result<()> {
-        self.hand_over(false).await?;
+        self.hand_over().await?;
         let mut rows = 0;
         for oid in relations {
             let mut at = transaction.at(self.epoch);
@@ -462,13 +438,32 @@ impl Follower {
             self.send(event).await?;
         }
         self.applied(rows);
+        self.progress.begun = Some(transaction.lsn);
         Ok(())
     }
 
-    /// Hands over what was decoded, and behind it the boundary when no transaction is open.
-    async fn hand_over(&mut self, at_boundary: bool) -> Result<()> {
+    /// Hands over what was decoded, with a boundary behind what is whole.
+    async fn hand_over(&mut self) -> Result<()> {
+        let begun = self.hand_over_whole().await?;
+        self.hand_over_begun(begun).await
+    }
+
+    /// Hands over the rows of transactions whose end has come, and the boundary behind them; gives back those of the open one.
+    async fn hand_over_whole(&mut self) -> Result<Vec<(u32, ChangeBatch)>> {
+        let open = self.progress.open();
+        let last_whole = open.map(|lsn| PgPosition { epoch: self.epoch, lsn, ordinal: 0 }.position());
+        let mut begun = Vec::new();
         for (oid, batch) in self.tables.take() {
-            match batch {
+            let whole = match (batch, &last_whole) {
+                (Ok(batch), Some(last)) => {
+                    let (whole, rest) = batch.split(last);
+                    begun.push((oid, rest));
+                    Ok(whole)
+                }
+                (batch, _) => batch,
+            };
+            match whole {
+                Ok(batch) if batch.is_empty() => {}
                 Ok(batch) => self.send(Event::Changes(batch)).await?,
                 Err(error) => {
                     if let Applied::Stopped(table, error) = self.tables.stop(oid, error) {
@@ -477,15 +472,26 @@ impl Follower {
                 }
             }
         }
-        if !at_boundary || self.progress.in_transaction() {
-            return Ok(());
+        if open.is_some() && open == self.progress.begun {
+            return Ok(begun);
         }
         self.progress.due = None;
-        self.settle().await?;
+        if open.is_none() {
+            self.settle().await?;
+        }
         let reached = self.progress.reached;
         if reached > *self.boundary.borrow() {
             self.send(Event::Boundary(self.checkpoint(reached))).await?;
             self.boundary.send_replace(reached);
+        }
+        Ok(begun)
+    }
+
+    /// Hands over rows of the open transaction: there is no boundary before its end any more.
+    async fn hand_over_begun(&mut self, begun: Vec<(u32, ChangeBatch)>) -> Result<()> {
+        for (_, batch) in begun.into_iter().filter(|(_, batch)| !batch.is_empty()) {
+            self.progress.begun = self.progress.open();
+            self.send(Event::Changes(batch)).await?;
         }
         Ok(())
     }

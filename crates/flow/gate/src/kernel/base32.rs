@@ -8,8 +8,22 @@ pub(super) fn push(out: &mut Vec<u8>, bytes: &[u8]) {
         let mut bits = [0; 8];
         bits[..bytes.len()].copy_from_slice(bytes);
         let bits = u64::from_be_bytes(bits);
-        out.extend((0..(bytes.len() * 8).div_ceil(5)).map(|at| ALPHABET[((bits >> (59 - 5 * at)) & 31) as usize]));
+        let characters: [u8; 8] = std::array::from_fn(|at| ALPHABET[((bits >> (59 - 5 * at)) & 31) as usize]);
+        out.extend_from_slice(&characters[..(bytes.len() * 8).div_ceil(5)]);
     }
+}
+
+/// Characters of 128 bits.
+pub(super) const CODE_CHARACTERS: usize = 26;
+
+/// What [`push`] writes of 128 bits, several times as fast.
+pub(super) fn code(bytes: [u8; 16]) -> [u8; CODE_CHARACTERS] {
+    let bits = u128::from_be_bytes(bytes);
+    std::array::from_fn(|at| {
+        // The last character has the three bits that are left.
+        let five = if at < CODE_CHARACTERS - 1 { bits >> (123 - 5 * at) } else { bits << 2 };
+        ALPHABET[(five & 31) as usize]
+    })
 }
 
 /// The inverse of [`push`]: the bytes of a code, into `bytes`; `None` for what [`push`] does not write.
@@ -54,6 +68,10 @@ mod tests {
             ["", "my", "mzxq", "mzxw6", "mzxw6yq", "mzxw6ytb", "mzxw6ytboi"]
         );
         assert_eq!(code(&[255; 16]), "77777777777777777777777774");
+        for bit in 0..128 {
+            let bytes = (0x0123_4567_89ab_cdef_0f1e_2d3c_4b5a_6978_u128 ^ 1 << bit).to_be_bytes();
+            assert_eq!(super::code(bytes), code(&bytes).as_bytes());
+        }
         for wrong in ["m", "mz", "MY", "m1", "mzxw6y", "mzxw6yt"] {
             assert_eq!(read(wrong, &mut Vec::new()), None, "{wrong}");
         }

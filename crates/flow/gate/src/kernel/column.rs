@@ -35,6 +35,12 @@ impl TextColumn {
         self.offsets.push(self.values.len());
     }
 
+    /// Appends the value of an earlier row.
+    pub(crate) fn push_again(&mut self, row: usize) {
+        self.values.extend_from_within(self.offsets[row]..self.offsets[row + 1]);
+        self.offsets.push(self.values.len());
+    }
+
     pub(crate) fn push_null(&mut self) {
         self.nulls.push(self.offsets.len() - 1);
         self.offsets.push(self.values.len());

@@ -6,8 +6,9 @@ use zeroize::Zeroizing;
 
 use super::base32;
 use super::column::{Passed, TextColumn};
+use super::repeats::{self, Seen};
 use crate::KeyRing;
-use crate::canonical::{self, Cell, Form};
+use crate::canonical::Form;
 use crate::keys::{Purpose, push_field};
 use crate::siv::Siv;
 
@@ -51,10 +52,11 @@ impl SivTokenizer {
     pub(crate) fn apply(&self, array: &dyn Array) -> Result<Passed> {
         let mut column = TextColumn::with_capacity(array.len(), self.prefix.len() + 48);
         let (mut sealed, mut code) = (Vec::new(), Vec::new());
-        canonical::for_each(array, self.form, |cell| match cell {
-            Cell::Null => column.push_null(),
-            Cell::Invalid => column.push_invalid(),
-            Cell::Bytes(bytes) => {
+        repeats::for_each(array, self.form, |seen| match seen {
+            Seen::Null => column.push_null(),
+            Seen::Invalid => column.push_invalid(),
+            Seen::Again(row) => column.push_again(row),
+            Seen::New(bytes) => {
                 sealed.clear();
                 code.clear();
                 self.siv.seal(bytes, &mut sealed);

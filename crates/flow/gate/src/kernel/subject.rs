@@ -5,10 +5,11 @@ use arrow::buffer::BooleanBuffer;
 use change::Result;
 
 use super::keyed_hash::KeyedHash;
+use super::repeats::{self, Seen};
 use super::scrub::KnownCells;
 use crate::KeyRing;
 use crate::calendar::Date;
-use crate::canonical::{self, Cell, Form};
+use crate::canonical::Form;
 use crate::keys::Purpose;
 
 /// What a transform sees beside its own column.
@@ -55,17 +56,19 @@ impl SubjectHash {
     /// One entry per row.
     pub(super) fn of(&self, cells: SubjectCells<'_>) -> Result<Vec<Subject>> {
         let mut subjects = Vec::with_capacity(cells.values.len());
-        canonical::for_each(cells.values, self.form, |cell| {
-            let unsent = cells.unsent.is_some_and(|unsent| unsent.value(subjects.len()));
-            subjects.push(match cell {
-                _ if unsent => Subject::Unsent,
-                Cell::Null | Cell::Invalid => Subject::Missing,
-                Cell::Bytes(bytes) => {
+        repeats::for_each(cells.values, self.form, |seen| {
+            subjects.push(match seen {
+                Seen::Null | Seen::Invalid => Subject::Missing,
+                Seen::Again(row) => subjects[row],
+                Seen::New(bytes) => {
                     let [a, b, c, d, e, f, g, h, ..] = self.hash.of(bytes);
                     Subject::Known(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
                 }
             });
         })?;
+        for row in cells.unsent.iter().flat_map(|unsent| unsent.set_indices()) {
+            subjects[row] = Subject::Unsent;
+        }
         Ok(subjects)
     }
 }

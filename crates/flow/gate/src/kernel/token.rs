@@ -5,15 +5,13 @@ use std::sync::Arc;
 use arrow::array::Array;
 use change::{Error, Kind, Result};
 
-use super::base32;
+use super::base32::{self, CODE_CHARACTERS};
 use super::column::{Passed, TextColumn};
 use super::keyed_hash::KeyedHash;
+use super::repeats::{self, Seen};
 use crate::canonical::{self, Cell, Form};
 use crate::keys::Purpose;
 use crate::{KeyRing, Vault};
-
-/// Characters of 128 bits in base 32.
-const CODE_CHARACTERS: usize = 26;
 
 /// Makes tokens of one domain: `domain.epoch.` and 128 bits of the keyed hash. An epoch that wraps another hashes that one's 128 bits once
 /// more, so that a stored token becomes a new one without its value, and the value becomes the same.
@@ -49,14 +47,13 @@ impl Tokenizer {
 
     pub(crate) fn apply(&self, array: &dyn Array) -> Result<Passed> {
         let mut column = TextColumn::with_capacity(array.len(), self.prefix.len() + CODE_CHARACTERS);
-        let mut code = Vec::with_capacity(CODE_CHARACTERS);
-        canonical::for_each(array, self.form, |cell| match cell {
-            Cell::Null => column.push_null(),
-            Cell::Invalid => column.push_invalid(),
-            Cell::Bytes(bytes) => {
-                code.clear();
-                base32::push(&mut code, &wrapped(first_half(&self.hash.of(bytes)), &self.wraps));
-                column.push(&self.prefix, &code);
+        repeats::for_each(array, self.form, |seen| match seen {
+            Seen::Null => column.push_null(),
+            Seen::Invalid => column.push_invalid(),
+            Seen::Again(row) => column.push_again(row),
+            Seen::New(bytes) => {
+                let code = wrapped(first_half(&self.hash.of(bytes)), &self.wraps);
+                column.push(&self.prefix, &base32::code(code));
             }
         })?;
         column.finish()
@@ -98,17 +95,13 @@ impl VaultCoder {
                 format!("the vault gave another number of codes for domain {}", self.domain),
             ));
         }
-        let (mut codes, mut text) = (codes.into_iter(), Vec::with_capacity(CODE_CHARACTERS));
+        let mut codes = codes.into_iter();
         let mut column = TextColumn::with_capacity(array.len(), self.prefix.len() + CODE_CHARACTERS);
         for row in rows {
             match row {
                 Row::Null => column.push_null(),
                 Row::Invalid => column.push_invalid(),
-                Row::Coded => codes.next().into_iter().for_each(|code| {
-                    text.clear();
-                    base32::push(&mut text, &code);
-                    column.push(&self.prefix, &text);
-                }),
+                Row::Coded => codes.next().into_iter().for_each(|code| column.push(&self.prefix, &base32::code(code))),
             }
         }
         column.finish()
@@ -122,9 +115,9 @@ pub(crate) fn vault_index(keys: &KeyRing, domain: &str, form: Form) -> Result<Ke
 
 /// A vault's code as it stands in the lake.
 pub(crate) fn spelled(domain: &str, code: &[u8; 16]) -> String {
-    let mut text = format!("{domain}.").into_bytes();
-    base32::push(&mut text, code);
-    text.into_iter().map(char::from).collect()
+    let mut text = format!("{domain}.");
+    text.extend(base32::code(*code).map(char::from));
+    text
 }
 
 enum Row {

@@ -79,6 +79,14 @@ impl FileTable {
         Ok(FileId(id))
     }
 
+    /// The rows of a file lie in another one, under the same numbers. A file that has no number has no row here.
+    pub(super) fn rename(&mut self, from: &str, to: &str) -> Result<()> {
+        let Some(id) = self.ids.get(from).copied() else { return Ok(()) };
+        self.append(id, to)?;
+        self.note(id, to);
+        Ok(())
+    }
+
     pub(super) fn path(&self, id: FileId) -> Option<&str> {
         self.paths.get(&id.0).map(String::as_str)
     }
@@ -114,7 +122,9 @@ impl FileTable {
                 self.ids.remove(&path);
             }
         } else {
-            self.paths.insert(id, path.to_owned());
+            if let Some(before) = self.paths.insert(id, path.to_owned()) {
+                self.ids.remove(&before);
+            }
             self.ids.insert(path.to_owned(), id);
         }
     }

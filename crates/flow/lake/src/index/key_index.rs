@@ -169,6 +169,14 @@ impl KeyIndex {
         self.files.forget(&self.dir, files)
     }
 
+    /// Data files were written again, row by row the same: each first path becomes the second. Before the index has gone to the table version
+    /// of that, it is right for no version.
+    pub fn rename_files<'a>(&mut self, renamed: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<()> {
+        self.check_idle()?;
+        self.wake()?;
+        renamed.into_iter().try_for_each(|(from, to)| self.files.rename(from, to))
+    }
+
     /// What the index knows of each of the keys, in their order; in a multiset, of one of its rows.
     ///
     /// # Errors

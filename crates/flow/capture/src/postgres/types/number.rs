@@ -15,6 +15,20 @@ const NO_NUMERIC: CellFault = CellFault::Malformed("it is not a numeric");
 /// Digits that fit a `u64` without a check.
 const U64_DIGITS: usize = 19;
 
+/// Digits of base 10,000 that do.
+const U64_GROUPS: usize = 4;
+
+/// Ten to the power of the index: as many as `i128` holds.
+const POWERS_OF_TEN: [i128; 39] = {
+    let mut powers = [1; 39];
+    let mut power = 1;
+    while power < powers.len() {
+        powers[power] = powers[power - 1] * 10;
+        power += 1;
+    }
+    powers
+};
+
 /// An integer as Postgres prints it.
 #[inline]
 pub(crate) fn integer_from_text(text: &[u8]) -> Result<i64, CellFault> {
@@ -95,12 +109,12 @@ fn shifted(magnitude: i128, digits: usize) -> Option<i128> {
     if digits == 0 || magnitude == 0 {
         return Some(magnitude);
     }
-    magnitude.checked_mul(10_i128.checked_pow(u32::try_from(digits).ok()?)?)
+    magnitude.checked_mul(*POWERS_OF_TEN.get(digits)?)
 }
 
 fn signed_within(magnitude: i128, negative: bool, precision: u8) -> Result<i128, CellFault> {
-    // `precision` is at most 38, which `i128` holds.
-    if magnitude >= 10_i128.pow(u32::from(precision)) {
+    // `precision` is at most 38.
+    if POWERS_OF_TEN.get(usize::from(precision)).is_none_or(|bound| magnitude >= *bound) {
         return Err(UNFIT_DIGITS);
     }
     Ok(if negative { -magnitude } else { magnitude })
@@ -136,6 +150,50 @@ impl<'a> BinaryNumeric<'a> {
         Ok(Self { weight, sign, printed_scale: usize::from(scale), digits })
     }
 
+    /// The value without its sign, times ten to the power of `scale`, of [`U64_GROUPS`] digits at most.
+    #[inline]
+    fn short_magnitude(&self, scale: i8) -> Result<i128, CellFault> {
+        let value = self.digits.iter().fold(0, |value, digit| value * 10_000 + u64::from(u16::from_be_bytes(*digit)));
+        // What the last digit is worth, as a power of ten of the scaled value.
+        let power = 4 * (self.weight + 1 - self.digits.len() as i32) + i32::from(scale);
+        let digits = power.unsigned_abs() as usize;
+        if power >= 0 {
+            return shifted(i128::from(value), digits).ok_or(UNFIT_DIGITS);
+        }
+        match POWERS_OF_TEN.get(digits).and_then(|cut| u64::try_from(*cut).ok()) {
+            Some(cut) if value % cut == 0 => Ok(i128::from(value / cut)),
+            None if value == 0 => Ok(0),
+            _ => Err(UNFIT_DIGITS),
+        }
+    }
+
+    /// As [`Self::short_magnitude`], of any number of digits.
+    fn magnitude(&self, scale: i8) -> Result<i128, CellFault> {
+        let mut magnitude = 0_i128;
+        // What the next digit is worth, as a power of ten of the scaled value.
+        let mut power = 4 * self.weight + i32::from(scale);
+        for digit in self.digits {
+            let digit = i128::from(u16::from_be_bytes(*digit));
+            magnitude = match power {
+                0.. => magnitude.checked_mul(10_000).and_then(|value| value.checked_add(digit)),
+                -3..=-1 => {
+                    let cut = 10_i128.pow(power.unsigned_abs());
+                    if digit % cut != 0 {
+                        return Err(UNFIT_DIGITS);
+                    }
+                    magnitude.checked_mul(10_000 / cut).and_then(|value| value.checked_add(digit / cut))
+                }
+                _ if digit == 0 => Some(magnitude),
+                _ => None,
+            }
+            .ok_or(UNFIT_DIGITS)?;
+            power -= 4;
+        }
+        // The last digit taken was worth 10 to the power of `power + 4`.
+        let missing = usize::try_from(power + 4).unwrap_or(0);
+        shifted(magnitude, missing).ok_or(UNFIT_DIGITS)
+    }
+
     fn digit(&self, index: usize) -> u16 {
         self.digits.get(index).map_or(0, |digit| u16::from_be_bytes(*digit))
     }
@@ -149,30 +207,11 @@ pub(crate) fn decimal_from_binary(bytes: &[u8], precision: u8, scale: i8) -> Res
         INFINITY | NEGATIVE_INFINITY => return Err(UNFIT_INFINITY),
         _ => {}
     }
-    let mut magnitude = 0_i128;
-    // What the next digit is worth, as a power of ten of the scaled value.
-    let mut power = 4 * numeric.weight + i32::from(scale);
-    for digit in numeric.digits {
-        let digit = i128::from(u16::from_be_bytes(*digit));
-        magnitude = match power {
-            0.. => magnitude.checked_mul(10_000).and_then(|value| value.checked_add(digit)),
-            -3..=-1 => {
-                let cut = 10_i128.pow(power.unsigned_abs());
-                if digit % cut != 0 {
-                    return Err(UNFIT_DIGITS);
-                }
-                magnitude.checked_mul(10_000 / cut).and_then(|value| value.checked_add(digit / cut))
-            }
-            _ if digit == 0 => Some(magnitude),
-            _ => None,
-        }
-        .ok_or(UNFIT_DIGITS)?;
-        power -= 4;
-    }
-    // The last digit taken was worth 10 to the power of `power + 4`.
-    let missing = usize::try_from(power + 4).unwrap_or(0);
-    let magnitude = shifted(magnitude, missing).ok_or(UNFIT_DIGITS)?;
-    signed_within(magnitude, numeric.sign == NEGATIVE, precision)
+    let magnitude = match numeric.digits.len() {
+        ..=U64_GROUPS => numeric.short_magnitude(scale),
+        _ => numeric.magnitude(scale),
+    };
+    signed_within(magnitude?, numeric.sign == NEGATIVE, precision)
 }
 
 /// Appends what `numeric_out` prints for a numeric in binary form.
@@ -266,6 +305,24 @@ mod tests {
         for bytes in wrong {
             assert_eq!(decimal_from_binary(bytes, 38, 0), Err(NO_NUMERIC));
             assert_eq!(numeric_to_text(bytes, &mut Vec::new()), Err(NO_NUMERIC));
+        }
+    }
+
+    #[test]
+    fn short_numerics_are_read_as_long_ones_are() {
+        let digits = [0, 1, 10, 100, 500, 1200, 1234, 9999].map(u16::to_be_bytes);
+        for length in 0..=U64_GROUPS {
+            for choice in 0..digits.len().pow(length as u32) {
+                let chosen: Vec<[u8; 2]> =
+                    (0..length as u32).map(|at| digits[choice / digits.len().pow(at) % digits.len()]).collect();
+                for weight in [-9, -6, -2, -1, 0, 1, 2, 5, 9] {
+                    let numeric = BinaryNumeric { weight, sign: 0, printed_scale: 0, digits: &chosen };
+                    for scale in [0, 2, 5, 30] {
+                        let (short, long) = (numeric.short_magnitude(scale), numeric.magnitude(scale));
+                        assert_eq!(short, long, "{chosen:?} {weight} {scale}");
+                    }
+                }
+            }
         }
     }
 

@@ -64,6 +64,27 @@ fn index_on_a_real_disk_is_private_locked_and_outlasts_its_process() {
 }
 
 #[test]
+fn rows_are_found_in_files_that_were_written_again() {
+    let folder = Folder::new("renamed");
+    let path = folder.0.join("members");
+    let mut builder = Builder::create(&path, TABLE, Shape::Unique, seed(), boot(), 1).unwrap();
+    let files = ["a.parquet", "b.parquet"].map(|path| builder.file_id(path).unwrap());
+    (0..2).for_each(|at| builder.push(key(at), row(Place { file: files[at as usize], row: 7 })).unwrap());
+    builder.finish(1).unwrap().close().unwrap();
+    let mut index = ready(KeyIndex::open(&path, TABLE, None).unwrap());
+    index.rename_files([("a.parquet", "c.parquet"), ("nothing.parquet", "d.parquet")]).unwrap();
+    index.advance(3).unwrap();
+    index.close().unwrap();
+    let mut index = ready(KeyIndex::open(&path, TABLE, boot()).unwrap());
+    assert_eq!(index.version(), 3);
+    let found = index.lookup(&[key(0), key(1)]).unwrap();
+    assert_eq!(found, [0, 1].map(|at: usize| Some(row(Place { file: files[at], row: 7 }))));
+    assert_eq!(files.map(|file| index.file_path(file)), [Some("c.parquet"), Some("b.parquet")]);
+    assert_eq!(["a.parquet", "d.parquet"].map(|path| index.existing_file_id(path)), [None; 2]);
+    assert_ne!(index.file_id("a.parquet").unwrap(), files[0], "the number belongs to the new file alone");
+}
+
+#[test]
 fn a_folder_that_cannot_be_made_is_named() {
     let folder = Folder::new("file-in-the-way");
     fs::write(folder.0.join("file"), "x").unwrap();
