@@ -115,13 +115,14 @@ impl Simulation {
         let deaths = self.random.random_range(0..7);
         loop {
             self.lives += 1;
+            let undisturbed = self.lives > deaths;
             // What waits in a spool comes out under the rules that it went in by.
-            let last = self.lives > deaths && !self.spool_waits();
+            let last = undisturbed && !self.spool_waits();
             if self.lives > deaths + 20 {
                 return Err("it does not catch up".into());
             }
             self.between_lives(last);
-            let end = self.life(last);
+            let end = self.life(undisturbed);
             self.judge.lock().unwrap().look();
             if !self.judge.lock().unwrap().faults.is_empty() {
                 return Ok(false);
@@ -180,17 +181,17 @@ impl Simulation {
     }
 
     /// One life in a runtime of its own, which goes with everything in it.
-    fn life(&mut self, last: bool) -> End {
+    fn life(&mut self, undisturbed: bool) -> End {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        let steps = (!last).then(|| match self.random.random_range(0..3) {
+        let steps = (!undisturbed).then(|| match self.random.random_range(0..3) {
             0 => self.random.random_range(1..40),
             1 => self.random.random_range(1..300),
             _ => self.random.random_range(1..1500),
         });
         self.world.live(steps, self.random.random_bool(0.5));
-        let permille = if last { 0 } else { [0, 5, 20, 60][self.random.random_range(0..4)] };
+        let permille = if undisturbed { 0 } else { [0, 5, 20, 60][self.random.random_range(0..4)] };
         // Held rows are on one machine: two cannot share them.
-        let rivals = !last && self.random.random_bool(0.06) && !self.server.script.holds;
+        let rivals = !undisturbed && self.random.random_bool(0.06) && !self.server.script.holds;
         let seed = mix(self.seed ^ (self.lives << 32));
         let around = StdRng::seed_from_u64(mix(seed ^ 5));
         let pause = Duration::from_millis(self.random.random_range(100..20_000));
