@@ -44,6 +44,8 @@ pub(crate) struct Current {
     pub(crate) sent: BTreeSet<String>,
     /// Rows are found by columns that the stream does not send: it has not come to them, or they were dropped since the table was opened.
     pub(crate) behind: bool,
+    /// Rows wait that were sent when rows were found by other columns.
+    pub(crate) mixed: bool,
     /// The index names a file that the table does not have: the log was restored, or a commit of it was damaged.
     pub(crate) stale: bool,
     /// What went wrong after the last commit was made.

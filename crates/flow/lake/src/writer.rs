@@ -239,6 +239,7 @@ impl TableWriter {
         let mut wanted = names.clone();
         wanted.extend(identifier.names(&current.log.schema).into_iter().filter(|name| !current.sent.contains(name)));
         current.behind = wanted != names;
+        current.mixed |= wanted != current.identity && current.stream.changes > 0;
         current.identity = wanted;
         current.sent.extend(names);
         current.meet_identity(&self.options).await
@@ -457,25 +458,28 @@ async fn open_current(
         identity: BTreeSet::new(),
         sent: BTreeSet::new(),
         behind: false,
+        mixed: false,
         stale: false,
         failed: None,
     })
 }
 
 impl Current {
-    /// Builds the index anew when rows are to be found by other columns than it knows them by. What waits, or is owed to a first copy, is found by
-    /// what identified it when it came: then this is done after the commit.
+    /// Builds the index anew when rows are to be found by other columns than it knows them by. What waits and came before, or is owed to a first
+    /// copy, is found by what identified it when it came: then this is done after the commit.
     async fn meet_identity(&mut self, options: &WriterOptions) -> Result<()> {
+        self.mixed &= self.stream.changes > 0;
         let Some((index, _)) = &self.index else { return Ok(()) };
         let asked = index.shape() == Shape::Multiset && !self.is_identified();
-        if !asked || self.stream.changes > 0 || self.copying() {
+        if !asked || self.mixed || self.copying() {
             return Ok(());
         }
-        let shape = index.shape();
+        // Rows that wait have the columns of now alone: their hashes, by this seed, are the same by either set of columns.
+        let (shape, seed) = (index.shape(), index.seed());
         let (path, boot) = index_place(&self.log, options);
         let names: Vec<String> = self.identity.iter().cloned().collect();
         self.index = None;
-        self.index = Some(rebuild::build(&self.log, &names, shape, &path, boot, None).await?);
+        self.index = Some(rebuild::build(&self.log, &names, shape, &path, boot, Some(seed)).await?);
         Ok(())
     }
 }
