@@ -314,13 +314,15 @@ impl Means {
         open: impl Fn(Resume) -> F,
     ) -> Result<S> {
         let spooled = spool.and_then(SpoolFolder::through);
-        open_where_recorded(&self.lake, source, |Records { common: mut resume, reached }| {
+        open_where_recorded(&self.lake, source, |mut records: Records| {
             // What waits in the spool has been confirmed, and is in no table yet.
             let behind = |recorded: &Checkpoint| spooled.is_some_and(|spooled| recorded.through < spooled.through);
+            let resume = &mut records.common;
             if resume.stream.as_ref().is_none_or(behind) {
-                resume.stream = spooled.cloned().or(resume.stream);
+                resume.stream = spooled.cloned().or(resume.stream.take());
             }
-            self.known.read(&resume, reached);
+            let resume = resume.clone();
+            self.known.read(records);
             open(resume)
         })
         .await

@@ -14,7 +14,7 @@ use crate::audit::{Auditor, random};
 use crate::clock::SystemClock;
 use crate::project::Project;
 use crate::vault::VaultFile;
-use crate::{assemble, keys};
+use crate::{assemble, keys, turn};
 
 /// Marks tables of which older versions still show what the policy hides now: a kill between the two steps must not leave them.
 const FOLDER: [&str; 2] = ["_lockgate", "remasking"];
@@ -58,11 +58,7 @@ pub(crate) struct Switched {
 /// # Errors
 /// `Unavailable` while another one goes on.
 pub(crate) fn only_one(state_dir: &Path) -> Result<File> {
-    let unusable = |error: std::io::Error| {
-        Error::new(Kind::Full, format!("cannot write in {}", state_dir.display()))
-            .source(error)
-            .fix("Free space there, or allow writing.")
-    };
+    let unusable = |error| turn::unusable(state_dir, error);
     std::fs::create_dir_all(state_dir).map_err(unusable)?;
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(state_dir.join(LOCK_FILE));
     let file = file.map_err(unusable)?;

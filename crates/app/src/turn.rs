@@ -202,7 +202,7 @@ fn too_long(what: &str) -> Error {
     )
 }
 
-fn unusable(state_dir: &Path, error: std::io::Error) -> Error {
+pub(crate) fn unusable(state_dir: &Path, error: std::io::Error) -> Error {
     Error::new(Kind::Full, format!("cannot write in {}", state_dir.display()))
         .source(error)
         .fix("Free space there, or allow writing.")

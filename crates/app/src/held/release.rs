@@ -373,8 +373,9 @@ mod tests {
         assert!(places(store.take(&table, &boundary(9), 1).unwrap()).is_empty());
         store.mark(&Choice::These(vec![1])).unwrap();
         assert_eq!(places(store.take(&table, &boundary(9), 2).unwrap()), [1, 3]);
+        assert_eq!(store.discard(&Choice::These(vec![1, 3])).unwrap(), (0, 2), "they are on their way");
         store.released(&table).unwrap();
-        store.erase(&[2]).unwrap();
+        assert_eq!(store.discard(&Choice::These(vec![2])).unwrap(), (1, 0));
         assert_eq!(places(store.take(&table, &boundary(9), 3).unwrap()), [4]);
         std::fs::remove_dir_all(folder).unwrap();
     }

@@ -1,27 +1,23 @@
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use capture::postgres::Resume;
 use change::{Checkpoint, CopyProgress, Position, TableName};
 
+use crate::assemble::Records;
+
 /// What a process has learned of the lake's records of a source: enough to follow the source on while the lake is away.
 #[derive(Clone, Default)]
 pub struct Known(Arc<Mutex<Option<Records>>>);
 
-struct Records {
-    resume: Resume,
-    reached: BTreeMap<TableName, Position>,
-}
-
 impl Known {
-    /// The records as they were read: see [`crate::assemble::Records`].
-    pub(crate) fn read(&self, resume: &Resume, reached: BTreeMap<TableName, Position>) {
-        *self.lock() = Some(Records { resume: resume.clone(), reached });
+    /// The records as they were read.
+    pub(crate) fn read(&self, records: Records) {
+        *self.lock() = Some(records);
     }
 
     /// Everything at or below is durable in the lake or in the spool.
     pub(crate) fn durable(&self, stream: &Checkpoint) {
-        if let Some(Records { resume, .. }) = &mut *self.lock()
+        if let Some(Records { common: resume, .. }) = &mut *self.lock()
             && resume.stream.as_ref().is_none_or(|known| known.through < stream.through)
         {
             resume.stream = Some(stream.clone());
@@ -30,20 +26,20 @@ impl Known {
 
     /// A first copy is finished.
     pub(crate) fn copied(&self, table: &TableName, copy: &CopyProgress) {
-        if let Some(Records { resume, .. }) = &mut *self.lock() {
+        if let Some(Records { common: resume, .. }) = &mut *self.lock() {
             resume.tables.entry(table.clone()).or_default().copy = Some(copy.clone());
         }
     }
 
     /// What is known now; `None` before the lake was read.
     pub fn resume(&self) -> Option<Resume> {
-        self.lock().as_ref().map(|records| records.resume.clone())
+        self.lock().as_ref().map(|records| records.common.clone())
     }
 
     /// Everything of a table at or below may be in one of its lake tables, or in the spool.
     pub(crate) fn reached(&self, table: &TableName) -> Option<Position> {
         let records = self.lock();
-        let Records { resume, reached } = records.as_ref()?;
+        let Records { common: resume, reached } = records.as_ref()?;
         reached.get(table).max(resume.stream.as_ref().map(|stream| &stream.through)).cloned()
     }
 

@@ -340,7 +340,15 @@ async fn keys_that_a_manager_unwraps_make_the_same_tokens_and_a_file_may_be_repl
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.success(), "{said}");
         };
-        run(&["keys", "wrap", "--from", "file:keys/test.key", &reference]);
+        // No way around the audit log: a folder whose file cannot be read is refused.
+        let (file, wrap) =
+            (project.dir.join("lockgate.yaml"), ["keys", "wrap", "--from", "file:keys/test.key", &reference]);
+        let yaml = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, "lake: [").unwrap();
+        assert_eq!(project.command(&wrap).envs(&variables).output().unwrap().status.code(), Some(1));
+        assert!(!project.dir.join(format!("keys/{kind}")).exists());
+        std::fs::write(&file, yaml).unwrap();
+        run(&wrap);
         assert!(project.lockgate_ok(&["audit", "list", "--last", "3"]).contains("keys_wrapped"));
         let policy = format!("profile: none\nkeys: {reference}\ntables:\n{rules}");
         std::fs::write(project.dir.join("policy.yaml"), policy).unwrap();

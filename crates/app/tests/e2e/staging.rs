@@ -61,12 +61,18 @@ async fn killed_before_the_switch(project: &Project, log: &str) -> Vec<PathBuf> 
     staged
 }
 
+/// A run that stands still, and what a remasking has staged under a policy before it was killed.
+async fn stands_with_staged(name: &str, policy: &str) -> (Project, Process, Vec<PathBuf>) {
+    let (project, run) = followed(name).await;
+    run.signal("STOP");
+    project.write_policy(policy);
+    let staged = killed_before_the_switch(&project, "first.log").await;
+    (project, run, staged)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_before_the_switch_costs_nothing_and_another_policy_throws_away_what_was_staged() {
-    let (project, run) = followed("staging").await;
-    run.signal("STOP");
-    project.write_policy(STRICT);
-    let first = killed_before_the_switch(&project, "first.log").await;
+    let (project, run, first) = stands_with_staged("staging", STRICT).await;
     // Nobody sees it: the tables are as they were.
     assert!(project.query("SELECT name FROM db.public.members").iter().all(|name| name.starts_with("name-of-")));
     assert_eq!(killed_before_the_switch(&project, "again.log").await, first, "it was staged again");
@@ -113,10 +119,7 @@ async fn a_kill_before_the_switch_costs_nothing_and_another_policy_throws_away_w
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_reaches_what_is_staged_and_the_remasking_goes_on_after_it() {
-    let (project, run) = followed("stagingerase").await;
-    run.signal("STOP");
-    project.write_policy(STRICT);
-    let staged_before = killed_before_the_switch(&project, "first.log").await;
+    let (project, run, staged_before) = stands_with_staged("stagingerase", STRICT).await;
     run.signal("CONT");
     let said = project.erase_ok(&["--subject", "db.public.members.member_id"], "7\n");
     assert!(said.contains("no trace"), "{said}");
@@ -135,10 +138,7 @@ async fn an_erasure_reaches_what_is_staged_and_the_remasking_goes_on_after_it() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_has_cleaned_away_is_written_again_and_a_second_remasking_is_refused() {
-    let (project, run) = followed("stagingclean").await;
-    run.signal("STOP");
-    project.write_policy(STRICTER);
-    let gone = killed_before_the_switch(&project, "first.log").await;
+    let (project, run, gone) = stands_with_staged("stagingclean", STRICTER).await;
     std::fs::remove_file(&gone[0]).unwrap();
     std::fs::write(&gone[1], b"cut").unwrap();
     let waiting = Process::of(project.command(&["remask"]).stdin(Stdio::null()), project.dir.join("second.log"));

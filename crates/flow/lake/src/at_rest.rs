@@ -9,15 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use change::{Error, Kind, Result};
+use object_store::ClientOptions;
 use object_store::aws::AmazonS3Builder;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
 };
 use object_store::path::Path;
-use object_store::{ClientOptions, ObjectStoreExt as _};
 use url::Url;
 
 use crate::failure::Explain;
+use crate::lake::probe_in;
 
 const ANSWER: &str = "x-amz-server-side-encryption";
 /// The option that lets a lake lie in a store that does not say so.
@@ -38,9 +39,7 @@ pub(crate) async fn check(lake: &Url, options: &HashMap<String, String>) -> Resu
     let builder = AmazonS3Builder::new().with_url(lake.as_str()).with_http_connector(said.clone());
     let store = known.fold(builder, |builder, (key, value)| builder.with_config(key, value)).build().explain(doing)?;
     let folder = Path::from_url_path(lake.path()).explain(doing)?;
-    let probe = folder.join(format!("_lockgate_probe_{}", uuid::Uuid::new_v4()));
-    store.put(&probe, bytes::Bytes::from_static(b"probe").into()).await.explain(doing)?;
-    store.delete(&probe).await.explain(doing)?;
+    probe_in(&store, &folder, lake).await?;
     if said.0.load(Ordering::Relaxed) {
         return Ok(());
     }

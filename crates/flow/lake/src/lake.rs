@@ -223,13 +223,7 @@ impl Lake {
     /// # Errors
     /// What is missing, with what to do.
     pub async fn probe(&self) -> Result<()> {
-        let store = self.root.object_store(None);
-        let path = Path::from(format!("_lockgate_probe_{}", uuid::Uuid::new_v4()));
-        store
-            .put(&path, bytes::Bytes::from_static(b"probe").into())
-            .await
-            .explain(|| format!("the lake {} cannot be written", self.url))?;
-        store.delete(&path).await.explain(|| format!("the lake {} cannot be cleaned", self.url))
+        probe_in(&self.root.object_store(None), &Path::default(), &self.url).await
     }
 
     /// Records how far the repair of a source is.
@@ -259,6 +253,14 @@ impl Lake {
             Err(error) => Err(error).explain(doing),
         }
     }
+}
+
+/// Puts an object into a folder of the store that a lake is in, and removes it.
+pub(crate) async fn probe_in(store: &dyn ObjectStore, folder: &Path, lake: &Url) -> Result<()> {
+    let path = folder.clone().join(format!("_lockgate_probe_{}", uuid::Uuid::new_v4()));
+    let put = store.put(&path, bytes::Bytes::from_static(b"probe").into()).await;
+    put.explain(|| format!("the lake {lake} cannot be written"))?;
+    store.delete(&path).await.explain(|| format!("the lake {lake} cannot be cleaned"))
 }
 
 fn repair_path(source: &str) -> Path {

@@ -93,8 +93,13 @@ fn choose<'a>(files: impl Iterator<Item = &'a DataFile>) -> Vec<Add> {
 
 /// Whether upkeep cannot wait until the table has nothing else to do: one that is always written would never come to it.
 pub(crate) fn presses(log: &TableLog, state: &State) -> bool {
-    let tiny = log.files.values().filter(|file| file.add.size < TINY_BYTES).count();
-    tiny >= PRESSING_FILES || log.version >= state.checkpointed.unwrap_or_default() + 2 * LOG_CHECKPOINT_EVERY
+    // Files of different days are not joined.
+    let mut tiny: HashMap<&str, usize> = HashMap::new();
+    for file in log.files.values().filter(|file| file.add.size < TINY_BYTES) {
+        *tiny.entry(file.add.path.rsplit_once('/').map_or("", |(folder, _)| folder)).or_default() += 1;
+    }
+    tiny.values().any(|files| *files >= PRESSING_FILES)
+        || log.version >= state.checkpointed.unwrap_or_default() + 2 * LOG_CHECKPOINT_EVERY
 }
 
 /// One piece of upkeep of a current table.

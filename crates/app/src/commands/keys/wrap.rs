@@ -11,7 +11,7 @@ use crate::cli::WrapKeys;
 use crate::clock::SystemClock;
 use crate::keys;
 use crate::outcome::{Outcome, refused};
-use crate::project::Project;
+use crate::project::{PROJECT_FILE, Project};
 
 /// Written down in the audit log of the project folder. Outside of one, `--from` says where the keys are and there is no log.
 #[allow(clippy::print_stdout)]
@@ -32,7 +32,7 @@ pub(super) async fn run(dir: &Path, options: &WrapKeys) -> Result<Outcome> {
     };
     let auditor = match Project::read(dir) {
         Ok(project) => Some(Auditor::open(&project, Arc::new(SystemClock::new()), Program::Keys).await?),
-        Err(_) if options.from.is_some() => None,
+        Err(_) if !dir.join(PROJECT_FILE).exists() => None,
         Err(problems) => return refused(&problems),
     };
     let written = keys::wrap(&from, &options.into, dir);
