@@ -174,7 +174,7 @@ impl BlockMap {
             split.start(source.number());
             for (key, payload) in source.entries() {
                 if let Some(payload) = keep(payload)? {
-                    split.put(key, payload)?;
+                    split.add(key, payload)?;
                 }
             }
             split.write()
@@ -196,12 +196,9 @@ impl BlockMap {
         let mut split = Split::new(&file, self.log2_blocks, log2_blocks);
         let mut incoming = Incoming::new(newer, self.log2_blocks);
         self.for_each_block(|source| {
-            split.start(source.number());
-            source.entries().try_for_each(|(key, payload)| split.put(key, payload))?;
+            split.start_with(source)?;
             for (key, payload) in incoming.of_block(source.number())? {
-                if split.get(*key)?.is_none_or(&yields) {
-                    split.put(*key, *payload)?;
-                }
+                split.merge(*key, *payload, &yields)?;
             }
             split.write()
         })?;

@@ -91,7 +91,7 @@ impl<'a> BlockFiller<'a> {
             self.block.start_empty(number);
             let here = rest.partition_point(|(key, _)| key.block(self.log2_blocks) == number);
             for (key, payload) in &rest[..here] {
-                if self.block.set(*key, Some(*payload), self.file)?.is_none() {
+                if !self.block.insert(*key, *payload, self.file)? {
                     return Ok(false);
                 }
             }
@@ -132,20 +132,37 @@ impl<'a> Split<'a> {
         }
     }
 
-    /// The payload under a key of the present old block.
-    pub(super) fn get(&mut self, key: KeyHash) -> Result<Option<u64>> {
-        let file = self.file;
-        self.target(key).get(key, file)
+    /// The same with all entries of the old block, which is loaded whole.
+    pub(super) fn start_with(&mut self, old: &Block) -> Result<()> {
+        if let [block] = self.blocks.as_mut_slice() {
+            block.copy_from(old);
+            self.entries += old.len();
+            return Ok(());
+        }
+        self.start(old.number());
+        old.entries().try_for_each(|(key, payload)| self.add(key, payload))
     }
 
-    /// Sets what lies under a key of the present old block.
-    pub(super) fn put(&mut self, key: KeyHash, payload: u64) -> Result<()> {
+    /// Adds a key of the present old block, which the new ones do not have.
+    pub(super) fn add(&mut self, key: KeyHash, payload: u64) -> Result<()> {
         let file = self.file;
-        match self.target(key).set(key, Some(payload), file)? {
-            Some(before) => self.entries += u64::from(before.is_none()),
-            None => self.full = true,
+        if self.target(key).insert(key, payload, file)? {
+            self.entries += 1;
+        } else {
+            self.full = true;
         }
         Ok(())
+    }
+
+    /// Adds a key of the present old block, or replaces what is under it when that `yields`.
+    pub(super) fn merge(&mut self, key: KeyHash, payload: u64, yields: impl Fn(u64) -> bool) -> Result<()> {
+        let file = self.file;
+        let target = self.target(key);
+        match target.get(key, file)? {
+            None => self.add(key, payload),
+            Some(before) if yields(before) => target.set(key, Some(payload), file).map(drop),
+            Some(_) => Ok(()),
+        }
     }
 
     /// Writes the new blocks for the present old one.
