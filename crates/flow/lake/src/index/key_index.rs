@@ -258,6 +258,8 @@ impl KeyIndex {
         self.check_idle()?;
         self.settle()?;
         self.copied = Copied::default();
+        // One that was prepared before a crash may lie there still.
+        copied::remove_all(&self.dir)?;
         let mut found = false;
         self.map.for_each(|_, payload| {
             found |= entry::is_tombstone(payload);
