@@ -135,6 +135,7 @@ impl Opening<'_> {
         if let Some(before) = &before {
             self.same_publication(before.oid, &tables)?;
         }
+        self.leave_unwanted(name, &tables).await?;
         if tables.is_empty() {
             return Err(Error::new(Kind::Config, "none of the tables that `tables` names can be followed")
                 .fix("Run `lockgate check --connect`: it gives the reason and the statement that mends it for each."));
@@ -163,6 +164,19 @@ impl Opening<'_> {
             Ok(Published { catalog, standing, parts, before: before.tables.contains(&oid) })
         });
         published.collect()
+    }
+
+    /// Tables that were copied and that `tables` does not name any more leave the publication.
+    async fn leave_unwanted(&self, name: &str, followed: &[CatalogTable]) -> Result<()> {
+        let mut left = Vec::new();
+        for (table, recorded) in &self.resume.tables {
+            let wanted = catalog::is_wanted(&self.config.tables, &table.schema, &table.table);
+            let Some(progress) = recorded.copy.as_ref().filter(|_| !wanted) else { continue };
+            let of = Plan::read(progress)?.of().map(|of| of.table);
+            // One that has another name now may be followed by that.
+            left.extend(of.filter(|oid| followed.iter().all(|followed| followed.table.oid != *oid)));
+        }
+        if left.is_empty() { Ok(()) } else { publication::leave(&self.address, &self.session, name, &left).await }
     }
 
     /// Whether what was copied of the tables was published by this publication.
