@@ -6,9 +6,11 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use change::{Error, Kind, Result};
 use deltalake::DeltaTable;
+use deltalake::errors::DeltaResult;
 use deltalake::kernel::transaction::TransactionError;
 use deltalake::kernel::{Action, Add, DomainMetadata, LogicalFileView, Remove, Transaction};
 use deltalake::logstore::{CommitOrBytes, LogStoreRef};
+use object_store::path::Path;
 use uuid::Uuid;
 
 use crate::failure::Explain;
@@ -63,16 +65,13 @@ impl TableLog {
         let mut delta = DeltaTable::new(store.clone());
         offload::outside(delta.load()).await.explain(doing)?;
         let state = delta.snapshot().explain(doing)?;
-        let text = state.snapshot().domain_metadata(store.as_ref(), DOMAIN);
-        let text = offload::outside(text).await.explain(doing)?;
-        let text = text.ok_or_else(|| {
-            Error::new(Kind::Conflict, format!("{table}: the table was not made by Lockgate"))
-                .fix("Choose another prefix for the lake, or move that table away.")
-        })?;
-        let record = serde_json::from_str(&text).map_err(|_| {
-            Error::new(Kind::Data, format!("{table}: the checkpoint in the table cannot be read"))
-                .fix("Restore the table to an earlier version, or remove its folder so that it is copied anew.")
-        })?;
+        let record = match record_at(state.version(), store).await.explain(doing)? {
+            Some(record) => record,
+            None => {
+                let text = state.snapshot().domain_metadata(store.as_ref(), DOMAIN);
+                read_record(table, offload::outside(text).await.explain(doing)?.as_deref())?
+            }
+        };
         let file = |add: Add| {
             let rows = add.stats.as_deref().and_then(rows_of).ok_or_else(|| {
                 Error::new(
@@ -95,6 +94,23 @@ impl TableLog {
             record,
             metadata: state.metadata().clone(),
         }))
+    }
+
+    /// The record of the table's newest version; `None` when there is no table. A newest commit of ours says it by itself, so that the
+    /// rest of the log need not be read.
+    pub(crate) async fn newest_record(table: &LakeTable, store: &LogStoreRef) -> Result<Option<Record>> {
+        let doing = || format!("{table}: cannot read the Delta log");
+        let folder = Path::from("_delta_log");
+        let listed = store.object_store(None).list_with_delimiter(Some(&folder)).await.explain(doing)?;
+        let names = listed.objects.iter().filter_map(|object| object.location.filename());
+        let newest = names.filter(|name| name.as_bytes().first().is_some_and(u8::is_ascii_digit)).max();
+        // A version whose last file is no commit has been cleaned up to a checkpoint.
+        if let Some(version) = newest.and_then(|name| name.strip_suffix(".json")?.parse().ok())
+            && let Some(record) = record_at(version, store).await.explain(doing)?
+        {
+            return Ok(Some(record));
+        }
+        Ok(Self::load(table, store).await?.map(|log| log.record))
     }
 
     /// Commits `actions` with `record` as the next version and moves this log there.
@@ -244,6 +260,33 @@ impl TableLog {
             Err(error) => Err(error).explain(doing),
         }
     }
+}
+
+/// What the log says in our domain.
+fn read_record(table: &LakeTable, text: Option<&str>) -> Result<Record> {
+    let text = text.ok_or_else(|| {
+        Error::new(Kind::Conflict, format!("{table}: the table was not made by Lockgate"))
+            .fix("Choose another prefix for the lake, or move that table away.")
+    })?;
+    serde_json::from_str(text).map_err(|_| {
+        Error::new(Kind::Data, format!("{table}: the checkpoint in the table cannot be read"))
+            .fix("Restore the table to an earlier version, or remove its folder so that it is copied anew.")
+    })
+}
+
+/// The record in the commit of a version; `None` when the commit is another program's, or has been cleaned up.
+async fn record_at(version: u64, store: &LogStoreRef) -> DeltaResult<Option<Record>> {
+    Ok(store.read_commit_entry(version).await?.and_then(|entry| record_in(&entry)))
+}
+
+fn record_in(entry: &[u8]) -> Option<Record> {
+    let lines = entry.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{\"domainMetadata\""));
+    let mut domains = lines.filter_map(|line| match serde_json::from_slice(line) {
+        Ok(Action::DomainMetadata(domain)) => Some(domain),
+        _ => None,
+    });
+    let ours = domains.find(|domain| domain.domain == DOMAIN && !domain.removed)?;
+    serde_json::from_str(&ours.configuration).ok()
 }
 
 /// The action that put a file into the table, as far as Lockgate's tables use it.
