@@ -21,8 +21,9 @@ use crate::index::KeyHash;
 use crate::offload;
 use crate::rows;
 
-/// Batches that are encoded at a time on another thread.
+/// Batches that are encoded at a time on another thread, and the bytes from which on fewer are.
 const BATCHES_AT_ONCE: usize = 8;
+const BYTES_AT_ONCE: usize = 32 << 20;
 
 /// The file that replaces others.
 #[derive(Default)]
@@ -78,7 +79,8 @@ pub(crate) async fn join(
                 joined.rows.extend(keys.into_iter().zip(all.filter(live)).map(|(key, row)| (key, file, row)));
             }
             waiting.push(kept);
-            if waiting.len() == BATCHES_AT_ONCE {
+            let bytes: usize = waiting.iter().map(RecordBatch::get_array_memory_size).sum();
+            if waiting.len() == BATCHES_AT_ONCE || bytes >= BYTES_AT_ONCE {
                 encoder = encoded(encoder, std::mem::take(&mut waiting)).await?;
             }
         }
