@@ -155,8 +155,8 @@ impl Address {
     }
 }
 
-/// Log messages that are read ahead of the decoder. Few, because each may hold a large value.
-const EVENTS_READ_AHEAD: usize = 256;
+/// Log messages that are read ahead of the decoder. Very few, because each may hold a large value, and nothing else bounds them.
+const EVENTS_READ_AHEAD: usize = 8;
 
 async fn drive<S, T>(connection: tokio_postgres::Connection<S, T>)
 where

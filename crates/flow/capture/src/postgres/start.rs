@@ -20,6 +20,7 @@ use super::identity::{Recorded, Resume};
 use super::measure::{Health, WatchedTable, WatchedTables, end_of_log};
 use super::position::PgPosition;
 use super::publication::{self, Step};
+use super::room::Room;
 use super::server::Server;
 use super::slot::{self, SlotVerdict};
 use super::source::Opened;
@@ -27,7 +28,7 @@ use super::standing::{self, Standing};
 use super::stream::{Follower, Progress};
 use super::walsender::{self, Link, Start};
 
-/// Events that wait for the loop; each holds at most one batch.
+/// Events that wait for the loop. The memory of their rows is bounded by the [`Room`].
 const EVENTS_AHEAD: usize = 4;
 
 /// What opening works with.
@@ -317,6 +318,7 @@ impl Opening<'_> {
     fn spawn(self, work: Work, link: Link, confirmed: Lsn, epoch: u32, clock: Arc<dyn Clock>) -> Opened {
         let Work { tables, jobs, watched } = work;
         let (out, events) = mpsc::channel(EVENTS_AHEAD);
+        let room = Room::new();
         let (read_in, read) = mpsc::channel(EVENTS_AHEAD);
         let (confirmed_in, confirmed_out) = watch::channel(confirmed);
         let (boundary_in, boundary) = watch::channel(confirmed);
@@ -332,6 +334,7 @@ impl Opening<'_> {
             epoch,
             tables,
             out: out.clone(),
+            room: room.clone(),
             confirmed: confirmed_out,
             boundary: boundary_in,
             read,
@@ -346,6 +349,7 @@ impl Opening<'_> {
             parallel: self.config.copy.parallel,
             on_unfit: self.config.on_unfit,
             out,
+            room,
             read: read_in,
             health: Arc::clone(&health),
         };
