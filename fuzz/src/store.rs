@@ -14,7 +14,8 @@ const INTENT_HEADER: usize = 64;
 const INTENT_RECORD: usize = 24;
 
 /// The folder of a key index. The first byte says which checksums are put right before it is opened (else hardly any damage would get past
-/// them); then the lengths of `files` and `intent` (u16, big-endian), the two, and `blocks`.
+/// them) and whether the blocks lie there a second time, as keys of copied rows; then follow the lengths of `files` and `intent` (u16,
+/// big-endian), the two, and `blocks`.
 pub fn index(bytes: &[u8]) {
     let Some(([flags, a, b, c, d], rest)) = bytes.split_first_chunk::<5>() else { return };
     let (files, rest) = rest.split_at(usize::from(u16::from_be_bytes([*a, *b])).min(rest.len()));
@@ -30,6 +31,9 @@ pub fn index(bytes: &[u8]) {
         mend_files(&mut files);
     }
     let folder = Folder::new();
+    if flags & 8 != 0 {
+        fs::write(folder.0.join("copied.0"), &blocks).unwrap();
+    }
     for (name, content) in [("files", files), ("intent", intent), ("blocks", blocks)] {
         fs::write(folder.0.join(name), content).unwrap();
     }
@@ -69,8 +73,16 @@ fn used(mut index: KeyIndex) -> change::Result<()> {
     }
     step.prepare()?;
     index.finish()?;
-    if shape == Shape::Multiset {
-        index.rows(&[(keys[0], 3)])?;
+    match (shape, version.checked_add(1)) {
+        (Shape::Multiset, _) => drop(index.rows(&[(keys[0], 3)])?),
+        (Shape::Unique, Some(version)) => {
+            index.expect_new_keys()?;
+            if index.lookup(&keys)?[3].is_none() {
+                index.prepare_copied(version, 2, &[(keys[3], place)])?;
+                index.finish()?;
+            }
+        }
+        (Shape::Unique, None) => {}
     }
     let files: Vec<FileId> = index.existing_file_id("new.parquet").into_iter().collect();
     index.clear_tombstones()?;

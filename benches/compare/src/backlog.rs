@@ -3,19 +3,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio_postgres::Client;
 
-use crate::claims::{ClaimLines, TABLE, Transport, policy_of_claim_lines};
-use crate::lockgate::{CommitRule, Project, lockgate_yaml};
+use crate::claims::{ClaimLines, Transport, policy_of_claim_lines};
+use crate::follower::{Follower, saved};
 use crate::process::{Finished, timed};
 use crate::report::{Line, count, memory, rate, say, time};
-use crate::slot::{copy_slot, drop_slot, ensure_confirmed, log_end};
+use crate::slot::{copy_slot, drop_slot, log_end};
 use crate::stage::Stage;
 use crate::statistics::median;
 
 const SLOT: &str = "bench_backlog";
-/// The slot as it was before the backlog; every run begins with a copy of it.
-const SAVED: &str = "bench_backlog_saved";
 const NOWHERE: &str = "bench_backlog_nowhere";
-pub(crate) const COMMIT: CommitRule = CommitRule { max_seconds: 5.0, max_rows: 200_000 };
 /// Changes in one transaction: 600 updates, 250 inserts, 150 deletes.
 pub(crate) const BATCH: u64 = 1_000;
 
@@ -27,49 +24,45 @@ pub(crate) async fn measure(stage: &Stage) -> Result<Vec<Line>> {
         "--changes is to be 1000 or more and less than the rows"
     );
     let source = ClaimLines::load(stage, "backlog").await?;
-    let project = begin(stage, &source).await?;
-    let idle = match &project {
-        Some(project) => Some(nothing_to_do(stage, project).await?),
+    let ours = begin(stage, &source).await?;
+    let idle = match &ours {
+        Some(ours) => ours.idle(stage.options.runs).await?,
         None => None,
     };
-    copy_slot(&source.client, SLOT, SAVED).await?;
+    match &ours {
+        Some(ours) => ours.save(&source.client).await?,
+        None => copy_slot(&source.client, SLOT, &saved(SLOT)).await?,
+    }
     make_changes(&source.client, changes).await?;
     let end = log_end(&source.client).await?;
     let mut lines = Vec::new();
     for transport in [Transport::Tcp, Transport::Socket] {
-        lines.push(catch_up(stage, &source, project.as_ref(), transport, changes, &end).await?);
+        lines.push(catch_up(stage, &source, ours.as_ref(), transport, changes, &end).await?);
     }
     if let Some(idle) = idle {
         lines.push(Line::of("a start with nothing to do (inside the measures above)").ours(time(idle)));
     }
-    for slot in [SLOT, SAVED, NOWHERE] {
-        drop_slot(&source.client, slot).await?;
+    drop_slot(&source.client, NOWHERE).await?;
+    match ours {
+        Some(ours) => ours.remove(&source.client).await?,
+        None => {
+            for slot in [SLOT, &saved(SLOT)] {
+                drop_slot(&source.client, slot).await?;
+            }
+        }
     }
-    project.map_or(Ok(()), |project| project.clear())?;
     source.remove(stage).await?;
     Ok(lines)
 }
 
 /// The first copy, which also makes slot and publication.
-async fn begin(stage: &Stage, source: &ClaimLines) -> Result<Option<Project>> {
+async fn begin(stage: &Stage, source: &ClaimLines) -> Result<Option<Follower>> {
     if stage.options.limits_only {
         source.client.batch_execute("CREATE PUBLICATION bench_backlog FOR TABLE claim_lines").await?;
         source.client.execute("SELECT pg_create_logical_replication_slot($1::text, 'pgoutput')", &[&SLOT]).await?;
         return Ok(None);
     }
-    let yaml = lockgate_yaml(&source.url(stage, Transport::Socket), SLOT, &[TABLE], COMMIT);
-    let project = Project::make(stage, "backlog", &yaml, &policy_of_claim_lines()?)?;
-    project.run_once().await?;
-    Ok(Some(project))
-}
-
-async fn nothing_to_do(stage: &Stage, project: &Project) -> Result<Duration> {
-    let mut walls = Vec::new();
-    for _ in 0..stage.options.runs {
-        walls.push(project.run_once().await?.wall);
-    }
-    project.save().await?;
-    median(&walls).context("no run")
+    Follower::begin(stage, source, SLOT, &policy_of_claim_lines()?).await.map(Some)
 }
 
 /// Commits the backlog: rows in random order, no row touched twice, so that nothing of it can be left out.
@@ -116,7 +109,7 @@ fn transaction(batch: u64) -> String {
 async fn catch_up(
     stage: &Stage,
     source: &ClaimLines,
-    project: Option<&Project>,
+    follower: Option<&Follower>,
     transport: Transport,
     changes: u64,
     end: &str,
@@ -125,8 +118,8 @@ async fn catch_up(
     for _ in 0..stage.options.runs {
         limits.push(read_to_nowhere(stage, source, transport, end).await?);
         say(&format!("pg_recvlogical, {}: {}", transport.name(), time(limits[limits.len() - 1])));
-        if let Some(project) = project {
-            ours.push(catch_up_once(stage, source, project, transport, end).await?);
+        if let Some(follower) = follower {
+            ours.push(follower.catch_up(stage, source, transport, end).await?);
         }
     }
     let limit = median(&limits).context("no run")?;
@@ -143,28 +136,9 @@ async fn catch_up(
         .aim("0.6 or more"))
 }
 
-async fn catch_up_once(
-    stage: &Stage,
-    source: &ClaimLines,
-    project: &Project,
-    transport: Transport,
-    end: &str,
-) -> Result<Finished> {
-    copy_slot(&source.client, SAVED, SLOT).await?;
-    project.restore().await?;
-    project.set(&lockgate_yaml(&source.url(stage, transport), SLOT, &[TABLE], COMMIT))?;
-    let finished = project.run_once().await?;
-    say(&format!("Lockgate: {}, CPU {}, {}", time(finished.wall), time(finished.cpu), memory(finished.peak_bytes)));
-    ensure_confirmed(&source.client, SLOT, end).await?;
-    let rows: i64 = source.client.query_one("SELECT count(*) FROM claim_lines", &[]).await?.get(0);
-    let found = project.count(TABLE).await?;
-    ensure!(i64::try_from(found)? == rows, "the lake has {found} rows, the source has {rows}");
-    Ok(finished)
-}
-
 /// The same changes from a copy of the same slot, decoded and sent by the server and thrown away by its own client.
 async fn read_to_nowhere(stage: &Stage, source: &ClaimLines, transport: Transport, end: &str) -> Result<Duration> {
-    copy_slot(&source.client, SAVED, NOWHERE).await?;
+    copy_slot(&source.client, &saved(SLOT), NOWHERE).await?;
     let publication: String = source.client.query_one("SELECT pubname::text FROM pg_publication", &[]).await?.get(0);
     let mut command = stage.program("pg_recvlogical");
     command.args(["-U", "postgres", "-d", &source.database, "--slot", NOWHERE, "--start", "-f", "/dev/null"]);

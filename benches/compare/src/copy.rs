@@ -6,7 +6,8 @@ use futures::{TryStreamExt, pin_mut};
 use tokio::time::Instant;
 
 use crate::claims::{ClaimLines, TABLE, Transport, policy_of_claim_lines};
-use crate::lockgate::{CommitRule, Project, lockgate_yaml};
+use crate::follower::COMMIT;
+use crate::lockgate::{Project, lockgate_yaml};
 use crate::process::{Finished, timed};
 use crate::report::{Line, count, memory, rate, say, time};
 use crate::slot::drop_slot;
@@ -45,8 +46,7 @@ pub(crate) async fn measure(stage: &Stage) -> Result<Vec<Line>> {
 }
 
 fn project(stage: &Stage, source: &ClaimLines) -> Result<Project> {
-    let commit = CommitRule { max_seconds: 5.0, max_rows: 200_000 };
-    let yaml = lockgate_yaml(&source.url(stage, Transport::Socket), SLOT, &[TABLE], commit);
+    let yaml = lockgate_yaml(&source.url(stage, Transport::Socket), SLOT, &[TABLE], COMMIT);
     Project::make(stage, "copy", &yaml, &policy_of_claim_lines()?)
 }
 

@@ -127,6 +127,16 @@ impl Project {
         timed(&mut command, &self.log).await
     }
 
+    /// Gives the keys a new epoch.
+    pub(crate) async fn rotate_keys(&self) -> Result<()> {
+        timed(self.command().args(["keys", "rotate"]), &self.log).await.map(drop)
+    }
+
+    /// Brings what is stored under the policy and the keys of now.
+    pub(crate) async fn remask(&self) -> Result<Finished> {
+        timed(self.command().arg("remask"), &self.log).await
+    }
+
     /// Follows the source until it is stopped.
     pub(crate) fn start(&self) -> Result<Running> {
         Running::start(self.command().arg("run"), &self.log)

@@ -8,6 +8,7 @@ mod claims;
 mod commit_log;
 mod contest;
 mod copy;
+mod follower;
 mod kernels;
 mod lockgate;
 mod machine;
@@ -15,6 +16,7 @@ mod masking;
 mod options;
 mod peers;
 mod process;
+mod remask;
 mod report;
 mod scale;
 mod slot;
@@ -22,6 +24,7 @@ mod stage;
 mod statistics;
 mod steady;
 mod upsert;
+mod wide;
 mod workplace;
 
 use anyhow::Result;
@@ -61,6 +64,7 @@ async fn run(options: &Options) -> Result<()> {
         let lines = match figure {
             Figure::Copy => copy::measure(&stage).await,
             Figure::Masking => masking::measure(&stage).await,
+            Figure::Remask => Box::pin(remask::measure(&stage)).await,
             Figure::Backlog => backlog::measure(&stage).await,
             Figure::Upsert => upsert::measure(&stage).await,
             Figure::Steady => steady::measure(&stage).await,

@@ -58,8 +58,10 @@ pub(crate) struct Options {
 pub(crate) enum Figure {
     /// First copy of one table, beside COPY to nowhere
     Copy,
-    /// CPU of a first copy under a policy of 40 columns, beside one that keeps them all
+    /// CPU of a first copy and of a backlog under a policy of 40 columns, beside one that keeps them all
     Masking,
+    /// Stored rows remasked and brought to a new key, beside a plain rewrite of their files
+    Remask,
     /// Catching up with a backlog, beside pg_recvlogical to nowhere
     Backlog,
     /// Commit of 10,000 changed keys by size of the table, beside delta-rs MERGE
@@ -78,6 +80,7 @@ impl Figure {
         match self {
             Figure::Copy => "copy",
             Figure::Masking => "masking",
+            Figure::Remask => "remask",
             Figure::Backlog => "backlog",
             Figure::Upsert => "upsert",
             Figure::Steady => "steady",
@@ -91,6 +94,7 @@ impl Figure {
         match self {
             Figure::Copy => "First copy to committed Delta tables",
             Figure::Masking => "What a policy costs",
+            Figure::Remask => "Stored rows under another policy or key",
             Figure::Backlog => "Backlog of inserts, updates and deletes, durable and confirmed",
             Figure::Upsert => "Commit of 10,000 changed keys",
             Figure::Steady => "Steady load",

@@ -48,7 +48,7 @@ impl Line {
         self
     }
 
-    fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let cells = [&self.what, &self.ours, &self.beside, &self.ratio, &self.aim];
         format!("| {} |\n", cells.map(|text| cell(text)).join(" | "))
     }

@@ -3,14 +3,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::backlog::COMMIT;
 use crate::claims::{TABLE, Transport, policy_of_claim_lines};
 use crate::contest::history::{CURSOR, History, KEY, MARKED};
+use crate::follower::COMMIT;
 use crate::lockgate::{Project, lockgate_yaml};
-use crate::masking::keeping;
 use crate::peers::{self, Script};
 use crate::process::Running;
 use crate::stage::Stage;
+use crate::wide::keeping;
 use crate::workplace::Workplace;
 
 /// Before it every row's cursor is null, after it stand the rows that the backlog has inserted or updated.

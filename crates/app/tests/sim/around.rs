@@ -1,11 +1,10 @@
 //! What people and machines do around the process under test: they release held rows, give some up, and set the clock.
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use app::{Choice, HeldStore};
+use app::Choice;
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -16,13 +15,7 @@ use crate::world::World;
 const HOUR: i64 = 3_600_000_000;
 
 /// Beside a life: decisions about held rows, and a clock that jumps.
-pub(crate) async fn go_on(
-    mut random: StdRng,
-    script: &Script,
-    world: &World,
-    judge: &Mutex<Judge>,
-    state_dir: &Path,
-) -> Infallible {
+pub(crate) async fn go_on(mut random: StdRng, script: &Script, world: &World, judge: &Mutex<Judge>) -> Infallible {
     if !script.holds && !script.jumps {
         return std::future::pending().await;
     }
@@ -32,10 +25,10 @@ pub(crate) async fn go_on(
             return std::future::pending().await;
         }
         if script.holds && random.random_bool(0.5) {
-            release(&mut random, world, state_dir);
+            release(&mut random, world, judge);
         }
         if script.discards && random.random_bool(0.1) {
-            discard(&mut random, world, judge, state_dir);
+            discard(&mut random, world, judge);
         }
         if script.jumps && random.random_bool(0.05) {
             jump(&mut random, world);
@@ -44,19 +37,19 @@ pub(crate) async fn go_on(
 }
 
 /// Marks some of the held rows, or all.
-pub(crate) fn release(random: &mut StdRng, world: &World, state_dir: &Path) {
+pub(crate) fn release(random: &mut StdRng, world: &World, judge: &Mutex<Judge>) {
     if random.random_bool(0.4) {
-        return mark(&Choice::All, world, state_dir);
+        return mark(&Choice::All, world, judge);
     }
-    let Some(store) = HeldStore::existing(state_dir).unwrap() else { return };
+    let Some(store) = judge.lock().unwrap().held.store() else { return };
     let share = random.random_range(0.05..0.6);
     let some = store.lines().unwrap().into_iter().map(|line| line.id).filter(|_| random.random_bool(share)).collect();
-    mark(&Choice::These(some), world, state_dir);
+    mark(&Choice::These(some), world, judge);
 }
 
 /// Gives some of the held rows up.
-pub(crate) fn discard(random: &mut StdRng, world: &World, judge: &Mutex<Judge>, state_dir: &Path) {
-    let Some(store) = HeldStore::existing(state_dir).unwrap() else { return };
+pub(crate) fn discard(random: &mut StdRng, world: &World, judge: &Mutex<Judge>) {
+    let Some(store) = judge.lock().unwrap().held.store() else { return };
     let share = random.random_range(0.02..0.3);
     let before = store.lines().unwrap();
     let some = before.iter().map(|line| line.id).filter(|_| random.random_bool(share)).collect();
@@ -71,8 +64,8 @@ pub(crate) fn discard(random: &mut StdRng, world: &World, judge: &Mutex<Judge>, 
 }
 
 /// Marks held rows for release.
-pub(crate) fn mark(choice: &Choice, world: &World, state_dir: &Path) {
-    let Some(store) = HeldStore::existing(state_dir).unwrap() else { return };
+pub(crate) fn mark(choice: &Choice, world: &World, judge: &Mutex<Judge>) {
+    let Some(store) = judge.lock().unwrap().held.store() else { return };
     let rows = store.mark(choice).unwrap();
     if rows > 0 {
         world.trace("released", &rows.to_string());

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type};
+use bytes::Bytes;
 use change::{Position, TableCheckpoint};
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -35,16 +36,28 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    fn cell(&self, batch: &RecordBatch, row: usize) -> Cell {
+    fn cells(&self, batch: &RecordBatch) -> Vec<Cell> {
         let column = self.name.as_deref().and_then(|name| batch.column_by_name(name));
-        match (column.map_or(Cell::Null, |column| value(column, row)), &self.tokens) {
-            (Cell::Text(token), Some(tokens)) => {
+        let Some(column) = column else { return vec![Cell::Null; batch.num_rows()] };
+        let Some(tokens) = &self.tokens else { return values(column) };
+        let meant = |cell| match cell {
+            Cell::Text(token) => {
                 tokens.get(&token).cloned().unwrap_or_else(|| Cell::Text(format!("no token: {token}")))
             }
-            (Cell::Int(number), Some(_)) => Cell::Text(format!("no token: {number}")),
-            (cell, _) => cell,
-        }
+            Cell::Int(number) => Cell::Text(format!("no token: {number}")),
+            Cell::Null => Cell::Null,
+        };
+        values(column).into_iter().map(meant).collect()
     }
+}
+
+/// A data file of a version.
+struct File {
+    bytes: Bytes,
+    rows: Vec<Stored>,
+    gone: RoaringTreemap,
+    /// Where the vector with those that are gone lies.
+    vector: Option<Path>,
 }
 
 /// One version of a table after the other.
@@ -52,7 +65,7 @@ impl Reading {
 pub(crate) struct DeltaTable {
     /// The next version to read.
     pub(crate) next: u64,
-    files: BTreeMap<String, (Vec<Stored>, RoaringTreemap, Option<Path>)>,
+    files: BTreeMap<String, File>,
     pub(crate) checkpoint: TableCheckpoint,
     pub(crate) operation: String,
 }
@@ -64,21 +77,28 @@ impl DeltaTable {
         let Some(commit) = store.read(&path) else { return false };
         let actions: Vec<Value> =
             commit.split(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap()).collect();
+        let mut removed = HashMap::new();
         for action in &actions {
             if let Some(remove) = action.get("remove") {
-                self.files.remove(remove["path"].as_str().unwrap()).expect("a removed file is in the table");
+                let path = remove["path"].as_str().unwrap();
+                removed.insert(path, self.files.remove(path).expect("a removed file is in the table"));
             }
         }
         for action in &actions {
             if let Some(add) = action.get("add") {
                 let path = add["path"].as_str().unwrap();
-                let file =
+                let bytes =
                     store.read(&Path::from(format!("{folder}/{path}"))).expect("a file of the table is in the store");
                 let gone = add.get("deletionVector").filter(|vector| !vector.is_null());
                 let place = gone.map(|vector| place_of(folder, vector));
                 let gone = gone.zip(place.as_ref()).map(|(vector, place)| vector_of(store, place, vector));
-                let rows = (rows_of(file, columns), gone.unwrap_or_default(), place);
-                let before = self.files.insert(path.to_owned(), rows);
+                // One that only has another vector is not decoded again.
+                let rows = match removed.remove(path) {
+                    Some(before) if before.bytes == bytes => before.rows,
+                    _ => rows_of(bytes.clone(), columns),
+                };
+                let file = File { bytes, rows, gone: gone.unwrap_or_default(), vector: place };
+                let before = self.files.insert(path.to_owned(), file);
                 assert!(before.is_none(), "a file is in the table twice");
             }
             if let Some(domain) = action.get("domainMetadata") {
@@ -95,15 +115,15 @@ impl DeltaTable {
 
     /// The live rows.
     pub(crate) fn rows(&self) -> impl Iterator<Item = &Stored> {
-        self.files.values().flat_map(|(rows, gone, _)| {
-            rows.iter().enumerate().filter(|(row, _)| !gone.contains(*row as u64)).map(|(_, row)| row)
+        self.files.values().flat_map(|file| {
+            file.rows.iter().enumerate().filter(|(row, _)| !file.gone.contains(*row as u64)).map(|(_, row)| row)
         })
     }
 
     /// A file of the newest version that the store does not have any more.
     pub(crate) fn lost(&self, store: &Contents, folder: &str) -> Option<Path> {
         let data = self.files.keys().map(|path| Path::from(format!("{folder}/{path}")));
-        let vectors = self.files.values().filter_map(|(_, _, vector)| vector.clone());
+        let vectors = self.files.values().filter_map(|file| file.vector.clone());
         data.chain(vectors).find(|path| !store.has(path))
     }
 
@@ -126,31 +146,33 @@ fn vector_of(store: &Contents, place: &Path, vector: &Value) -> RoaringTreemap {
     RoaringTreemap::deserialize_from(&file[from..]).unwrap()
 }
 
-fn rows_of(file: bytes::Bytes, columns: &[Reading]) -> Vec<Stored> {
+fn rows_of(file: Bytes, columns: &[Reading]) -> Vec<Stored> {
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
     reader.flat_map(|batch| stored(&batch.unwrap(), columns)).collect()
 }
 
 fn stored(batch: &RecordBatch, columns: &[Reading]) -> Vec<Stored> {
-    let number = |name: &str, row: usize| {
-        batch.column_by_name(name).map_or(0, |column| column.as_primitive::<Int64Type>().value(row))
-    };
+    let numbers = |name: &str| batch.column_by_name(name).map(|column| column.as_primitive::<Int64Type>());
+    let (txids, ordinals) = (numbers("_lg_txid"), numbers("_lg_ordinal"));
+    let ops = batch.column_by_name("_lg_op").map(|column| column.as_string::<i32>());
+    let positions = batch.column_by_name("_lg_position").unwrap().as_binary::<i32>();
+    let mut cells: Vec<_> = columns.iter().map(|column| column.cells(batch).into_iter()).collect();
     let of = |row: usize| Stored {
-        cells: columns.iter().map(|column| column.cell(batch, row)).collect(),
-        position: batch.column_by_name("_lg_position").unwrap().as_binary::<i32>().value(row).to_vec(),
-        op: batch.column_by_name("_lg_op").map(|c| c.as_string::<i32>().value(row).to_owned()).unwrap_or_default(),
-        txid: number("_lg_txid", row),
-        ordinal: number("_lg_ordinal", row),
+        cells: cells.iter_mut().filter_map(Iterator::next).collect(),
+        position: positions.value(row).to_vec(),
+        op: ops.map(|ops| ops.value(row).to_owned()).unwrap_or_default(),
+        txid: txids.map_or(0, |txids| txids.value(row)),
+        ordinal: ordinals.map_or(0, |ordinals| ordinals.value(row)),
     };
     (0..batch.num_rows()).map(of).collect()
 }
 
-fn value(column: &dyn Array, row: usize) -> Cell {
-    match column.data_type() {
-        _ if column.is_null(row) => Cell::Null,
-        DataType::Int16 => Cell::Int(column.as_primitive::<Int16Type>().value(row).into()),
-        DataType::Int32 => Cell::Int(column.as_primitive::<Int32Type>().value(row).into()),
-        DataType::Int64 => Cell::Int(column.as_primitive::<Int64Type>().value(row)),
-        _ => Cell::Text(column.as_string::<i32>().value(row).to_owned()),
-    }
+fn values(column: &ArrayRef) -> Vec<Cell> {
+    let value: Box<dyn Fn(usize) -> Cell> = match column.data_type() {
+        DataType::Int16 => Box::new(|row| Cell::Int(column.as_primitive::<Int16Type>().value(row).into())),
+        DataType::Int32 => Box::new(|row| Cell::Int(column.as_primitive::<Int32Type>().value(row).into())),
+        DataType::Int64 => Box::new(|row| Cell::Int(column.as_primitive::<Int64Type>().value(row))),
+        _ => Box::new(|row| Cell::Text(column.as_string::<i32>().value(row).to_owned())),
+    };
+    (0..column.len()).map(|row| if column.is_null(row) { Cell::Null } else { value(row) }).collect()
 }

@@ -171,11 +171,11 @@ impl Simulation {
         let may_hold = !last && !std::mem::take(&mut self.must_let_in);
         self.holds = may_hold && (self.lives == 1 || self.between.random_bool(0.5));
         if last {
-            crate::around::mark(&Choice::All, &self.world, &self.folder);
+            crate::around::mark(&Choice::All, &self.world, &self.judge);
         } else if self.between.random_bool(0.4) {
-            crate::around::release(&mut self.between, &self.world, &self.folder);
+            crate::around::release(&mut self.between, &self.world, &self.judge);
         } else if script.discards && self.between.random_bool(0.3) {
-            crate::around::discard(&mut self.between, &self.world, &self.judge, &self.folder);
+            crate::around::discard(&mut self.between, &self.world, &self.judge);
         }
         self.judge.lock().unwrap().held.lets_in |= !self.holds;
     }
@@ -212,7 +212,7 @@ impl Simulation {
                 () = self.world.death.notified() => End::Died,
                 end = first => end,
                 end = second => end,
-                never = crate::around::go_on(around, &self.server.script, &self.world, &self.judge, &self.folder) => match never {},
+                never = crate::around::go_on(around, &self.server.script, &self.world, &self.judge) => match never {},
                 () = tokio::time::sleep(LIFE_MAX) => End::Failed("it hangs".into()),
             };
             self.world.die();
@@ -282,14 +282,14 @@ impl Simulation {
                 return End::Failed(format!("the run stopped ({:?}): {error}", error.kind()));
             }
             self.world.count("runs that started over");
-            self.world.trace("start over", &error.to_string());
+            self.world.trace("start over", &self.shown(&error));
             tokio::time::sleep(Duration::from_millis(random.random_range(100..5_000))).await;
             if self.server.script.spools
                 && !rivals
                 && random.random_bool(0.6)
                 && let Err(error) = self.spool(&means, &mut random).await
             {
-                self.world.trace("spool", &error.to_string());
+                self.world.trace("spool", &self.shown(&error));
                 if error.kind() == Kind::Bug {
                     return End::Failed(format!("the spool: {error}"));
                 }
@@ -320,6 +320,11 @@ impl Simulation {
         };
         self.judge.lock().unwrap().spooling = false;
         filled
+    }
+
+    /// An error for the trace, which is the same in every process: without the folder's name.
+    fn shown(&self, error: &Error) -> String {
+        error.to_string().replace(&*self.folder.to_string_lossy(), "here")
     }
 
     fn spool_waits(&self) -> bool {

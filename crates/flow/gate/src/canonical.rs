@@ -13,7 +13,7 @@
 
 use std::fmt;
 
-use arrow::array::{Array, ArrowPrimitiveType, AsArray, PrimitiveArray, StringArrayType};
+use arrow::array::{Array, ArrayAccessor, ArrowPrimitiveType, AsArray, PrimitiveArray, StringArrayType};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit,
     TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
@@ -83,58 +83,88 @@ pub(crate) enum Cell<'a> {
 
 /// Calls `each` once per row, in order.
 pub(crate) fn for_each(array: &dyn Array, form: Form, each: impl FnMut(Cell<'_>)) -> Result<()> {
+    for_each_of(array, form, 0..array.len(), each)
+}
+
+/// Calls `each` once for each of these rows.
+pub(crate) fn for_each_of(
+    array: &dyn Array,
+    form: Form,
+    rows: impl Iterator<Item = usize>,
+    each: impl FnMut(Cell<'_>),
+) -> Result<()> {
     match array.data_type() {
-        DataType::Int8 => integers::<Int8Type>(array.as_primitive(), each),
-        DataType::Int16 => integers::<Int16Type>(array.as_primitive(), each),
-        DataType::Int32 => integers::<Int32Type>(array.as_primitive(), each),
-        DataType::Int64 => integers::<Int64Type>(array.as_primitive(), each),
-        DataType::UInt8 => integers::<UInt8Type>(array.as_primitive(), each),
-        DataType::UInt16 => integers::<UInt16Type>(array.as_primitive(), each),
-        DataType::UInt32 => integers::<UInt32Type>(array.as_primitive(), each),
-        DataType::UInt64 => integers::<UInt64Type>(array.as_primitive(), each),
-        DataType::Decimal128(_, scale) => decimals(array.as_primitive(), scale.unsigned_abs(), each),
-        DataType::Utf8 => text(array.as_string::<i32>(), form, each),
-        DataType::LargeUtf8 => text(array.as_string::<i64>(), form, each),
-        DataType::Binary => array.as_binary::<i32>().iter().map(cell).for_each(each),
-        DataType::LargeBinary => array.as_binary::<i64>().iter().map(cell).for_each(each),
-        DataType::Date32 => dates(array.as_primitive(), each),
-        DataType::Timestamp(TimeUnit::Microsecond, zone) => timestamps(array.as_primitive(), zone.is_some(), each),
+        DataType::Int8 => integers::<Int8Type>(array.as_primitive(), rows, each),
+        DataType::Int16 => integers::<Int16Type>(array.as_primitive(), rows, each),
+        DataType::Int32 => integers::<Int32Type>(array.as_primitive(), rows, each),
+        DataType::Int64 => integers::<Int64Type>(array.as_primitive(), rows, each),
+        DataType::UInt8 => integers::<UInt8Type>(array.as_primitive(), rows, each),
+        DataType::UInt16 => integers::<UInt16Type>(array.as_primitive(), rows, each),
+        DataType::UInt32 => integers::<UInt32Type>(array.as_primitive(), rows, each),
+        DataType::UInt64 => integers::<UInt64Type>(array.as_primitive(), rows, each),
+        DataType::Decimal128(_, scale) => decimals(array.as_primitive(), scale.unsigned_abs(), rows, each),
+        DataType::Utf8 => text(array.as_string::<i32>(), form, rows, each),
+        DataType::LargeUtf8 => text(array.as_string::<i64>(), form, rows, each),
+        DataType::Binary => rows.map(|row| cell(array.as_binary::<i32>(), row)).for_each(each),
+        DataType::LargeBinary => rows.map(|row| cell(array.as_binary::<i64>(), row)).for_each(each),
+        DataType::Date32 => dates(array.as_primitive(), rows, each),
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            timestamps(array.as_primitive(), zone.is_some(), rows, each);
+        }
         other => return Err(Error::new(Kind::Bug, format!("a token was asked of a column of type {other}"))),
     }
     Ok(())
 }
 
-fn cell(value: Option<&[u8]>) -> Cell<'_> {
-    value.map_or(Cell::Null, Cell::Bytes)
+/// A row's value, when it has one.
+fn value<A: ArrayAccessor>(array: A, row: usize) -> Option<A::Item> {
+    array.is_valid(row).then(|| array.value(row))
 }
 
-fn integers<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>, mut each: impl FnMut(Cell<'_>))
-where
+fn cell<'a>(array: impl ArrayAccessor<Item = &'a [u8]>, row: usize) -> Cell<'a> {
+    value(array, row).map_or(Cell::Null, Cell::Bytes)
+}
+
+fn integers<T: ArrowPrimitiveType>(
+    array: &PrimitiveArray<T>,
+    rows: impl Iterator<Item = usize>,
+    mut each: impl FnMut(Cell<'_>),
+) where
     T::Native: Into<i128>,
 {
-    for value in array {
+    for row in rows {
         let mut digits = Digits::default();
-        each(match value {
+        each(match value(array, row) {
             Some(value) => Cell::Bytes(digits.write(value.into(), 0)),
             None => Cell::Null,
         });
     }
 }
 
-fn decimals(array: &PrimitiveArray<Decimal128Type>, scale: u8, mut each: impl FnMut(Cell<'_>)) {
-    for value in array {
+fn decimals(
+    array: &PrimitiveArray<Decimal128Type>,
+    scale: u8,
+    rows: impl Iterator<Item = usize>,
+    mut each: impl FnMut(Cell<'_>),
+) {
+    for row in rows {
         let mut digits = Digits::default();
-        each(match value {
+        each(match value(array, row) {
             Some(value) => Cell::Bytes(digits.write(value, scale)),
             None => Cell::Null,
         });
     }
 }
 
-fn text<'a>(array: impl StringArrayType<'a>, form: Form, mut each: impl FnMut(Cell<'_>)) {
+fn text<'a>(
+    array: impl StringArrayType<'a> + Copy,
+    form: Form,
+    rows: impl Iterator<Item = usize>,
+    mut each: impl FnMut(Cell<'_>),
+) {
     let mut scratch = Vec::new();
-    for value in array.iter() {
-        each(match (value, form) {
+    for row in rows {
+        each(match (value(array, row), form) {
             (None, _) => Cell::Null,
             (Some(value), Form::Exact) => Cell::Bytes(value.as_bytes()),
             (Some(value), Form::Trim) => Cell::Bytes(value.trim().as_bytes()),
@@ -159,10 +189,10 @@ fn text<'a>(array: impl StringArrayType<'a>, form: Form, mut each: impl FnMut(Ce
     }
 }
 
-fn dates(array: &PrimitiveArray<Date32Type>, mut each: impl FnMut(Cell<'_>)) {
+fn dates(array: &PrimitiveArray<Date32Type>, rows: impl Iterator<Item = usize>, mut each: impl FnMut(Cell<'_>)) {
     let mut scratch = Vec::with_capacity(16);
-    for value in array {
-        let Some(days) = value else {
+    for row in rows {
+        let Some(days) = value(array, row) else {
             each(Cell::Null);
             continue;
         };
@@ -172,10 +202,15 @@ fn dates(array: &PrimitiveArray<Date32Type>, mut each: impl FnMut(Cell<'_>)) {
     }
 }
 
-fn timestamps(array: &PrimitiveArray<TimestampMicrosecondType>, zoned: bool, mut each: impl FnMut(Cell<'_>)) {
+fn timestamps(
+    array: &PrimitiveArray<TimestampMicrosecondType>,
+    zoned: bool,
+    rows: impl Iterator<Item = usize>,
+    mut each: impl FnMut(Cell<'_>),
+) {
     let mut scratch = Vec::with_capacity(32);
-    for value in array {
-        let Some(micros) = value else {
+    for row in rows {
+        let Some(micros) = value(array, row) else {
             each(Cell::Null);
             continue;
         };

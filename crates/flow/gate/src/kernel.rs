@@ -3,6 +3,7 @@
 pub(crate) mod amount;
 mod base32;
 pub(crate) mod cells;
+mod coded;
 mod column;
 pub(crate) mod copy;
 pub(crate) mod dates;

@@ -315,13 +315,17 @@ impl Current {
         if let Some((index, _)) = &mut self.index
             && !truncated
         {
-            let files = file_ids(index, &self.stream)?;
-            let mut step = index.step(version, stamp)?;
-            step.push(&plan.changes)?;
-            if !copied {
-                push_unique(&self.stream, &files, copying, &mut step)?;
+            if copied && index.shape() == Shape::Unique {
+                index.prepare_copied(version, stamp, &plan.copied)?;
+            } else {
+                let files = file_ids(index, &self.stream)?;
+                let mut step = index.step(version, stamp)?;
+                step.push(&plan.changes)?;
+                if !copied {
+                    push_unique(&self.stream, &files, copying, &mut step)?;
+                }
+                step.prepare()?;
             }
-            step.prepare()?;
         }
         let operation = if copied { "LOCKGATE COPY" } else { "LOCKGATE STREAM" };
         match self.log.commit_as(operation, actions, record, now_ms).await {

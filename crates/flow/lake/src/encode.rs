@@ -62,8 +62,7 @@ impl Statistics {
 /// Encodes batches of one structure. CPU-bound: call it where blocking is allowed.
 pub(crate) fn encode(schema: &SchemaRef, batches: &[RecordBatch], statistics: &Statistics) -> Result<Encoded> {
     let mut encoder = Encoder::new(schema.clone(), statistics.clone());
-    let rows: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
-    encoder.room = (rows / COMPRESSION).min(ROOM_MAX);
+    encoder.expect_bytes(batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>() / COMPRESSION);
     batches.iter().try_for_each(|batch| encoder.push(batch))?;
     encoder.finish()
 }
@@ -93,6 +92,11 @@ impl Encoder {
     pub(crate) fn new(schema: SchemaRef, statistics: Statistics) -> Self {
         let columns = vec![Seen::default(); schema.fields().len()];
         Self { schema, statistics, writer: None, rows: 0, group_bytes: 0, columns, room: 1 << 20 }
+    }
+
+    /// Says how large the file may become.
+    pub(crate) fn expect_bytes(&mut self, bytes: usize) {
+        self.room = bytes.min(ROOM_MAX);
     }
 
     pub(crate) fn rows(&self) -> usize {

@@ -1,9 +1,9 @@
 //! Several data files become one. Rows are read, encoded and forgotten batch by batch: what is held in memory is the new file's bytes, a row
-//! group, and for each row what the key index needs.
+//! group, two batches, and for each row what the key index needs.
 
 use std::collections::HashMap;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use change::Result;
@@ -18,12 +18,8 @@ use crate::encode::{Encoder, Statistics, fit};
 use crate::failure::Explain;
 use crate::identity::Identifier;
 use crate::index::KeyHash;
-use crate::offload;
+use crate::press::Press;
 use crate::rows;
-
-/// Batches that are encoded at a time on another thread, and the bytes from which on fewer are.
-const BATCHES_AT_ONCE: usize = 8;
-const BYTES_AT_ONCE: usize = 32 << 20;
 
 /// The file that replaces others.
 #[derive(Default)]
@@ -54,9 +50,8 @@ pub(crate) async fn join(
 ) -> Result<Joined> {
     let Target { folder, partition, schema, statistics, without } = target;
     let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let mut encoder = Encoder::new(schema.clone(), statistics);
+    let mut press = Press::new(Encoder::new(schema.clone(), statistics));
     let mut joined = Joined::default();
-    let mut waiting = Vec::with_capacity(BATCHES_AT_ONCE);
     for (file, add) in (0_u32..).zip(old) {
         let mut gone = match &add.deletion_vector {
             Some(descriptor) => deleted::read(store, descriptor).await?,
@@ -78,24 +73,11 @@ pub(crate) async fn join(
                 let keys = identifier.hashes(&kept)?;
                 joined.rows.extend(keys.into_iter().zip(all.filter(live)).map(|(key, row)| (key, file, row)));
             }
-            waiting.push(kept);
-            let bytes: usize = waiting.iter().map(RecordBatch::get_array_memory_size).sum();
-            if waiting.len() == BATCHES_AT_ONCE || bytes >= BYTES_AT_ONCE {
-                encoder = encoded(encoder, std::mem::take(&mut waiting)).await?;
-            }
+            press = press.push(kept).await?;
         }
     }
-    encoder = encoded(encoder, waiting).await?;
-    if encoder.rows() > 0 {
-        let file =
-            offload::compute(move || encoder.finish()).await.explain(|| "the encoder of data files ended".into())?;
-        joined.add = Some(Add { data_change: false, ..area::put(store, folder, partition, file?, now_ms).await? });
+    if let Some(file) = press.finish().await? {
+        joined.add = Some(Add { data_change: false, ..area::put(store, folder, partition, file, now_ms).await? });
     }
     Ok(joined)
-}
-
-async fn encoded(mut encoder: Encoder, batches: Vec<RecordBatch>) -> Result<Encoder> {
-    offload::compute(move || batches.iter().try_for_each(|batch| encoder.push(batch)).map(|()| encoder))
-        .await
-        .explain(|| "the encoder of data files ended".into())?
 }

@@ -32,6 +32,7 @@ mod encode;
 mod foreign;
 mod log;
 mod offload;
+mod press;
 mod record;
 mod rows;
 mod stored;

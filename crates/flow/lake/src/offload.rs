@@ -4,14 +4,36 @@
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
+
+/// Work that has begun, if it is not done already.
+pub(crate) enum Work<T> {
+    Done(T),
+    Elsewhere(JoinHandle<T>),
+}
+
+impl<T> Work<T> {
+    /// # Errors
+    /// When the work panicked.
+    pub(crate) async fn done(self) -> Result<T, JoinError> {
+        match self {
+            Work::Done(value) => Ok(value),
+            Work::Elsewhere(work) => work.await,
+        }
+    }
+}
+
+/// Begins to compute on a thread for blocking work.
+pub(crate) fn start<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Work<T> {
+    if on_one_thread() { Work::Done(work()) } else { Work::Elsewhere(tokio::task::spawn_blocking(work)) }
+}
 
 /// Computes on a thread for blocking work.
 ///
 /// # Errors
 /// When `work` panicked there.
 pub(crate) async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
-    if on_one_thread() { Ok(work()) } else { tokio::task::spawn_blocking(work).await }
+    start(work).done().await
 }
 
 /// Rows that may be encoded at a time, in all tables of the process: while they are, pages and file are in memory beside them.

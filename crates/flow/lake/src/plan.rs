@@ -22,6 +22,8 @@ const LOOKUP: usize = 1 << 18;
 pub(crate) struct Plan {
     pub(crate) gone: BTreeMap<String, RoaringTreemap>,
     pub(crate) changes: Vec<Change>,
+    /// What a unique index learns of copied rows.
+    pub(crate) copied: Vec<(KeyHash, Place)>,
     /// Deletes from a multiset whose rows the first copy has not brought yet.
     pub(crate) owed: HashMap<KeyHash, u64>,
     /// Copied rows that such deletes took.
@@ -93,6 +95,7 @@ impl Current {
         if index.shape() == Shape::Multiset {
             return self.plan_copy_multi(record);
         }
+        index.expect_new_keys()?;
         for staged in &mut self.copy.staged {
             let file = index.file_id(&staged.add.path)?;
             let place = |row: usize| Place { file, row: row as u32 };
@@ -109,7 +112,7 @@ impl Current {
                         }
                         None => {}
                     }
-                    plan.changes.push(Change::Put { key: *key, entry: Entry::Row { place: place(row), copied: true } });
+                    plan.copied.push((*key, place(row)));
                 }
             }
         }

@@ -9,13 +9,11 @@ use std::collections::BTreeMap;
 
 use change::{Result, Timestamp};
 use deltalake::kernel::Add;
-use futures::TryStreamExt;
 use gate::TableStamp;
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
-use crate::area;
 use crate::changes::without_date;
 use crate::encode::fit;
 use crate::erase::statistics_of;
@@ -23,8 +21,8 @@ use crate::failure::Explain;
 use crate::lake::{Lake, objects};
 use crate::log::TableLog;
 use crate::naming::{LakeTable, Layer};
+use crate::press::{Again, again};
 use crate::remask::Strict;
-use crate::rows;
 
 /// Where the journals are: not in the tables' folders, so that all are found at once.
 const FOLDER: [&str; 2] = ["_lockgate", "staged"];
@@ -214,19 +212,13 @@ impl Strict {
             Layer::Changes => without_date(columns),
         });
         let names: Vec<&str> = stored.fields().iter().map(|field| field.name().as_str()).collect();
-        let mut stream = rows::read(&log.store, &add.path, &names, None).await?;
-        let mut batches = Vec::new();
-        while let Some(batch) = stream.try_next().await? {
-            batches.push(fit(&wanted, &remask.apply(&fit(&stored, &batch)?)?)?);
-        }
         let mut statistics = statistics_of(add);
         statistics.0.retain(|column| remask.allows_statistics(column, true));
         let more = remask.columns().filter(|column| remask.allows_statistics(column, false)).collect::<Vec<_>>();
         let statistics = statistics.and(&more);
-        let folder = add.path.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
-        let values = add.partition_values.clone();
-        let written = area::write(&log.store, &folder, values, &wanted, batches, &statistics, now_ms).await?;
-        Ok(Add { deletion_vector: add.deletion_vector.clone(), ..written })
+        let target = Again { names: &names, schema: &wanted, statistics: &statistics };
+        let become_of = |batch| fit(&wanted, &remask.apply(&fit(&stored, &batch)?)?);
+        again(&log.store, add, target, become_of, now_ms).await
     }
 }
 

@@ -4,12 +4,11 @@ use arrow::datatypes::SchemaRef;
 use change::Result;
 use deltalake::kernel::{Action, Add};
 use deltalake::logstore::LogStoreRef;
-use futures::TryStreamExt;
 
-use crate::area;
 use crate::encode::{Statistics, fit};
 use crate::log::{Committed, TableLog, remove};
-use crate::{rows, schema};
+use crate::press::{Again, again};
+use crate::schema;
 
 /// Writes every file of the table again in the structure `columns` and commits that as one version. Rows keep their numbers, deleted ones
 /// among them, so that deletion vectors stay as they are. `in_files` is the structure without the partition column.
@@ -48,10 +47,6 @@ pub(crate) async fn file(
     now_ms: i64,
 ) -> Result<Add> {
     let names: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
-    let batches = rows::read(store, &add.path, &names, None).await?;
-    let batches: Vec<_> = batches.and_then(|rows| async move { fit(columns, &rows) }).try_collect().await?;
-    let folder = add.path.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
-    let values = add.partition_values.clone();
-    let written = area::write(store, &folder, values, columns, batches, statistics, now_ms).await?;
-    Ok(Add { deletion_vector: add.deletion_vector.clone(), ..written })
+    let target = Again { names: &names, schema: columns, statistics };
+    again(store, add, target, |rows| fit(columns, &rows), now_ms).await
 }

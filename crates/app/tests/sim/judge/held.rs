@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use app::{HeldLine, HeldStore};
 use change::{Op, Position};
@@ -16,7 +17,7 @@ use crate::source::shown;
 /// What is known of held rows, by table.
 pub(crate) struct Held {
     state_dir: PathBuf,
-    store: Option<HeldStore>,
+    store: Option<Arc<HeldStore>>,
     /// Rows whose values cannot be read may come in, with null for those.
     pub(crate) lets_in: bool,
     /// What was held before such a place stands for nothing: every row was removed there, or a copy began.
@@ -50,10 +51,15 @@ impl Held {
 
     /// The rows that are held, in the product's own words.
     pub(crate) fn lines(&mut self) -> Vec<HeldLine> {
+        self.store().map(|store| store.lines().unwrap()).unwrap_or_default()
+    }
+
+    /// The store of held rows, opened once, as soon as there is one.
+    pub(crate) fn store(&mut self) -> Option<Arc<HeldStore>> {
         if self.store.is_none() {
-            self.store = HeldStore::existing(&self.state_dir).unwrap();
+            self.store = HeldStore::existing(&self.state_dir).unwrap().map(Arc::new);
         }
-        self.store.as_ref().map(|store| store.lines().unwrap()).unwrap_or_default()
+        self.store.clone()
     }
 
     pub(super) fn logged(&mut self, table: usize, logged: Logged) {

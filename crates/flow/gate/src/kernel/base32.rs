@@ -27,10 +27,10 @@ pub(super) fn code(bytes: [u8; 16]) -> [u8; CODE_CHARACTERS] {
 }
 
 /// The inverse of [`push`]: the bytes of a code, into `bytes`; `None` for what [`push`] does not write.
-pub(super) fn read(text: &str, bytes: &mut Vec<u8>) -> Option<()> {
+pub(super) fn read(text: &[u8], bytes: &mut Vec<u8>) -> Option<()> {
     let (mut bits, mut filled) = (0_u32, 0);
     bytes.clear();
-    for character in text.bytes() {
+    for &character in text {
         let five = match character {
             b'a'..=b'z' => character - b'a',
             b'2'..=b'7' => character - b'2' + 26,
@@ -48,6 +48,31 @@ pub(super) fn read(text: &str, bytes: &mut Vec<u8>) -> Option<()> {
     (filled < 5 && bits == 0).then_some(())
 }
 
+/// What stands for a character that no code has.
+const NO_CHARACTER: u8 = 0x80;
+
+/// The five bits of each character.
+static BITS: [u8; 256] = {
+    let (mut bits, mut at) = ([NO_CHARACTER; 256], 0);
+    while at < ALPHABET.len() {
+        bits[ALPHABET[at] as usize] = at as u8;
+        at += 1;
+    }
+    bits
+};
+
+/// The inverse of [`code`], several times as fast as [`read`].
+pub(super) fn read_code(text: &[u8]) -> Option<[u8; 16]> {
+    let text: &[u8; CODE_CHARACTERS] = text.try_into().ok()?;
+    let five = text.map(|character| BITS[usize::from(character)]);
+    let wrong = five.iter().fold(0, |wrong, five| wrong | five) & NO_CHARACTER;
+    let forty = |from: usize| (0..8).fold(0_u64, |bits, at| bits << 5 | u64::from(five[from + at]));
+    // The last character has three bits.
+    let last = u64::from(five[24]) << 3 | u64::from(five[25]) >> 2;
+    let bits = u128::from(forty(0)) << 88 | u128::from(forty(8)) << 48 | u128::from(forty(16)) << 8 | u128::from(last);
+    (wrong == 0 && five[25].trailing_zeros() >= 2).then(|| bits.to_be_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,7 +83,7 @@ mod tests {
             let mut out = Vec::new();
             push(&mut out, bytes);
             let mut back = Vec::new();
-            assert_eq!(read(std::str::from_utf8(&out).unwrap(), &mut back), Some(()));
+            assert_eq!(read(&out, &mut back), Some(()));
             assert_eq!(back, bytes);
             String::from_utf8(out).unwrap()
         };
@@ -71,9 +96,23 @@ mod tests {
         for bit in 0..128 {
             let bytes = (0x0123_4567_89ab_cdef_0f1e_2d3c_4b5a_6978_u128 ^ 1 << bit).to_be_bytes();
             assert_eq!(super::code(bytes), code(&bytes).as_bytes());
+            assert_eq!(read_code(&super::code(bytes)), Some(bytes));
         }
         for wrong in ["m", "mz", "MY", "m1", "mzxw6y", "mzxw6yt"] {
-            assert_eq!(read(wrong, &mut Vec::new()), None, "{wrong}");
+            assert_eq!(read(wrong.as_bytes(), &mut Vec::new()), None, "{wrong}");
+        }
+        let right = super::code([0xa5; 16]);
+        for (at, before) in right.into_iter().enumerate() {
+            for wrong in 0..=u8::MAX {
+                let mut text = right;
+                text[at] = wrong;
+                let mut slowly = Vec::new();
+                let slowly = read(&text, &mut slowly).map(|()| slowly);
+                assert_eq!(read_code(&text).map(Vec::from), slowly, "{before} became {wrong} at {at}");
+            }
+        }
+        for wrong in [&right[..25], &[&right[..], b"a"].concat(), b""] {
+            assert_eq!(read_code(wrong), None);
         }
     }
 }

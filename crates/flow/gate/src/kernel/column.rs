@@ -35,8 +35,11 @@ impl TextColumn {
         self.offsets.push(self.values.len());
     }
 
-    /// Appends the value of an earlier row.
+    /// Appends the value of an earlier row; what could not be read there cannot be read here.
     pub(crate) fn push_again(&mut self, row: usize) {
+        if self.nulls.binary_search(&row).is_ok() {
+            return self.push_invalid();
+        }
         self.values.extend_from_within(self.offsets[row]..self.offsets[row + 1]);
         self.offsets.push(self.values.len());
     }

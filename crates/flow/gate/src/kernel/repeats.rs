@@ -1,23 +1,22 @@
 //! Values that stand in a column more than once: what is costly to make of a value is made once for its neighbours.
 
-use std::hash::BuildHasher;
+use std::{mem, slice};
 
 use arrow::array::{Array, AsArray, downcast_primitive_array};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, ToByteSlice};
 use change::Result;
-use hashbrown::DefaultHashBuilder;
 
 use crate::canonical::{self, Cell, Form};
 
-/// Rows that are remembered: those of a usual batch, and few enough for the processor's nearest cache.
-const SLOTS: usize = 8192;
+/// Rows that are remembered, as a power of two: those of a usual batch, and few enough for the processor's nearest cache.
+const SLOT_BITS: u32 = 13;
 
 /// What one row holds.
 pub(super) enum Seen<'a> {
     Null,
     /// There is a value, and nothing is left of it in this form.
     Invalid,
-    /// The same value as in this earlier row.
+    /// The same value as in this earlier row, of which something is left or not.
     Again(usize),
     /// A value's canonical bytes; earlier rows may have it all the same.
     New(&'a [u8]),
@@ -25,68 +24,92 @@ pub(super) enum Seen<'a> {
 
 /// As [`canonical::for_each`], with rows known again whose value was there before.
 pub(super) fn for_each(array: &dyn Array, form: Form, mut each: impl FnMut(Seen<'_>)) -> Result<()> {
-    let mut repeats = Repeats::new(array);
-    let mut row = 0;
-    canonical::for_each(array, form, |cell| {
+    let rows = found(array);
+    let mut rest = rows.iter();
+    let new = rows.iter().enumerate().filter(|(_, found)| matches!(found, Found::New)).map(|(row, _)| row);
+    canonical::for_each_of(array, form, new, |cell| {
+        until_new(&mut rest, &mut each);
         each(match cell {
             Cell::Null => Seen::Null,
             Cell::Invalid => Seen::Invalid,
-            Cell::Bytes(bytes) => repeats.earlier(row).map_or(Seen::New(bytes), Seen::Again),
+            Cell::Bytes(bytes) => Seen::New(bytes),
         });
-        row += 1;
-    })
+    })?;
+    until_new(&mut rest, &mut each);
+    Ok(())
 }
 
-/// Finds earlier rows with the same value. A slot has the last row whose value fell into it and no value, so that nothing outlives the
-/// column, memory is bounded, and values that collide cost no more than values that differ.
-struct Repeats<'a> {
-    values: Values<'a>,
-    hasher: DefaultHashBuilder,
-    /// One more than the row; 0 for none.
-    slots: Vec<u32>,
-}
-
-/// The bytes of a column's values: of one width, or between offsets.
-enum Values<'a> {
-    Fixed(&'a [u8], usize),
-    Between(&'a [i32], &'a [u8]),
-    BetweenLarge(&'a [i64], &'a [u8]),
-    /// Of a type that is not looked into.
-    Other,
-}
-
-impl<'a> Values<'a> {
-    fn of(array: &'a dyn Array) -> Self {
-        downcast_primitive_array!(
-            array => Values::Fixed(array.values().inner().as_slice(), array.data_type().primitive_width().unwrap_or(0)),
-            DataType::Utf8 => Values::Between(array.as_string::<i32>().value_offsets(), array.as_string::<i32>().value_data()),
-            DataType::LargeUtf8 => Values::BetweenLarge(array.as_string::<i64>().value_offsets(), array.as_string::<i64>().value_data()),
-            _ => Values::Other,
-        )
-    }
-
-    fn get(&self, row: usize) -> Option<&'a [u8]> {
-        match self {
-            Values::Fixed(bytes, width) => bytes.get(row * width..(row + 1) * width),
-            Values::Between(ends, bytes) => bytes.get(ends[row] as usize..ends[row + 1] as usize),
-            Values::BetweenLarge(ends, bytes) => bytes.get(ends[row] as usize..ends[row + 1] as usize),
-            Values::Other => None,
+/// Hands out the rows before the next new one.
+fn until_new(rest: &mut slice::Iter<'_, Found>, each: &mut impl FnMut(Seen<'_>)) {
+    for found in rest {
+        match found {
+            Found::Null => each(Seen::Null),
+            Found::Again(row) => each(Seen::Again(*row as usize)),
+            Found::New => return,
         }
     }
 }
 
-impl<'a> Repeats<'a> {
-    fn new(array: &'a dyn Array) -> Self {
-        Self { values: Values::of(array), hasher: DefaultHashBuilder::default(), slots: vec![0; SLOTS] }
-    }
+/// What one row holds, before anything is made of it.
+#[derive(Clone, Copy)]
+enum Found {
+    Null,
+    New,
+    Again(u32),
+}
 
-    /// An earlier row with the value of `row`, which is not null. To be asked once for each row, in order.
-    fn earlier(&mut self, row: usize) -> Option<usize> {
-        let value = self.values.get(row)?;
-        let slot = self.hasher.hash_one(value) as usize % SLOTS;
-        let earlier = std::mem::replace(&mut self.slots[slot], row as u32 + 1).checked_sub(1)? as usize;
-        (self.values.get(earlier) == Some(value)).then_some(earlier)
-    }
+fn found(array: &dyn Array) -> Vec<Found> {
+    downcast_primitive_array!(
+        array => {
+            let values = array.values();
+            found_in(array, |row| values[row].to_byte_slice())
+        }
+        DataType::Utf8 => {
+            let array = array.as_string::<i32>();
+            found_in(array, |row| array.value(row).as_bytes())
+        }
+        DataType::LargeUtf8 => {
+            let array = array.as_string::<i64>();
+            found_in(array, |row| array.value(row).as_bytes())
+        }
+        // Of a type that is not looked into.
+        _ => (0..array.len()).map(|row| if array.is_null(row) { Found::Null } else { Found::New }).collect(),
+    )
+}
+
+/// A slot has the last row whose value fell into it and no value, so that nothing outlives the column, memory is bounded, and values that
+/// collide cost no more than values that differ. The row before is looked at first: sorted rows repeat it.
+fn found_in<'a>(array: &dyn Array, value: impl Fn(usize) -> &'a [u8]) -> Vec<Found> {
+    // One more than the row; 0 for none.
+    let mut slots = vec![0_u32; 1 << SLOT_BITS];
+    let mut before = None;
+    let find = |row: usize| {
+        if array.is_null(row) {
+            return Found::Null;
+        }
+        let bytes = value(row);
+        if let Some(before) = before.replace(row).filter(|before| value(*before) == bytes) {
+            return Found::Again(before as u32);
+        }
+        match mem::replace(&mut slots[slot(bytes)], row as u32 + 1).checked_sub(1) {
+            Some(earlier) if value(earlier as usize) == bytes => Found::Again(earlier),
+            _ => Found::New,
+        }
+    };
+    (0..array.len()).map(find).collect()
+}
+
+/// Spreads values well enough: those that meet are only not known again.
+fn slot(bytes: &[u8]) -> usize {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let hash = words
+        .iter()
+        .chain([&last])
+        .fold(bytes.len() as u64, |hash, word| (hash.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(ODD));
+    (hash >> (u64::BITS - SLOT_BITS)) as usize
 }
 
 #[cfg(test)]
@@ -127,9 +150,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_in_a_form_is_never_a_repeat() {
-        let text = StringArray::from(vec!["-", "-", "a", "A", "A"]);
-        assert_eq!(repeated(&text, Form::Alphanumeric), [None, None, None, None, Some(3)]);
+    fn values_are_compared_as_they_stand() {
+        let text = StringArray::from(vec!["-", "-", "a", "A", "A", "-", "a"]);
+        let found = [None, Some(0), None, None, Some(3), Some(0), Some(2)];
+        assert_eq!(repeated(&text, Form::Alphanumeric), found);
+        assert_eq!(repeated(&StringArray::from(vec![None::<&str>, None]), Form::Exact), [None, None]);
         // Of a type that is not looked into.
         assert_eq!(repeated(&BinaryArray::from_vec(vec![b"x", b"x"]), Form::Exact), [None, None]);
     }

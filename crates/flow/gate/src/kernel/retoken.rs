@@ -1,12 +1,14 @@
 //! Stored tokens under another epoch of the key, without the values behind them.
 
-use arrow::array::{Array, AsArray};
+use arrow::array::Array;
 use arrow::datatypes::DataType;
 use change::{Error, Kind, Result};
 
 use super::base32;
+use super::coded;
 use super::column::{Passed, TextColumn};
 use super::keyed_hash::KeyedHash;
+use super::repeats::{self, Seen};
 use super::siv::sealing;
 use super::token::{wrapped, wraps};
 use crate::KeyRing;
@@ -15,7 +17,7 @@ use crate::siv::Siv;
 
 /// Brings the tokens of one domain from one epoch to another.
 pub(crate) struct Retoken {
-    before: String,
+    before: Vec<u8>,
     prefix: Vec<u8>,
     step: Step,
 }
@@ -43,7 +45,11 @@ impl Retoken {
     }
 
     fn new(domain: &str, before: u32, epoch: u32, step: Step) -> Self {
-        Self { before: format!("{domain}.{before}."), prefix: format!("{domain}.{epoch}.").into_bytes(), step }
+        Self {
+            before: format!("{domain}.{before}.").into_bytes(),
+            prefix: format!("{domain}.{epoch}.").into_bytes(),
+            step,
+        }
     }
 
     /// What is no token of the epoch before cannot be read.
@@ -52,35 +58,44 @@ impl Retoken {
             let what = format!("tokens were expected in a column of type {}", array.data_type());
             return Err(Error::new(Kind::Bug, what));
         }
+        match &self.step {
+            Step::Wrap(steps) => self.wrap_tokens(array, steps),
+            Step::Seal { opens, seals } => self.seal_tokens(array, opens, seals),
+        }
+    }
+
+    fn wrap_tokens(&self, array: &dyn Array, steps: &[KeyedHash]) -> Result<Passed> {
+        let mut codes = Vec::new();
+        let rows = coded::rows(array, Form::Exact, |token| {
+            let code = token.strip_prefix(&*self.before).and_then(base32::read_code);
+            codes.extend(code);
+            code.is_some()
+        })?;
+        coded::column(&self.prefix, &rows, &wrapped(codes, steps))
+    }
+
+    fn seal_tokens(&self, array: &dyn Array, opens: &Siv, seals: &Siv) -> Result<Passed> {
         let mut column = TextColumn::with_capacity(array.len(), self.prefix.len() + 48);
         let (mut stored, mut sealed, mut code) = (Vec::new(), Vec::new(), Vec::new());
-        for token in array.as_string::<i32>() {
-            let Some(token) = token else {
-                column.push_null();
-                continue;
-            };
-            code.clear();
-            let read = token.strip_prefix(&self.before).and_then(|text| base32::read(text, &mut stored));
-            match read.and_then(|()| self.step.bytes(&stored, &mut sealed)) {
-                Some(()) => {
-                    base32::push(&mut code, &sealed);
-                    column.push(&self.prefix, &code);
+        repeats::for_each(array, Form::Exact, |seen| match seen {
+            Seen::Null => column.push_null(),
+            Seen::Invalid => column.push_invalid(),
+            Seen::Again(row) => column.push_again(row),
+            Seen::New(token) => {
+                let text = token.strip_prefix(&*self.before).and_then(|text| base32::read(text, &mut stored));
+                match text.and_then(|()| opens.open(&stored)) {
+                    Some(value) => {
+                        sealed.clear();
+                        code.clear();
+                        seals.seal(&value, &mut sealed);
+                        base32::push(&mut code, &sealed);
+                        column.push(&self.prefix, &code);
+                    }
+                    None => column.push_invalid(),
                 }
-                None => column.push_invalid(),
             }
-        }
+        })?;
         column.finish()
-    }
-}
-
-impl Step {
-    fn bytes(&self, stored: &[u8], out: &mut Vec<u8>) -> Option<()> {
-        out.clear();
-        match self {
-            Step::Wrap(steps) => out.extend_from_slice(&wrapped(stored.try_into().ok()?, steps)),
-            Step::Seal { opens, seals } => seals.seal(&opens.open(stored)?, out),
-        }
-        Some(())
     }
 }
 

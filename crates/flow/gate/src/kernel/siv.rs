@@ -39,7 +39,7 @@ pub(crate) fn opened(keys: &KeyRing, domain: &str, form: Form, token: &str) -> O
     let rest = token.strip_prefix(domain).and_then(|rest| rest.strip_prefix('.'));
     let (epoch, code) = rest?.split_once('.')?;
     let mut sealed = Vec::new();
-    base32::read(code, &mut sealed)?;
+    base32::read(code.as_bytes(), &mut sealed)?;
     sealing(keys, domain, form, epoch.parse().ok()?).ok()?.open(&sealed)
 }
 
@@ -86,7 +86,7 @@ mod tests {
         let keys = keys(0).unwrap();
         let key = keys.derive_bytes::<64>(Purpose::Siv, domain, 1).unwrap();
         let mut sealed = Vec::new();
-        base32::read(token.rsplit('.').next().unwrap(), &mut sealed).unwrap();
+        base32::read(token.rsplit('.').next().unwrap().as_bytes(), &mut sealed).unwrap();
         Aes256Siv::new(&(*key).into()).decrypt([associated(&keys, domain, Form::Exact)], &sealed).ok()
     }
 

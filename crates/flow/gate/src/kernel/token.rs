@@ -5,11 +5,11 @@ use std::sync::Arc;
 use arrow::array::Array;
 use change::{Error, Kind, Result};
 
-use super::base32::{self, CODE_CHARACTERS};
-use super::column::{Passed, TextColumn};
+use super::base32;
+use super::coded;
+use super::column::Passed;
 use super::keyed_hash::KeyedHash;
-use super::repeats::{self, Seen};
-use crate::canonical::{self, Cell, Form};
+use crate::canonical::Form;
 use crate::keys::Purpose;
 use crate::{KeyRing, Vault};
 
@@ -27,12 +27,18 @@ pub(super) fn wraps(keys: &KeyRing, domain: &str, chain: &[u32]) -> Result<Vec<K
     chain.windows(2).map(|step| KeyedHash::wrap(keys, domain, step[0], step[1])).collect()
 }
 
-/// The 128 bits of a token after the steps.
-pub(super) fn wrapped(code: [u8; 16], wraps: &[KeyedHash]) -> [u8; 16] {
-    wraps.iter().fold(code, |code, wrap| first_half(&wrap.of(&code)))
+/// The 128 bits of tokens after the steps.
+pub(super) fn wrapped(codes: Vec<[u8; 16]>, wraps: &[KeyedHash]) -> Vec<[u8; 16]> {
+    wraps.iter().fold(codes, |codes, wrap| {
+        let mut next = Vec::with_capacity(codes.len());
+        let mut hashing = wrap.together(|hash| next.push(first_half(hash)));
+        codes.iter().for_each(|code| hashing.push(code));
+        hashing.finish();
+        next
+    })
 }
 
-fn first_half(hash: &[u8; 32]) -> [u8; 16] {
+fn first_half(hash: [u8; 32]) -> [u8; 16] {
     std::array::from_fn(|index| hash[index])
 }
 
@@ -46,17 +52,14 @@ impl Tokenizer {
     }
 
     pub(crate) fn apply(&self, array: &dyn Array) -> Result<Passed> {
-        let mut column = TextColumn::with_capacity(array.len(), self.prefix.len() + CODE_CHARACTERS);
-        repeats::for_each(array, self.form, |seen| match seen {
-            Seen::Null => column.push_null(),
-            Seen::Invalid => column.push_invalid(),
-            Seen::Again(row) => column.push_again(row),
-            Seen::New(bytes) => {
-                let code = wrapped(first_half(&self.hash.of(bytes)), &self.wraps);
-                column.push(&self.prefix, &base32::code(code));
-            }
+        let mut codes = Vec::new();
+        let mut hashing = self.hash.together(|hash| codes.push(first_half(hash)));
+        let rows = coded::rows(array, self.form, |bytes| {
+            hashing.push(bytes);
+            true
         })?;
-        column.finish()
+        hashing.finish();
+        coded::column(&self.prefix, &rows, &wrapped(codes, &self.wraps))
     }
 }
 
@@ -76,18 +79,13 @@ impl VaultCoder {
     }
 
     pub(crate) fn apply(&self, array: &dyn Array) -> Result<Passed> {
-        let mut index = Vec::with_capacity(array.len());
-        let mut rows = Vec::with_capacity(array.len());
-        canonical::for_each(array, self.form, |cell| {
-            rows.push(match cell {
-                Cell::Null => Row::Null,
-                Cell::Invalid => Row::Invalid,
-                Cell::Bytes(bytes) => {
-                    index.push(self.hash.of(bytes));
-                    Row::Coded
-                }
-            });
+        let mut index = Vec::new();
+        let mut hashing = self.hash.together(|hash| index.push(hash));
+        let rows = coded::rows(array, self.form, |bytes| {
+            hashing.push(bytes);
+            true
         })?;
+        hashing.finish();
         let codes = if index.is_empty() { Vec::new() } else { self.vault.codes(&self.domain, &index)? };
         if codes.len() != index.len() {
             return Err(Error::new(
@@ -95,16 +93,7 @@ impl VaultCoder {
                 format!("the vault gave another number of codes for domain {}", self.domain),
             ));
         }
-        let mut codes = codes.into_iter();
-        let mut column = TextColumn::with_capacity(array.len(), self.prefix.len() + CODE_CHARACTERS);
-        for row in rows {
-            match row {
-                Row::Null => column.push_null(),
-                Row::Invalid => column.push_invalid(),
-                Row::Coded => codes.next().into_iter().for_each(|code| column.push(&self.prefix, &base32::code(code))),
-            }
-        }
-        column.finish()
+        coded::column(&self.prefix, &rows, &codes)
     }
 }
 
@@ -118,12 +107,6 @@ pub(crate) fn spelled(domain: &str, code: &[u8; 16]) -> String {
     let mut text = format!("{domain}.");
     text.extend(base32::code(*code).map(char::from));
     text
-}
-
-enum Row {
-    Null,
-    Invalid,
-    Coded,
 }
 
 #[cfg(test)]

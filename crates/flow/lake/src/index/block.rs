@@ -64,6 +64,14 @@ impl Block {
         self.dirty = [true; BUCKETS];
     }
 
+    /// Becomes what another block is that is loaded whole, all of it to be written.
+    pub(super) fn copy_from(&mut self, other: &Self) {
+        self.bytes.copy_from_slice(other.bytes.as_slice());
+        self.number = other.number;
+        self.loaded = [true; BUCKETS];
+        self.dirty = [true; BUCKETS];
+    }
+
     /// Takes a block's bytes as they were read; a bucket is checked when it is needed.
     pub(super) fn take_bytes(&mut self, number: u64, bytes: &[u8]) {
         self.turn_to(number);
@@ -176,7 +184,7 @@ impl Block {
     }
 
     /// Adds an entry that is not there; false when there is no room.
-    fn insert(&mut self, key: KeyHash, payload: u64, file: &NamedFile) -> Result<bool> {
+    pub(super) fn insert(&mut self, key: KeyHash, payload: u64, file: &NamedFile) -> Result<bool> {
         for bucket in way(key) {
             self.need(bucket, file)?;
             let count = self.count(bucket);
@@ -243,6 +251,11 @@ impl Block {
 
     fn bucket_number(&self, bucket: usize) -> u64 {
         self.number * BUCKETS as u64 + bucket as u64
+    }
+
+    /// The number of entries of a block that is loaded.
+    pub(super) fn len(&self) -> u64 {
+        (0..BUCKETS).map(|bucket| self.count(bucket) as u64).sum()
     }
 
     fn count(&self, bucket: usize) -> usize {

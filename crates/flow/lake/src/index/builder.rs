@@ -3,15 +3,15 @@ use std::path::Path;
 use change::{Error, Kind, Result};
 use hashbrown::HashMap;
 
-use super::block::Block;
 use super::disk::{Dir, NamedFile};
 use super::entry::{self, Entry, FileId, MORE};
 use super::files::FileTable;
 use super::header::{BootId, Header, Shape, State};
-use super::map::{BlockMap, BlockWriter, log2_blocks_for};
+use super::map::{BlockMap, log2_blocks_for};
 use super::multiset::slot;
 use super::runs::{LOG2_PARTS, Runs};
-use super::{KeyHash, KeyIndex, KeySeed, intent, key_index};
+use super::sequence::BlockFiller;
+use super::{KeyHash, KeyIndex, KeySeed, copied, intent, key_index};
 
 /// Builds an index from the rows of a table, in any order, in bounded memory and sequential writes.
 ///
@@ -53,10 +53,21 @@ impl Builder {
         // The old blocks must not come back after a stop of the machine, beside the new list of files.
         dir.remove(key_index::NAME)?;
         dir.remove(intent::NAME)?;
+        copied::remove_all(&dir)?;
         dir.sync()?;
         let state = State::Live;
-        let header =
-            Header { table_id, seed, shape, state, boot, version: 0, log2_blocks: 0, entries: 0, next_file: 0 };
+        let header = Header {
+            table_id,
+            seed,
+            shape,
+            state,
+            boot,
+            version: 0,
+            log2_blocks: 0,
+            entries: 0,
+            next_file: 0,
+            copied: 0,
+        };
         let files = FileTable::create(&dir)?;
         let runs = Runs::new(&dir, memory_bytes);
         Ok(Self { dir, header, files, runs, memory_bytes })
@@ -108,27 +119,17 @@ impl Builder {
 fn fill(runs: &Runs, file: &NamedFile, log2_blocks: u32) -> Result<Option<u64>> {
     let log2_groups = log2_blocks.min(LOG2_PARTS);
     let (parts, blocks) = (1usize << (LOG2_PARTS - log2_groups), 1u64 << (log2_blocks - log2_groups));
-    let mut writer = BlockWriter::new(file);
-    let mut block = Block::unloaded(0);
+    let mut filler = BlockFiller::new(file, log2_blocks);
     let mut total = 0;
     for group in 0..1u64 << log2_groups {
         let first_part = group as usize * parts;
         let entries = sorted(runs, first_part..first_part + parts)?;
         total += entries.len() as u64;
-        let mut rest = entries.as_slice();
-        for number in group * blocks..(group + 1) * blocks {
-            block.start_empty(number);
-            let here = rest.partition_point(|(key, _)| key.block(log2_blocks) == number);
-            for (key, payload) in &rest[..here] {
-                if block.set(*key, Some(*payload), file)?.is_none() {
-                    return Ok(None);
-                }
-            }
-            rest = &rest[here..];
-            writer.push(&mut block)?;
+        if !filler.fill(group * blocks..(group + 1) * blocks, &entries)? {
+            return Ok(None);
         }
     }
-    writer.finish()?;
+    filler.finish()?;
     Ok(Some(total))
 }
 

@@ -136,6 +136,11 @@ pub(super) fn is_tombstone(payload: u64) -> bool {
     marks(payload) == TOMBSTONE
 }
 
+/// Whether a payload points at a row that the first copy brought.
+pub(super) fn is_copied(payload: u64) -> bool {
+    marks(payload) == COPIED
+}
+
 /// Whether a payload points at a row.
 pub(super) fn is_row(payload: u64) -> bool {
     payload & (TOMBSTONE | COUNT) == 0

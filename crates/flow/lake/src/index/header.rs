@@ -60,6 +60,8 @@ pub(super) struct Header {
     pub(super) entries: u64,
     /// The lowest number that has not been given to a file.
     pub(super) next_file: u32,
+    /// The number of files of copied rows' keys that are part of the index; see [`super::copied`].
+    pub(super) copied: u32,
 }
 
 impl Header {
@@ -76,6 +78,7 @@ impl Header {
         bytes[40..56].copy_from_slice(&self.boot.map_or([0; 16], |boot| boot.0));
         bytes[56..64].copy_from_slice(&self.version.to_le_bytes());
         bytes[64..72].copy_from_slice(&self.entries.to_le_bytes());
+        bytes[72..76].copy_from_slice(&self.copied.to_le_bytes());
         let sum = crc32fast::hash(&bytes[..SUM_AT]);
         bytes[SUM_AT..].copy_from_slice(&sum.to_le_bytes());
         file.write_at(&bytes, 0)
@@ -99,6 +102,7 @@ impl Header {
             copy.copy_from_slice(&bytes[at..at + 16]);
             copy
         };
+        let four = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let state = match bytes[33] {
             0 => State::Closed,
             1 => State::Live,
@@ -112,9 +116,10 @@ impl Header {
             state,
             boot: (bytes[34] != 0).then(|| BootId(sixteen(40))),
             log2_blocks: bytes[35].into(),
-            next_file: u32::from_le_bytes([bytes[36], bytes[37], bytes[38], bytes[39]]),
+            next_file: four(36),
             version: u64_at(bytes, 56),
             entries: u64_at(bytes, 64),
+            copied: four(72),
         })
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Intent {
     pub(super) next_file: u32,
     records: u64,
     records_sum: u32,
+    /// The step makes the next file of copied rows' keys part of the index; see [`super::copied`].
+    pub(super) copies: bool,
 }
 
 /// An intent that is being written.
@@ -61,10 +63,10 @@ impl IntentWriter {
         if self.buffer.len() >= FLUSH_BYTES { self.flush() } else { Ok(()) }
     }
 
-    pub(super) fn complete(mut self, from: u64, to: u64, stamp: u128, next_file: u32) -> Result<Intent> {
+    pub(super) fn complete(mut self, from: u64, to: u64, stamp: u128, next_file: u32, copies: bool) -> Result<Intent> {
         self.flush()?;
-        let records_sum = self.sum.finalize();
-        let intent = Intent { file: self.file, from, to, stamp, next_file, records: self.records, records_sum };
+        let (records, records_sum) = (self.records, self.sum.finalize());
+        let intent = Intent { file: self.file, from, to, stamp, next_file, records, records_sum, copies };
         intent.file.write_at(&intent.header(), 0)?;
         Ok(intent)
     }
@@ -98,6 +100,7 @@ impl Intent {
             records: u64_at(&bytes, 40),
             next_file: word(48),
             records_sum: word(52),
+            copies: word(56) != 0,
             file,
         };
         let whole = bytes == intent.header() && intent.bytes().is_some_and(|bytes| bytes <= length);
@@ -158,6 +161,7 @@ impl Intent {
         bytes[40..48].copy_from_slice(&self.records.to_le_bytes());
         bytes[48..52].copy_from_slice(&self.next_file.to_le_bytes());
         bytes[52..56].copy_from_slice(&self.records_sum.to_le_bytes());
+        bytes[56..60].copy_from_slice(&u32::from(self.copies).to_le_bytes());
         let sum = crc32fast::hash(&bytes[..60]);
         bytes[60..].copy_from_slice(&sum.to_le_bytes());
         bytes

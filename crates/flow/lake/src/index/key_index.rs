@@ -3,6 +3,7 @@ use std::path::Path;
 
 use change::{Error, Kind, Result};
 
+use super::copied::{self, Copied};
 use super::disk::{Dir, damaged};
 use super::entry::{self, Entry, FileId, Place};
 use super::files::FileTable;
@@ -17,7 +18,7 @@ use super::{Builder, KeyHash, KeySeed};
 pub(super) const NAME: &str = "blocks";
 pub(super) const NEW_NAME: &str = "blocks.new";
 /// No file is ever that large: 2^40 blocks are 4 PiB.
-const LOG2_BLOCKS_MAX: u32 = 40;
+pub(super) const LOG2_BLOCKS_MAX: u32 = 40;
 
 /// Where every live row of one lake table lies, by identity, on local disk.
 ///
@@ -29,6 +30,8 @@ pub struct KeyIndex {
     pub(super) map: BlockMap,
     pub(super) files: FileTable,
     pub(super) boot: Option<BootId>,
+    /// Keys that are not in the blocks yet.
+    pub(super) copied: Copied,
     prepared: Option<Intent>,
     /// A step was cut off by an error: the blocks are half-way.
     broken: bool,
@@ -95,7 +98,8 @@ impl KeyIndex {
         let next_file = prepared.as_ref().map_or(0, |intent| intent.next_file).max(header.next_file);
         let files = FileTable::open(&dir, next_file)?;
         let map = BlockMap::open(file, header.log2_blocks, header.entries)?;
-        let mut index = Self { dir, header, map, files, boot, prepared, broken: false };
+        let copied = Copied::open(&dir, &header, prepared.as_ref())?;
+        let mut index = Self { dir, header, map, files, boot, copied, prepared, broken: false };
         if header.state == State::Applying {
             if index.prepared.is_none() {
                 return Err(Intent::missing(&index.dir));
@@ -124,7 +128,7 @@ impl KeyIndex {
 
     /// An index that was just built.
     pub(super) fn built(dir: Dir, header: Header, map: BlockMap, files: FileTable) -> Self {
-        Self { dir, boot: header.boot, header, map, files, prepared: None, broken: false }
+        Self { dir, boot: header.boot, header, map, files, copied: Copied::default(), prepared: None, broken: false }
     }
 
     /// The table version that the index reflects.
@@ -142,9 +146,9 @@ impl KeyIndex {
         self.header.shape
     }
 
-    /// The number of entries, tombstones and a multiset's counts among them.
+    /// The number of entries, tombstones and a multiset's counts among them. While a first copy goes on, a key may count twice.
     pub fn entries(&self) -> u64 {
-        self.map.entries()
+        self.map.entries() + self.copied.entries()
     }
 
     /// The number that stands for a data file, by its path; a new one when the path is new.
@@ -183,7 +187,7 @@ impl KeyIndex {
     /// [`Kind::Data`] when the index is damaged; otherwise when the disk fails.
     pub fn lookup(&self, keys: &[KeyHash]) -> Result<Vec<Option<Entry>>> {
         self.check_whole()?;
-        Ok(self.map.get(keys)?.into_iter().map(|payload| payload.map(entry::decode)).collect())
+        Ok(self.payloads(keys)?.into_iter().map(|payload| payload.map(entry::decode)).collect())
     }
 
     /// Up to the wanted number of places for each of the keys, in their order, those added last first. For deletes from a multiset; the
@@ -199,15 +203,7 @@ impl KeyIndex {
     /// crash [`KeyIndex::prepared`] tells what was under way: finish it when the table has the commit that carries `stamp`, abandon it
     /// when not.
     pub fn step(&mut self, to_version: u64, stamp: u128) -> Result<Step<'_>> {
-        self.check_idle()?;
-        if to_version <= self.version() {
-            return Err(Error::new(
-                Kind::Bug,
-                format!("{}: asked to step from version {} to {to_version}", self.dir.path().display(), self.version()),
-            ));
-        }
-        self.wake()?;
-        let writer = IntentWriter::create(&self.dir)?;
+        let writer = self.begin_step(to_version)?;
         Ok(Step::new(self, writer, to_version, stamp))
     }
 
@@ -224,15 +220,17 @@ impl KeyIndex {
         let Some(intent) = self.prepared.take() else { return Ok(()) };
         self.broken = true;
         self.carry_out(&intent)?;
+        self.copied.keep(intent.copies);
         self.header.state = State::Live;
         self.header.version = intent.to;
         self.write_header()?;
         self.broken = false;
-        Ok(())
+        if intent.copies && self.copied.are_many(self.map.entries()) { self.settle() } else { Ok(()) }
     }
 
     /// Drops the step that was prepared.
     pub fn abandon(&mut self) -> Result<()> {
+        self.copied.drop_next();
         if self.prepared.take().is_some() { self.dir.remove(super::intent::NAME) } else { Ok(()) }
     }
 
@@ -246,6 +244,7 @@ impl KeyIndex {
     /// Rewrites the whole index, sequentially; for a few keys of a unique index [`super::Change::Move`] is cheaper.
     pub fn relocate(&mut self, to_version: u64, mut moved: impl FnMut(Place) -> Place) -> Result<()> {
         self.check_idle()?;
+        self.settle()?;
         self.rewrite(to_version, |payload| {
             if !entry::is_row(payload) {
                 return Ok(Some(payload));
@@ -257,6 +256,10 @@ impl KeyIndex {
     /// Drops all tombstones, when the first copy is finished. Reads the whole index, sequentially, and rewrites it when there are any.
     pub fn clear_tombstones(&mut self) -> Result<()> {
         self.check_idle()?;
+        self.settle()?;
+        self.copied = Copied::default();
+        // One that was prepared before a crash may lie there still.
+        copied::remove_all(&self.dir)?;
         let mut found = false;
         self.map.for_each(|_, payload| {
             found |= entry::is_tombstone(payload);
@@ -277,7 +280,8 @@ impl KeyIndex {
     /// Reads everything and checks every checksum.
     pub fn verify(&self) -> Result<()> {
         self.check_whole()?;
-        self.map.for_each(|_, _| Ok(()))
+        self.map.for_each(|_, _| Ok(()))?;
+        self.copied.verify()
     }
 
     /// Makes the index outlast a stop of the machine. Without it the next start in another boot builds it anew.
@@ -285,11 +289,24 @@ impl KeyIndex {
         self.check_idle()?;
         self.dir.remove(super::intent::NAME)?;
         self.map.file().sync()?;
+        self.copied.sync()?;
         self.files.sync()?;
         self.header.state = State::Closed;
         self.write_header()?;
         self.map.file().sync()?;
         self.dir.sync()
+    }
+
+    pub(super) fn begin_step(&mut self, to_version: u64) -> Result<IntentWriter> {
+        self.check_idle()?;
+        if to_version <= self.version() {
+            return Err(Error::new(
+                Kind::Bug,
+                format!("{}: asked to step from version {} to {to_version}", self.dir.path().display(), self.version()),
+            ));
+        }
+        self.wake()?;
+        IntentWriter::create(&self.dir)
     }
 
     pub(super) fn keep_prepared(&mut self, intent: Intent) {
@@ -360,6 +377,28 @@ impl KeyIndex {
         Ok(())
     }
 
+    /// Brings the keys of copied rows into the blocks. The index is right for the same version before and after it.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        if self.copied.number() == 0 {
+            return Ok(());
+        }
+        self.wake()?;
+        let mut log2_blocks = self.map.log2_blocks().max(log2_blocks_for(self.entries()));
+        let map = loop {
+            let file = self.dir.create(NEW_NAME)?;
+            match self.map.merged(self.copied.maps(), file, log2_blocks, entry::is_copied)? {
+                Some(map) => break map,
+                None => log2_blocks += 1,
+            }
+        };
+        self.broken = true;
+        let files = self.copied.clear();
+        self.replace_map(map)?;
+        copied::remove(&self.dir, files)?;
+        self.broken = false;
+        Ok(())
+    }
+
     /// Puts another file of blocks in the place of the present one, in one step.
     fn replace_map(&mut self, map: BlockMap) -> Result<()> {
         self.header_of(&map).write(map.file())?;
@@ -380,6 +419,7 @@ impl KeyIndex {
             entries: map.entries(),
             next_file: self.files.next(),
             boot: self.boot,
+            copied: self.copied.number(),
             ..self.header
         }
     }

@@ -3,6 +3,7 @@ use change::Result;
 use super::KeyHash;
 use super::block::{BLOCK_BYTES, BLOCK_ENTRIES, BLOCKS_AT, Block};
 use super::disk::{NamedFile, damaged};
+use super::sequence::{BlockFiller, BlockReader, BlockWriter, Incoming, Split};
 
 /// A map from hash to 64 bits in a file of blocks; the caller owns what stands before the first block.
 ///
@@ -26,7 +27,7 @@ const KEYS_FOR_WHOLE_BLOCK: usize = 3;
 /// With a key for every so many blocks, reading all of them costs less than a call for each that is wanted.
 const BLOCKS_PER_KEY_DENSE: u64 = 2;
 /// Blocks that are read or written at once by sequential work.
-const BLOCKS_AT_ONCE: usize = 256;
+pub(super) const BLOCKS_AT_ONCE: usize = 256;
 
 impl BlockMap {
     /// An empty map of `1 << log2_blocks` blocks.
@@ -39,6 +40,21 @@ impl BlockMap {
         }
         writer.finish()?;
         Ok(Self { file, log2_blocks, entries: 0 })
+    }
+
+    /// A map of entries that ascend and differ. `make` gives an empty file.
+    pub(super) fn of(mut make: impl FnMut() -> Result<NamedFile>, ascending: &[(KeyHash, u64)]) -> Result<Self> {
+        let entries = ascending.len() as u64;
+        let mut log2_blocks = log2_blocks_for(entries);
+        loop {
+            let file = make()?;
+            let mut filler = BlockFiller::new(&file, log2_blocks);
+            if filler.fill(0..1 << log2_blocks, ascending)? {
+                filler.finish()?;
+                return Ok(Self { file, log2_blocks, entries });
+            }
+            log2_blocks += 1;
+        }
     }
 
     /// A map that is in the file already; the file's size must fit.
@@ -153,30 +169,46 @@ impl BlockMap {
         log2_blocks: u32,
         mut keep: impl FnMut(u64) -> Result<Option<u64>>,
     ) -> Result<Option<Self>> {
-        let mut entries = 0;
-        let fan = 1 << (log2_blocks - self.log2_blocks);
-        let mut blocks: Vec<Block> = (0..fan).map(Block::unloaded).collect();
-        let mut writer = BlockWriter::new(&file);
-        let mut full = false;
-        self.for_each_block(|number, source| {
-            for (block, target) in blocks.iter_mut().zip(number * fan..) {
-                block.start_empty(target);
-            }
+        let mut split = Split::new(&file, self.log2_blocks, log2_blocks);
+        self.for_each_block(|source| {
+            split.start(source.number());
             for (key, payload) in source.entries() {
-                let Some(payload) = keep(payload)? else { continue };
-                let target = &mut blocks[(key.block(log2_blocks) % fan) as usize];
-                full |= target.set(key, Some(payload), &file)?.is_none();
-                entries += 1;
+                if let Some(payload) = keep(payload)? {
+                    split.add(key, payload)?;
+                }
             }
-            blocks.iter_mut().try_for_each(|block| writer.push(block))
+            split.write()
         })?;
-        writer.finish()?;
-        Ok((!full).then_some(Self { file, log2_blocks, entries }))
+        let entries = split.finish()?;
+        Ok(entries.map(|entries| Self { file, log2_blocks, entries }))
+    }
+
+    /// Writes every entry of this map and of the `newer` ones (the oldest of them first) into `file`, in `1 << log2_blocks` blocks: at least
+    /// as many as now. A newer entry counts where this map has none, or one that `yields`. Reads and writes sequentially. `None` when a
+    /// block of the new file is full; then the new file is worth nothing.
+    pub(super) fn merged(
+        &self,
+        newer: &[Self],
+        file: NamedFile,
+        log2_blocks: u32,
+        yields: impl Fn(u64) -> bool,
+    ) -> Result<Option<Self>> {
+        let mut split = Split::new(&file, self.log2_blocks, log2_blocks);
+        let mut incoming = Incoming::new(newer, self.log2_blocks);
+        self.for_each_block(|source| {
+            split.start_with(source)?;
+            for (key, payload) in incoming.of_block(source.number())? {
+                split.merge(*key, *payload, &yields)?;
+            }
+            split.write()
+        })?;
+        let entries = split.finish()?;
+        Ok(entries.map(|entries| Self { file, log2_blocks, entries }))
     }
 
     /// Hands out every entry, in the order of blocks, and checks every checksum.
     pub(super) fn for_each(&self, mut visit: impl FnMut(KeyHash, u64) -> Result<()>) -> Result<()> {
-        self.for_each_block(|_, block| block.entries().try_for_each(|(key, payload)| visit(key, payload)))
+        self.for_each_block(|block| block.entries().try_for_each(|(key, payload)| visit(key, payload)))
     }
 
     /// Counts the entries anew, after a set that was cut off.
@@ -195,17 +227,10 @@ impl BlockMap {
         Ok(Self { file: rename(self.file)?, log2_blocks: self.log2_blocks, entries: self.entries })
     }
 
-    fn for_each_block(&self, mut visit: impl FnMut(u64, &Block) -> Result<()>) -> Result<()> {
-        let blocks = 1u64 << self.log2_blocks;
-        let mut bytes = vec![0; BLOCK_BYTES * BLOCKS_AT_ONCE.min(blocks as usize)];
-        let mut block = Block::unloaded(0);
-        for first in (0..blocks).step_by(BLOCKS_AT_ONCE) {
-            self.file.read_at(&mut bytes, BLOCKS_AT + first * BLOCK_BYTES as u64)?;
-            for (number, bytes) in (first..).zip(bytes.chunks_exact(BLOCK_BYTES)) {
-                block.take_bytes(number, bytes);
-                block.check_all(&self.file)?;
-                visit(number, &block)?;
-            }
+    fn for_each_block(&self, mut visit: impl FnMut(&Block) -> Result<()>) -> Result<()> {
+        let mut reader = BlockReader::new(self, BLOCKS_AT_ONCE);
+        while let Some(block) = reader.next()? {
+            visit(block)?;
         }
         Ok(())
     }
@@ -281,33 +306,4 @@ impl<'a> Window<'a> {
 pub(super) fn log2_blocks_for(entries: u64) -> u32 {
     let blocks = entries * 11 / 10 * 100 / LOAD_MAX / BLOCK_ENTRIES as u64 + 1;
     blocks.next_power_of_two().trailing_zeros()
-}
-
-/// Writes blocks one after the other, many at once.
-pub(super) struct BlockWriter<'a> {
-    file: &'a NamedFile,
-    bytes: Vec<u8>,
-    at: u64,
-}
-
-impl<'a> BlockWriter<'a> {
-    pub(super) fn new(file: &'a NamedFile) -> Self {
-        Self { file, bytes: Vec::new(), at: BLOCKS_AT }
-    }
-
-    pub(super) fn push(&mut self, block: &mut Block) -> Result<()> {
-        self.bytes.extend_from_slice(block.sealed());
-        if self.bytes.len() >= BLOCK_BYTES * BLOCKS_AT_ONCE { self.flush() } else { Ok(()) }
-    }
-
-    pub(super) fn finish(mut self) -> Result<()> {
-        self.flush()
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        self.file.write_at(&self.bytes, self.at)?;
-        self.at += self.bytes.len() as u64;
-        self.bytes.clear();
-        Ok(())
-    }
 }

@@ -5,6 +5,9 @@
 //! state before or after, never between. [`Builder`] makes an index from the table's rows; [`ScratchMap`] is the same map without
 //! durability.
 //!
+//! The keys of a first copy's chunk come many at once, and none is known. They are laid beside the blocks as a file of their own ([`copied`]),
+//! and a filter in memory tells that they are new, so that a chunk costs what it brings and not what the table has already.
+//!
 //! What is synced: nothing while steps are made. What a process has written survives its kill, so the order of writes is enough; what
 //! the machine had not yet put on its medium when it stopped is lost, so an index that was not closed is not trusted in another boot
 //! ([`BootId`]). A step costs no wait for the disk, and a stop of the machine costs a rebuild. Damage at rest is found by the
@@ -12,9 +15,11 @@
 
 mod block;
 mod builder;
+mod copied;
 mod disk;
 mod entry;
 mod files;
+mod filter;
 mod hash;
 mod header;
 mod intent;
@@ -23,6 +28,7 @@ mod map;
 mod multiset;
 mod runs;
 mod scratch;
+mod sequence;
 mod step;
 #[cfg(test)]
 mod tests;

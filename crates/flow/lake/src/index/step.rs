@@ -39,17 +39,24 @@ impl<'a> Step<'a> {
     /// The step is complete and outlasts a crash of the process; the table's commit may follow, then [`KeyIndex::finish`].
     pub fn prepare(self) -> Result<()> {
         let Self { index, intent, to_version, stamp, .. } = self;
-        let intent = intent.complete(index.version(), to_version, stamp, index.files.next())?;
+        let intent = intent.complete(index.version(), to_version, stamp, index.files.next(), false)?;
         index.keep_prepared(intent);
         Ok(())
     }
 
     fn push_unique(&mut self, changes: &[Change]) -> Result<()> {
+        // What is removed or moved must be in the blocks; what is put there covers a copied row.
+        if changes.iter().any(|change| matches!(change, Change::Remove { .. } | Change::Move { .. })) {
+            self.index.settle()?;
+        }
         let moves: Vec<KeyHash> = changes.iter().filter_map(moved_key).collect();
         let mut before = self.index.map.get(&moves)?.into_iter();
         for change in changes {
             match *change {
-                Change::Put { key, entry } => self.intent.push(key, Some(entry::encode(entry)?))?,
+                Change::Put { key, entry } => {
+                    self.index.copied.know(key);
+                    self.intent.push(key, Some(entry::encode(entry)?))?;
+                }
                 Change::Remove { key } => self.intent.push(key, None)?,
                 Change::Move { key, from, to } => match before.next().flatten() {
                     Some(payload) if entry::is_row(payload) && entry::unpack(payload) == from => {

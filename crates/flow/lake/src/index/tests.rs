@@ -1,3 +1,4 @@
+mod copied;
 mod crash;
 mod disk;
 mod local;

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, StringArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
 
 use super::*;
 use crate::Profile;
@@ -111,6 +111,12 @@ fn what_is_no_token_of_the_epoch_is_not_read_and_what_needs_the_person_is_not_mo
             let passed = moved.apply(&texts(&[Some(wrong)]), beside).unwrap();
             assert_eq!((passed.invalid, passed.values.null_count()), (1, 1), "{text}: {wrong}");
         }
+        // Nor is it when it stands there again, among tokens that are read.
+        let stored = cleared(&rule(text), &rotated(1), &texts(&[Some("42")]));
+        let right = Some(stored.as_string::<i32>().value(0));
+        let passed = moved.apply(&texts(&[right, Some("42"), None, Some("42"), right]), beside).unwrap();
+        let now = cleared(&rule(text), &keys, &texts(&[Some("42"), None, None, None, Some("42")]));
+        assert_eq!((passed.invalid, &passed.values), (2, &now), "{text}");
     }
     // Epoch 3 does not wrap 9, and a shift of another epoch needs the person.
     assert!(Kernel::moved(&rule("hmac_token(member)"), &keys, &|_| Some(9)).unwrap().is_none());

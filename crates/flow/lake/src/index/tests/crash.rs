@@ -57,7 +57,7 @@ fn assert_is(index: &KeyIndex, model: &Model) {
 
 /// Runs `work` with a fault at its first change, at its second and so on until it gets through, each time from the state of `start`,
 /// and hands the disk as the fault left it to `check`. Returns how many faults there were.
-fn at_every_change(
+pub(super) fn at_every_change(
     start: &MemoryDisk,
     torn: bool,
     work: impl Fn(&MemoryDisk) -> change::Result<()>,

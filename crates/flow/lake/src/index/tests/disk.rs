@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::index::disk::{Dir, Disk, DiskFile};
@@ -13,6 +14,8 @@ type Bytes = Arc<Mutex<Vec<u8>>>;
 pub(super) struct MemoryDisk {
     files: Arc<Mutex<HashMap<String, Bytes>>>,
     fault: Arc<Mutex<Fault>>,
+    /// Bytes that were read or written.
+    traffic: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -29,6 +32,7 @@ struct Fault {
 struct MemoryFile {
     bytes: Bytes,
     fault: Arc<Mutex<Fault>>,
+    traffic: Arc<AtomicU64>,
 }
 
 enum Verdict {
@@ -87,7 +91,16 @@ impl MemoryDisk {
             let bytes = bytes.lock().unwrap().clone();
             (name.clone(), Arc::new(Mutex::new(bytes)))
         };
-        Self { files: Arc::new(Mutex::new(files.iter().map(copy).collect())), fault: Arc::default() }
+        Self { files: Arc::new(Mutex::new(files.iter().map(copy).collect())), ..Self::default() }
+    }
+
+    /// Bytes that were read or written since the last call.
+    pub(super) fn traffic(&self) -> u64 {
+        self.traffic.swap(0, Ordering::Relaxed)
+    }
+
+    fn file(&self, bytes: &Bytes) -> Box<dyn DiskFile> {
+        Box::new(MemoryFile { bytes: bytes.clone(), fault: self.fault.clone(), traffic: self.traffic.clone() })
     }
 
     pub(super) fn with_bytes<T>(&self, name: &str, change: impl FnOnce(&mut Vec<u8>) -> T) -> T {
@@ -103,6 +116,7 @@ impl MemoryDisk {
 
 impl DiskFile for MemoryFile {
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
+        self.traffic.fetch_add(into.len() as u64, Ordering::Relaxed);
         let bytes = self.bytes.lock().unwrap();
         let from = bytes.get(offset as usize..offset as usize + into.len());
         into.copy_from_slice(from.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?);
@@ -116,6 +130,7 @@ impl DiskFile for MemoryFile {
             Verdict::Torn => (&from[..from.len() / 2], Err(full())),
             Verdict::Failed => return Err(full()),
         };
+        self.traffic.fetch_add(part.len() as u64, Ordering::Relaxed);
         let mut bytes = self.bytes.lock().unwrap();
         let (start, end) = (offset as usize, offset as usize + part.len());
         if bytes.len() < end {
@@ -142,10 +157,7 @@ impl DiskFile for MemoryFile {
 
 impl Disk for MemoryDisk {
     fn open(&self, name: &str) -> io::Result<Option<Box<dyn DiskFile>>> {
-        let open = |bytes: &Bytes| -> Box<dyn DiskFile> {
-            Box::new(MemoryFile { bytes: bytes.clone(), fault: self.fault.clone() })
-        };
-        Ok(self.files.lock().unwrap().get(name).map(open))
+        Ok(self.files.lock().unwrap().get(name).map(|bytes| self.file(bytes)))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
@@ -154,7 +166,7 @@ impl Disk for MemoryDisk {
         // Emptying keeps the file that is there, for whoever has it open.
         let bytes = self.files.lock().unwrap().entry(name.to_owned()).or_insert(bytes).clone();
         bytes.lock().unwrap().clear();
-        Ok(Box::new(MemoryFile { bytes, fault: self.fault.clone() }))
+        Ok(self.file(&bytes))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
