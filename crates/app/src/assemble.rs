@@ -10,8 +10,9 @@ use change::{
     Checkpoint, Clock, CopyProgress, Error, FreshStart, Kind, Position, Problem, RepairMark, Result, Severity, Source,
     TableCheckpoint, TableName, TableSchema,
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use gate::{Gate, KeyRing, Policy};
-use lake::{Lake, LakeOptions, Layer, WriterOptions};
+use lake::{Lake, LakeOptions, LakeTable, Layer, WriterOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::batching::Batching;
@@ -412,6 +413,9 @@ pub(crate) fn stands_at(table: &TableCheckpoint, start: &FreshStart) -> bool {
     streamed || table.copy.as_ref().is_some_and(|copy| copy.low >= start.stream.through)
 }
 
+/// Tables whose records are read at a time: each is a few short requests to the store.
+const RECORDS_AT_ONCE: usize = 16;
+
 /// What the lake has made durable of a source.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Records {
@@ -427,8 +431,14 @@ pub(crate) struct Records {
 /// Those of the lake.
 pub(crate) async fn recorded(lake: &Lake, source: &str) -> Result<Records> {
     let mut layers: BTreeMap<TableName, Vec<(Layer, TableCheckpoint)>> = BTreeMap::new();
-    for table in lake.tables().await?.into_iter().filter(|table| table.name.source == source) {
-        if let Some(checkpoint) = lake.checkpoint(&table.name, table.layer).await? {
+    let tables = lake.tables().await?.into_iter().filter(|table| table.name.source == source);
+    let read = |table: LakeTable| async move {
+        let checkpoint = lake.checkpoint(&table.name, table.layer).await?;
+        Result::Ok((table, checkpoint))
+    };
+    let mut reading = stream::iter(tables.map(read)).buffered(RECORDS_AT_ONCE);
+    while let Some((table, checkpoint)) = reading.try_next().await? {
+        if let Some(checkpoint) = checkpoint {
             layers.entry(table.name).or_default().push((table.layer, checkpoint));
         }
     }

@@ -4,7 +4,7 @@ use change::{Checkpoint, Error, Event, Kind, Result, Source, SourceStatus};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// Events that may wait for the loop. Each holds at most one batch, so this bounds memory together with the source's batch size.
+/// Events that may wait for the loop. What their rows take of memory is bounded by whoever reads them.
 const EVENTS_AHEAD: usize = 6;
 
 /// A source that is being read in the background.

@@ -23,7 +23,11 @@ use crate::worker::{News, Report, Truncation};
 use crate::workers::Workers;
 
 mod draining;
+mod opening;
 mod releasing;
+
+use opening::Openings;
+pub(crate) use opening::check_renamed;
 
 /// Everything that one run of one source is made of.
 pub struct Pipeline {
@@ -55,6 +59,8 @@ pub struct Pipeline {
 #[derive(Default)]
 struct Progress {
     gates: BTreeMap<TableName, Gates>,
+    /// Tables whose lake tables are being opened.
+    openings: Openings,
     /// First copies that are not finished in every layer, begun or not, with the reports still missing.
     copies: BTreeMap<TableName, usize>,
     /// Tables that the source has dropped, for the end of the run: nothing of theirs can come any more.
@@ -152,19 +158,23 @@ impl Pipeline {
             if self.finished(progress) {
                 return Ok(());
             }
+            let drains = progress.openings.is_empty() && self.drains(progress);
+            let takes = progress.openings.have_room() && self.spool.is_none();
+            let patience = progress.patience(&self.batching, self.clock.monotonic());
             tokio::select! {
                 biased;
                 () = self.stop.cancelled(), if progress.leaving_since.is_none() => {
                     progress.leaving_since = Some(self.clock.monotonic());
                 }
                 report = self.workers.report() => self.settle(report?, progress).await?,
-                () = std::future::ready(()), if self.drains(progress) => self.drain(progress).await?,
-                event = self.feed.next(), if self.spool.is_none() => {
+                Some(opened) = progress.openings.next() => self.enter(opened, progress).await?,
+                () = std::future::ready(()), if drains => self.drain(progress).await?,
+                event = self.feed.next(), if takes => {
                     if let Some(event) = self.resent.pass(event?) {
-                        self.take(event, progress).await?;
+                        self.take_in_turn(event, progress).await?;
                     }
                 }
-                () = tokio::time::sleep(progress.patience(&self.batching, self.clock.monotonic())) => {}
+                () = tokio::time::sleep(patience) => {}
             }
             self.watch.source(&self.feed.status());
         }
@@ -174,12 +184,7 @@ impl Pipeline {
     async fn take(&mut self, event: Event, progress: &mut Progress) -> Result<()> {
         match event {
             Event::Changes(batch) => self.clear(batch, progress).await,
-            Event::SchemaChanged { schema } => {
-                let table = schema.table.clone();
-                self.commit_before_reshape(&table, progress).await?;
-                let opened = self.reshape(&schema, progress).await;
-                self.hold_table(table, opened, progress)
-            }
+            Event::SchemaChanged { schema } => self.restructure(schema, progress).await,
             Event::Truncated { table, position, txid, ordinal, committed_at } => {
                 progress.boundary = None;
                 if let Some(keeper) = &mut self.keeper {
@@ -235,11 +240,12 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn clear_whole(&mut self, batch: ChangeBatch, progress: &mut Progress) -> Result<()> {
+    async fn clear_whole(&mut self, mut batch: ChangeBatch, progress: &mut Progress) -> Result<()> {
         let table = batch.schema().table.clone();
         let streamed = matches!(batch.origin(), change::Origin::Stream);
         let Some(gates) = progress.gates.get_mut(&table) else { return Ok(()) };
         let rows = batch.len() as u64;
+        let share = batch.take_share();
         match gates.clear(batch, &self.gate, self.keeper.as_mut()) {
             Ok(cleared) if cleared.batch.is_empty() && !streamed => Ok(()),
             Ok(cleared) => {
@@ -247,61 +253,10 @@ impl Pipeline {
                 if streamed {
                     progress.pending.add(rows, self.clock.monotonic());
                 }
-                self.workers.write(cleared.batch).await
+                self.workers.write(cleared.batch, share).await
             }
             Err(error) => self.hold_table(table, Err(error), progress),
         }
-    }
-
-    /// What waits of a table is committed before its structure changes, so that rows wait under one structure only. In the middle of a
-    /// transaction that cannot be.
-    async fn commit_before_reshape(&mut self, table: &TableName, progress: &mut Progress) -> Result<()> {
-        while self.workers.waits(table) && progress.boundary.is_some() {
-            if progress.round.is_none() && progress.releases.is_empty() {
-                return self.commit(progress).await;
-            }
-            let report = self.workers.report().await?;
-            self.settle(report, progress).await?;
-        }
-        Ok(())
-    }
-
-    async fn reshape(&mut self, schema: &Arc<change::TableSchema>, progress: &mut Progress) -> Result<()> {
-        if progress.stopped.contains_key(&schema.table) {
-            return Ok(());
-        }
-        let gate = self.gate.table(schema)?;
-        check_renamed(progress.gates.get(&schema.table).map(|gates| &gates.newest), &gate)?;
-        // The source, and each segment of a spool, begin by saying what may be known.
-        let changed = progress.gates.get(&schema.table).is_some_and(|gates| !gates.newest.reads(schema));
-        let dropped: Vec<String> = gate.dropped().iter().map(|dropped| dropped.name.clone()).collect();
-        let absent = gate.absent().to_vec();
-        if !dropped.is_empty() {
-            let columns = dropped.join(", ");
-            tracing::warn!(table = %schema.table, columns, "not stored: no rule of policy.yaml names these columns");
-        }
-        if !absent.is_empty() {
-            let columns = absent.join(", ");
-            tracing::warn!(table = %schema.table, columns, "policy.yaml names columns that the source does not have; they are null from here on");
-        }
-        self.watch.table(&schema.table, |seen| {
-            seen.dropped_columns = dropped;
-            seen.absent_columns = absent;
-            seen.schema_changes += u64::from(changed);
-        });
-        if let Some(opened) = self.workers.evolve(&gate).await? {
-            if opened.uncopied {
-                // Its copy may begin after the stream has caught up.
-                progress.copies.insert(schema.table.clone(), Workers::LAYERS);
-            } else {
-                self.watch.table(&schema.table, |seen| seen.copied = true);
-            }
-            if let Some(keeper) = &mut self.keeper {
-                keeper.open_table(&gate, &opened)?;
-            }
-        }
-        progress.gates.insert(schema.table.clone(), Gates { newest: gate, copy: None });
-        Ok(())
     }
 
     /// Begins the one commit that may be in flight; reading goes on meanwhile.
@@ -423,7 +378,7 @@ impl Pipeline {
         let stopping = progress.leaving_since.is_some_and(|since| {
             settled && progress.boundary.is_some() || self.clock.monotonic().saturating_sub(since) >= LEAVE_WITHIN
         });
-        stopping || settled && self.caught_up(progress)
+        stopping || settled && progress.openings.is_empty() && self.caught_up(progress)
     }
 
     fn caught_up(&self, progress: &Progress) -> bool {
@@ -435,23 +390,6 @@ impl Pipeline {
             through && progress.copies.is_empty() && !owed
         })
     }
-}
-
-/// Columns that left while others came, none of them named in the policy, were probably renamed: to go on would store null over their
-/// values.
-pub(crate) fn check_renamed(before: Option<&TableGate>, now: &TableGate) -> Result<()> {
-    let Some(before) = before else { return Ok(()) };
-    let left: Vec<&str> =
-        now.absent().iter().filter(|column| !before.absent().contains(column)).map(String::as_str).collect();
-    let was = before.dropped();
-    let came: Vec<&str> = now.dropped().iter().filter(|new| !was.contains(new)).map(|new| new.name.as_str()).collect();
-    if left.is_empty() || came.is_empty() {
-        return Ok(());
-    }
-    let what = format!("column {} left and {} came: it looks renamed", left.join(", "), came.join(", "));
-    Err(Error::new(Kind::Contract, what).fix(
-        "Give the new name its rule in policy.yaml in place of the old one, and take both folders of the table out of the lake, so that it is copied anew.",
-    ))
 }
 
 impl Gates {

@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use change::{
-    Checkpoint, Clock, CopyProgress, Error, Kind, Position, Result, RowMeta, TableCheckpoint, TableName, Timestamp,
+    Checkpoint, Clock, CopyProgress, Error, Kind, Position, Result, RowMeta, Share, TableCheckpoint, TableName,
+    Timestamp,
 };
 use gate::{ClearedBatch, ClearedSchema, TableStamp};
 use lake::{Commit, Layer, Outcome, StoredRows, TableWriter};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 /// What a worker is told, in the order of the stream.
 pub(crate) enum Command {
-    /// Rows to stage. The permit is the memory that they hold; it is given back when the last layer has staged them.
-    Write(Arc<ClearedBatch>, Arc<OwnedSemaphorePermit>),
+    /// Rows to stage. Their share of memory is given back when the last layer has staged them.
+    Write(Arc<ClearedBatch>, Share),
     /// Rows to remove, as the changes beside them.
-    Remove(Arc<(StoredRows, RowMeta)>, Arc<OwnedSemaphorePermit>),
+    Remove(Arc<(StoredRows, RowMeta)>, Share),
     /// Changes that the table's own change log has, for the current rows.
-    Replay(StoredRows, Arc<OwnedSemaphorePermit>),
+    Replay(StoredRows, Share),
     /// Another structure from here on, and the rules of its columns.
     Evolve(Arc<ClearedSchema>, BTreeMap<String, String>, BTreeMap<String, u32>),
     /// Every row is gone from here on.
@@ -110,20 +111,20 @@ impl Worker {
 
     async fn obey(&mut self, command: Command) -> Result<Option<News>> {
         match command {
-            Command::Write(batch, permit) => {
+            Command::Write(batch, share) => {
                 self.writer.write(&batch).await?;
-                drop(permit);
+                drop(share);
                 Ok(None)
             }
-            Command::Remove(removed, permit) => {
+            Command::Remove(removed, share) => {
                 let (stored, meta) = &*removed;
                 self.writer.remove(stored, meta).await?;
-                drop(permit);
+                drop(share);
                 Ok(None)
             }
-            Command::Replay(logged, permit) => {
+            Command::Replay(logged, share) => {
                 self.writer.replay(&logged).await?;
-                drop(permit);
+                drop(share);
                 Ok(None)
             }
             Command::Evolve(schema, rules, epochs) => {

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use change::{Checkpoint, Clock, CopyProgress, Error, Kind, Position, Result, RowMeta, TableCheckpoint, TableName};
-use gate::{ClearedBatch, PolicyStamp, TableGate, TableStamp};
+use change::{
+    Checkpoint, Clock, CopyProgress, Error, Kind, Position, Result, RowMeta, Share, TableCheckpoint, TableName,
+};
+use gate::{ClearedBatch, ClearedSchema, PolicyStamp, TableGate, TableStamp};
 use lake::{Lake, Layer, StoredRows, TableWriter, WriterOptions};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::worker::{Command, News, Report, Truncation, Worker};
 
-/// Cleared rows that wait for the workers, in all tables together.
+/// Rows that wait for the workers without a share of memory of their own, in all tables together.
 const WAITING_KIB: u32 = 64 * 1024;
 /// Commands that wait for one worker.
 const COMMANDS_AHEAD: usize = 32;
@@ -25,16 +27,11 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// The stamp of what `gate` clears, when its rows may stand beside those of a table with the stamp `stored`; and that stamp.
+/// The stamp of what is cleared, when its rows may stand beside those of a table with the stamp `stored`; and that stamp.
 ///
 /// # Errors
 /// `Privacy` when they may not: rows of two keys, two vaults or two rules do not mean the same.
-pub(crate) fn joined(
-    policy: &PolicyStamp,
-    gate: &TableGate,
-    stored: &serde_json::Value,
-) -> Result<(TableStamp, Option<TableStamp>)> {
-    let stamp = TableStamp::of(policy, gate);
+pub(crate) fn joined(stamp: TableStamp, stored: &serde_json::Value) -> Result<(TableStamp, Option<TableStamp>)> {
     if stored.is_null() {
         return Ok((stamp, None));
     }
@@ -46,24 +43,36 @@ pub(crate) fn joined(
 }
 
 impl Shared {
-    /// The stamp of the commits that follow. Refuses to mix rows of two keys, two vaults or two rules in one table.
-    fn stamp(&self, gate: &TableGate, writer: &TableWriter) -> Result<TableStamp> {
-        let (stamp, Some(stored)) = joined(&self.stamp, gate, writer.stamp())? else {
-            return Ok(TableStamp::of(&self.stamp, gate));
-        };
-        for column in
-            stamp.rules.iter().filter(|(name, rule)| *rule != "drop" && is_new(name, &stored)).map(|rule| rule.0)
-        {
-            let table = &gate.schema().table;
-            tracing::warn!(%table, %column, "the column is stored from here on; rows from before have null until they change");
+    async fn writers(self, schema: Arc<ClearedSchema>, stamp: TableStamp) -> Result<Writers> {
+        let mut layers = Vec::with_capacity(Workers::LAYERS);
+        for layer in [Layer::Changes, Layer::Current] {
+            let writer = self.lake.writer(&schema, layer, self.options.clone()).await?;
+            let stamp = stamp_after(stamp.clone(), &schema.table, writer.stamp())?;
+            layers.push((layer, writer, stamp));
         }
-        Ok(stamp)
+        Ok(Writers { schema, layers })
     }
+}
+
+/// The stamp of the commits that follow. Refuses to mix rows of two keys, two vaults or two rules in one table.
+fn stamp_after(stamp: TableStamp, table: &TableName, stored: &serde_json::Value) -> Result<TableStamp> {
+    let (stamp, Some(stored)) = joined(stamp.clone(), stored)? else { return Ok(stamp) };
+    for column in stamp.rules.iter().filter(|(name, rule)| *rule != "drop" && is_new(name, &stored)).map(|rule| rule.0)
+    {
+        tracing::warn!(%table, %column, "the column is stored from here on; rows from before have null until they change");
+    }
+    Ok(stamp)
 }
 
 /// Whether a column was not stored so far. A table without rules in its stamp is of an older release, which did not write them.
 fn is_new(column: &str, stored: &TableStamp) -> bool {
     !stored.rules.is_empty() && stored.rules.get(column).is_none_or(|rule| rule == "drop")
+}
+
+/// The open lake tables of a table, for which nobody works yet.
+pub(crate) struct Writers {
+    schema: Arc<ClearedSchema>,
+    layers: Vec<(Layer, TableWriter, TableStamp)>,
 }
 
 /// What was found in the lake tables of a table that was opened.
@@ -111,20 +120,25 @@ impl Workers {
     /// The number of lake tables behind one source table.
     pub(crate) const LAYERS: usize = 2;
 
-    /// Gives a table its structure: makes or opens its lake tables the first time, and then tells what is in them; evolves them later.
-    pub(crate) async fn evolve(&mut self, gate: &TableGate) -> Result<Option<Opened>> {
-        let schema = gate.schema().clone();
-        if self.queues.contains_key(&schema.table) {
-            self.tell(&schema.table, || Command::Evolve(schema.clone(), gate.rules().clone(), gate.epochs().clone()))
-                .await?;
-            return Ok(None);
-        }
+    /// Whether a table's lake tables are open.
+    pub(crate) fn is_open(&self, table: &TableName) -> bool {
+        self.queues.contains_key(table)
+    }
+
+    /// Makes or opens the lake tables of a table, for [`Workers::enter`]. Several tables may be opened at a time.
+    ///
+    /// # Errors
+    /// Those of the lake; `Privacy` when the rows that are stored were cleared by other means.
+    pub(crate) fn writers(&self, gate: &TableGate) -> impl Future<Output = Result<Writers>> + Send + use<> {
+        self.shared.clone().writers(gate.schema().clone(), TableStamp::of(&self.shared.stamp, gate))
+    }
+
+    /// Takes over the writers of a table; tells what was found in it.
+    pub(crate) fn enter(&mut self, Writers { schema, layers }: Writers) -> Opened {
         let mut opened = Opened { uncopied: false, released: [0; Self::LAYERS], through: None, reached: None };
         let mut through = Vec::with_capacity(Self::LAYERS);
         let mut queues = Vec::with_capacity(Self::LAYERS);
-        for (number, layer) in [Layer::Changes, Layer::Current].into_iter().enumerate() {
-            let writer = self.shared.lake.writer(&schema, layer, self.shared.options.clone()).await?;
-            let stamp = self.shared.stamp(gate, &writer)?;
+        for (number, (layer, writer, stamp)) in layers.into_iter().enumerate() {
             let checkpoint = writer.checkpoint();
             opened.uncopied |= checkpoint.copy.as_ref().is_none_or(|copy| copy.finished.is_none());
             opened.released[number] = checkpoint.released;
@@ -145,33 +159,44 @@ impl Workers {
         opened.reached = through.iter().max().cloned().flatten();
         opened.through = through.into_iter().min().flatten();
         self.queues.insert(schema.table.clone(), queues);
-        Ok(Some(opened))
+        opened
     }
 
-    /// Stages rows in both layers; waits while too much memory waits already.
-    pub(crate) async fn write(&mut self, batch: ClearedBatch) -> Result<()> {
-        let permit = self.memory(batch.rows().get_array_memory_size()).await?;
+    /// Gives a table that is open another structure.
+    pub(crate) async fn evolve(&self, gate: &TableGate) -> Result<()> {
+        let schema = gate.schema().clone();
+        let evolve = || Command::Evolve(schema.clone(), gate.rules().clone(), gate.epochs().clone());
+        self.tell(&schema.table, evolve).await
+    }
+
+    /// Stages rows in both layers. They keep the share of memory that they came with until both have; without one, waits while too much
+    /// memory waits already.
+    pub(crate) async fn write(&mut self, batch: ClearedBatch, share: Option<Share>) -> Result<()> {
+        let share = match share {
+            Some(share) => share,
+            None => self.memory(batch.rows().get_array_memory_size()).await?,
+        };
         let batch = Arc::new(batch);
         let table = batch.schema().table.clone();
         if matches!(batch.origin(), change::Origin::Stream) {
             self.dirty.insert(table.clone());
         }
-        self.tell(&table, || Command::Write(batch.clone(), permit.clone())).await
+        self.tell(&table, || Command::Write(batch.clone(), share.clone())).await
     }
 
     /// Removes rows that the current table has, as the changes of `meta`.
     pub(crate) async fn remove(&mut self, table: &TableName, stored: StoredRows, meta: RowMeta) -> Result<()> {
-        let permit = self.memory(stored.rows().get_array_memory_size()).await?;
+        let share = self.memory(stored.rows().get_array_memory_size()).await?;
         let removed = Arc::new((stored, meta));
-        self.tell(table, || Command::Remove(removed.clone(), permit.clone())).await
+        self.tell(table, || Command::Remove(removed.clone(), share.clone())).await
     }
 
     /// Stages changes that the table's log has and its current rows lack.
     pub(crate) async fn replay(&mut self, table: &TableName, logged: StoredRows) -> Result<()> {
-        let permit = self.memory(logged.rows().get_array_memory_size()).await?;
+        let share = self.memory(logged.rows().get_array_memory_size()).await?;
         if let Some(queue) = self.queues.get(table).and_then(|queues| queues.last()) {
             // A worker that has ended has reported why.
-            drop(queue.send(Command::Replay(logged, permit)).await);
+            drop(queue.send(Command::Replay(logged, share)).await);
         }
         Ok(())
     }
@@ -279,9 +304,9 @@ impl Workers {
         }
     }
 
-    async fn memory(&self, bytes: usize) -> Result<Arc<OwnedSemaphorePermit>> {
+    async fn memory(&self, bytes: usize) -> Result<Share> {
         let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).clamp(1, WAITING_KIB);
-        self.waiting.clone().acquire_many_owned(kib).await.map(Arc::new).map_err(|_| closed())
+        self.waiting.clone().acquire_many_owned(kib).await.map(Share::new).map_err(|_| closed())
     }
 
     async fn tell(&self, table: &TableName, command: impl Fn() -> Command) -> Result<()> {

@@ -147,6 +147,19 @@ impl Unsent {
     }
 }
 
+/// A share of the memory that rows may take on their way: given back when its last clone is dropped.
+#[derive(Clone)]
+pub struct Share {
+    _of: Arc<dyn Send + Sync>,
+}
+
+impl Share {
+    /// Holds `of` until the rows are gone from memory.
+    pub fn new(of: impl Send + Sync + 'static) -> Self {
+        Self { _of: Arc::new(of) }
+    }
+}
+
 /// Rows of one table in source order, raw. Only the gate consumes it.
 ///
 /// The after-image for inserts and updates; for a delete the identity columns, the rest null.
@@ -156,6 +169,7 @@ pub struct ChangeBatch {
     rows: Raw<RecordBatch>,
     meta: RowMeta,
     unsent: Unsent,
+    share: Option<Share>,
 }
 
 impl ChangeBatch {
@@ -182,7 +196,7 @@ impl ChangeBatch {
         // Arrow's own message could name types only, but it is not ours to vouch for: it is left out.
         let batch = RecordBatch::try_new_with_options(schema.arrow(), columns, &options)
             .map_err(|_| bug("a column's type or length differs from the schema's"))?;
-        Ok(Self { schema, origin, rows: Raw::new(batch), meta, unsent })
+        Ok(Self { schema, origin, rows: Raw::new(batch), meta, unsent, share: None })
     }
 
     /// The structure that the rows follow.
@@ -225,6 +239,16 @@ impl ChangeBatch {
         self.rows.expose().get_array_memory_size() + self.meta.positions.get_array_memory_size() + self.meta.len() * 25
     }
 
+    /// The same rows, which hold a share of memory.
+    pub fn with_share(self, share: Share) -> Self {
+        Self { share: Some(share), ..self }
+    }
+
+    /// Takes the share that the rows hold, for whoever has them next; `None` when whoever read them has not bounded their memory.
+    pub fn take_share(&mut self) -> Option<Share> {
+        self.share.take()
+    }
+
     /// The rows up to and at a position, and those above it. The rows of a streamed batch rise by position.
     pub fn split(self, through: &crate::Position) -> (Self, Self) {
         let at = self.meta.positions.iter().take_while(|row| row.is_some_and(|row| row <= through.as_bytes())).count();
@@ -246,6 +270,7 @@ impl ChangeBatch {
                 ordinals: self.meta.ordinals.slice(from, rows),
             },
             unsent: Unsent(self.unsent.0.iter().map(mask).collect()),
+            share: self.share.clone(),
         }
     }
 

@@ -14,7 +14,7 @@ mod repair;
 mod schema;
 mod source;
 
-pub use batch::{ChangeBatch, Op, Origin, RowMeta, RowMetaBuilder, Unsent};
+pub use batch::{ChangeBatch, Op, Origin, RowMeta, RowMetaBuilder, Share, Unsent};
 pub use checkpoint::{Checkpoint, ChunkSet, CopyProgress, TableCheckpoint};
 pub use clock::{Clock, Timestamp};
 pub use error::{Error, Kind, Result};

@@ -158,7 +158,8 @@ async fn one(
     let schema = reader.schema(table).ok_or_else(|| Error::new(Kind::Bug, "it was not looked up"))?;
     let gate = parts.gate.table(schema)?;
     let mut workers = Means::of(parts).mending_workers();
-    workers.evolve(&gate).await?;
+    let writers = workers.writers(&gate).await?;
+    workers.enter(writers);
     let number = repair::level(&parts.lake, &mut workers, table, start).await?;
     let stored = parts.lake.stored(table, Layer::Current).await?;
     let stored = stored.ok_or_else(|| Error::new(Kind::Bug, "it is not in the lake"))?;

@@ -111,7 +111,7 @@ async fn compare(parts: &Parts, reader: &Reread, table: &TableName, options: &Ve
     let low = stored.checkpoint().stream.as_ref().map_or_else(|| copy.low.clone(), |stream| stream.through.clone());
     let Some(schema) = reader.schema(table) else { return not_yet("the source does not show it any more") };
     let gate = parts.gate.table(schema)?;
-    joined(parts.gate.stamp(), &gate, stored.stamp())?;
+    joined(gate::TableStamp::of(parts.gate.stamp(), &gate), stored.stamp())?;
     let version = Some(stored.version());
     let limits = Limits::new(options.limits.rate, options.limits.memory, parts.clock.clone());
     let mut sides = Sides::new(reader, &gate, stored, &limits, &low).await?;

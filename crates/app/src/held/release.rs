@@ -197,10 +197,19 @@ impl HeldStore {
         self.connection().execute(sql, params![name(table)?, through.as_bytes()]).map(|_| ()).map_err(broken)
     }
 
-    /// Every row of the table was removed at a position: held rows from before it stand for nothing. Returns how many there were.
+    /// Every row of the table was removed at a position: held rows from before it stand for nothing, and so do rows of a copy with a lower LOW
+    /// that come after this. Returns how many were held.
     pub(crate) fn truncated(&self, table: &TableName, at: &Position) -> Result<u64> {
+        let (tbl, mut connection) = (name(table)?, self.connection());
+        let transaction = connection.transaction().map_err(broken)?;
         let sql = "UPDATE held SET state = 'gone', record = NULL WHERE tbl = ?1 AND position < ?2 AND state IN ('held', 'released')";
-        self.connection().execute(sql, params![name(table)?, at.as_bytes()]).map(|rows| rows as u64).map_err(broken)
+        let rows = transaction.execute(sql, params![tbl, at.as_bytes()]).map_err(broken)?;
+        let every_key =
+            "INSERT INTO passed_at SELECT ?1, x'', ?2 WHERE EXISTS (SELECT 1 FROM copy_watched WHERE tbl = ?1)
+            ON CONFLICT (tbl, key) DO UPDATE SET position = max(position, excluded.position)";
+        transaction.execute(every_key, params![tbl, at.as_bytes()]).map_err(broken)?;
+        transaction.commit().map_err(broken)?;
+        Ok(rows as u64)
     }
 
     /// Notes keys of which a change has passed beside a first copy, and where: it is newer than rows copied with a lower LOW only.
@@ -334,6 +343,34 @@ mod tests {
         // The first copy was given up; what it had is gone, and the change with it.
         assert!(store.keep(&table, &[copied(7)], 0, "policy").unwrap().is_empty());
         assert_eq!(store.count().unwrap(), 1);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_truncate_outdates_rows_of_the_copy_that_come_after_it_and_not_of_a_later_one() {
+        let (store, table, folder) = store("truncated", &[]);
+        let position = |place: u8| Position::from_bytes(&[place]);
+        let copied = |low: u8, key: u8| HeldRow { copied: true, ..held(low, key, unreadable()) };
+        let copy = |low: u8| CopyProgress {
+            low: position(low),
+            plan: String::new(),
+            chunks: 1,
+            done: ChunkSet::default(),
+            finished: None,
+        };
+        store.copy_begins(&table, &copy(4), true).unwrap();
+        assert!(store.keep(&table, &[copied(4, 1)], 0, "policy").unwrap().is_empty());
+        assert_eq!(store.truncated(&table, &position(6)).unwrap(), 1);
+        // Read before the truncate, handed over after it.
+        assert_eq!(store.keep(&table, &[copied(4, 2)], 0, "policy").unwrap(), [0]);
+        assert_eq!(store.count().unwrap(), 0);
+        store.copy_begins(&table, &copy(7), true).unwrap();
+        assert!(store.keep(&table, &[copied(7, 2)], 0, "policy").unwrap().is_empty());
+        store.copy_ends(&table).unwrap();
+        // No copy goes on: there is nothing to note.
+        store.truncated(&table, &position(9)).unwrap();
+        let noted = "SELECT count(*) FROM passed_at";
+        assert_eq!(store.connection().query_row(noted, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
         std::fs::remove_dir_all(folder).unwrap();
     }
 

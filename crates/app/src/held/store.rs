@@ -16,7 +16,7 @@ const FILE: &str = "held.sqlite";
 /// Held rows of one table above which somebody has to look before more come.
 const ROWS_MAX: i64 = 100_000;
 
-/// `state`: `held`, `released` (marked by a user), `taken` (part of a release that is on its way), `gone` (known, not held).
+/// An empty key in `passed_at` stands for every one. `state`: `held`, `released` (marked by a user), `taken` (part of a release that is on its way), `gone` (known, not held).
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;
     CREATE TABLE IF NOT EXISTS held (
@@ -143,7 +143,7 @@ impl HeldStore {
         for (place, row) in rows.iter().enumerate() {
             let bytes = flat(&row.keys);
             if row.copied {
-                let passed = "SELECT 1 FROM passed_at WHERE tbl = ?1 AND key = ?2 AND position > ?3";
+                let passed = "SELECT 1 FROM passed_at WHERE tbl = ?1 AND key IN (?2, x'') AND position > ?3";
                 let low = row.position.as_bytes();
                 let found = transaction.query_row(passed, params![tbl, bytes, low], |_| Ok(())).optional();
                 if found.map_err(broken)?.is_some() {

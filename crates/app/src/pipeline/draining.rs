@@ -83,6 +83,6 @@ impl Pipeline {
             return Ok(());
         }
         progress.pending.add(rows.len() as u64, self.clock.monotonic());
-        self.workers.write(rows).await
+        self.workers.write(rows, None).await
     }
 }

@@ -158,7 +158,7 @@ impl Mender<'_> {
         self.mended.inserted += inserted;
         self.mended.updated += ops.len() as u64 - inserted;
         let meta = self.changes(ops)?;
-        self.workers.write(rows.chosen(&BooleanArray::from(keep), Origin::Stream, meta)?).await
+        self.workers.write(rows.chosen(&BooleanArray::from(keep), Origin::Stream, meta)?, None).await
     }
 
     /// Removes the rows that the source does not have.

@@ -123,3 +123,42 @@ async fn a_key_that_grows_and_a_column_that_goes_while_rows_wait_stop_nothing() 
     project.assert_same("keyless", &["a", "b"]).await;
     project.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_comes_back_with_another_type_stops_its_table_and_a_table_that_comes_back_is_copied_anew() {
+    let setup = "CREATE TABLE a (id int PRIMARY KEY, c int); CREATE TABLE b (id int PRIMARY KEY, v text);
+        INSERT INTO a SELECT i, i FROM generate_series(1, 30) i; INSERT INTO b SELECT i, 'v' FROM generate_series(1, 30) i;";
+    let policy = "  db.public.a: { id: keep, c: keep }\n  db.public.b: { id: keep, v: keep }\n";
+    let project = Project::new("comes-back", setup, &["public.a", "public.b"], policy).await;
+    project.lockgate_ok(&["run", "--once"]);
+
+    let change = "ALTER TABLE a DROP COLUMN c; INSERT INTO a VALUES (31); ALTER TABLE a ADD COLUMN c text;
+        UPDATE a SET c = 'text' WHERE id < 5; INSERT INTO b VALUES (31, 'on')";
+    project.database.batch_execute(change).await.unwrap();
+    let output = project.lockgate(&["run", "--once"]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{message}");
+    assert!(message.contains("column `c` is Int32 in the lake and now Utf8"), "{message}");
+    project.assert_same("b", &["id", "v"]).await;
+    for folder in ["a", "a__changes"] {
+        std::fs::remove_dir_all(project.lake_table(folder)).unwrap();
+    }
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("a", &["id", "c"]).await;
+
+    // What happens to a table while the configuration does not name it is not kept, so it is copied anew when it is named again.
+    let file = project.dir.join("lockgate.yaml");
+    let both = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, both.replace(", public.b", "")).unwrap();
+    project.write_policy("  db.public.a: { id: keep, c: keep }\n");
+    let change =
+        "DELETE FROM b WHERE id < 4; UPDATE b SET v = 'meanwhile' WHERE id < 9; INSERT INTO a VALUES (99, 'on')";
+    project.database.batch_execute(change).await.unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("a", &["id", "c"]).await;
+    std::fs::write(&file, both).unwrap();
+    project.write_policy(policy);
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("b", &["id", "v"]).await;
+    project.end().await;
+}

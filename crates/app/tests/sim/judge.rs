@@ -332,41 +332,15 @@ impl Judge {
         let mut found: Vec<&Stored> = seen.rows().filter(|row| row.op != "r" && row.txid != 0).collect();
         found.sort_by(|a, b| (&a.position, a.ordinal).cmp(&(&b.position, b.ordinal)));
         let sure: Vec<Skipped> = self.skipped[table].iter().filter(|skipped| !skipped.maybe).cloned().collect();
-        let wanted = self.wanted(table, &through, &sure);
-        let wanted = if wanted.len() == found.len() {
-            wanted
-        } else {
-            let mut readings = self.readings(table, &sure);
-            let fitting = readings.find_map(|skipped| {
-                Some(self.wanted(table, &through, &skipped)).filter(|wanted| wanted.len() == found.len())
-            });
-            fitting.unwrap_or(wanted)
-        };
-        let mut progress = None;
-        let what = if self.script.tables[table].holds {
-            let wanted = wanted.into_iter().cloned().collect::<Vec<_>>();
-            match self.unlike_log(table, &found, &wanted) {
-                Ok(logged) => {
-                    progress = Some(logged);
-                    None
-                }
-                Err(what) => Some(what),
+        let (mut progress, mut what) = (None, None);
+        if self.script.tables[table].holds {
+            match self.unlike_log_as_read(table, &through, &sure, &found) {
+                Ok(logged) => progress = Some(logged),
+                Err(unlike) => what = Some(unlike),
             }
-        } else if found.len() == wanted.len() {
-            found.iter().zip(&wanted).find(|(row, change)| !self.is_logged(row, change)).map(|(row, change)| {
-                format!("{} {:?}\n  must be {change:?}", shown(&Position::from_bytes(&row.position)), row)
-            })
         } else {
-            let has: Vec<Vec<u8>> = found.iter().map(|row| row.position.clone()).collect();
-            let must: Vec<Vec<u8>> =
-                wanted.iter().map(|change| position(change.lsn, change.ordinal).as_bytes().to_vec()).collect();
-            let odd = has
-                .iter()
-                .zip(&must)
-                .find(|(has, must)| has != must)
-                .map(|(has, must)| (shown(&Position::from_bytes(has)), shown(&Position::from_bytes(must))));
-            Some(format!("{} changes, and {} must be there; the first difference: {odd:?}", has.len(), must.len()))
-        };
+            what = self.unlike_whole_log(table, &through, &sure, &found);
+        }
         if let Some(what) = what {
             let name = &self.script.tables[table].name;
             let what = format!(
@@ -379,6 +353,40 @@ impl Judge {
         if let Some(progress) = progress {
             self.held.logged(table, progress);
         }
+    }
+
+    /// What is wrong with the change log of a table that holds nothing.
+    fn unlike_whole_log(
+        &self,
+        table: usize,
+        through: &Position,
+        sure: &[Skipped],
+        found: &[&Stored],
+    ) -> Option<String> {
+        let wanted = self.wanted(table, through, sure);
+        let wanted = if wanted.len() == found.len() {
+            wanted
+        } else {
+            let fits = |skipped: Vec<Skipped>| {
+                Some(self.wanted(table, through, &skipped)).filter(|wanted| wanted.len() == found.len())
+            };
+            self.readings(table, sure).find_map(fits).unwrap_or(wanted)
+        };
+        if found.len() == wanted.len() {
+            let odd = found.iter().zip(&wanted).find(|(row, change)| !self.is_logged(row, change));
+            return odd.map(|(row, change)| {
+                format!("{} {:?}\n  must be {change:?}", shown(&Position::from_bytes(&row.position)), row)
+            });
+        }
+        let has: Vec<Vec<u8>> = found.iter().map(|row| row.position.clone()).collect();
+        let must: Vec<Vec<u8>> =
+            wanted.iter().map(|change| position(change.lsn, change.ordinal).as_bytes().to_vec()).collect();
+        let odd = has
+            .iter()
+            .zip(&must)
+            .find(|(has, must)| has != must)
+            .map(|(has, must)| (shown(&Position::from_bytes(has)), shown(&Position::from_bytes(must))));
+        Some(format!("{} changes, and {} must be there; the first difference: {odd:?}", has.len(), must.len()))
     }
 
     /// What may not be in the stream: `sure`, and any of what two processes skipped beside each other.

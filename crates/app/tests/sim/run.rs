@@ -1,11 +1,13 @@
 //! One seed from beginning to end: lives of the process under test, deaths, and the judgement.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use app::{Action, Batching, Choice, Ended, Known, Means, SpoolFolder, Watch, table_action};
-use change::{Error, Kind};
+use change::{Error, Kind, TableName};
 use lake::Lake;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -16,6 +18,7 @@ use crate::clock::SimClock;
 use crate::judge::Judge;
 use crate::mutation::Mutation;
 use crate::randomness::mix;
+use crate::rests::Rests;
 use crate::script::{SOURCE, Script, position};
 use crate::source::{self, Server};
 use crate::store::{Contents, FaultyStore};
@@ -25,7 +28,7 @@ use crate::world::World;
 pub(crate) struct Verdict {
     pub(crate) faults: Vec<String>,
     pub(crate) trace: u64,
-    pub(crate) counts: std::collections::BTreeMap<&'static str, u64>,
+    pub(crate) counts: BTreeMap<&'static str, u64>,
 }
 
 /// A seed's world, its database and what has to be true.
@@ -75,16 +78,16 @@ pub(crate) fn run(seed: u64, mutation: Option<Mutation>, verbose: bool) -> Verdi
     if verbose {
         (0..script.log.len()).flat_map(|number| script.changes(number)).for_each(|change| println!("{change:?}"));
     }
-    let contents = Arc::new(Contents::default());
+    let (contents, folder) = (Arc::new(Contents::default()), folder(seed));
     let mut simulation = Simulation {
         seed,
         mutation,
         random: StdRng::seed_from_u64(mix(seed ^ 2)),
         world: Arc::new(World::new(verbose)),
-        judge: Arc::new(Mutex::new(Judge::new(script.clone(), contents.clone(), folder(seed)))),
+        judge: Arc::new(Mutex::new(Judge::new(script.clone(), contents.clone(), folder.clone()))),
         contents,
         server: Arc::new(Server::new(script)),
-        folder: folder(seed),
+        folder,
         lives: 0,
         holds: true,
         must_let_in: false,
@@ -102,11 +105,13 @@ pub(crate) fn run(seed: u64, mutation: Option<Mutation>, verbose: bool) -> Verdi
     Verdict { faults, trace: simulation.world.trace_hash(), counts: simulation.world.counts() }
 }
 
-/// In memory where the system has such a folder: the index waits for its disk.
+/// One for each run, also when two tests run a seed at once. In memory where the system has such a folder: the index waits for its disk.
 fn folder(seed: u64) -> PathBuf {
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
     let memory = Path::new("/dev/shm");
     let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    base.join(format!("lockgate-sim-{}-{seed}", std::process::id()))
+    base.join(format!("lockgate-sim-{}-{run}-{seed}", std::process::id()))
 }
 
 impl Simulation {
@@ -190,21 +195,32 @@ impl Simulation {
         });
         self.world.live(steps, self.random.random_bool(0.5));
         let permille = if undisturbed { 0 } else { [0, 5, 20, 60][self.random.random_range(0..4)] };
-        // Held rows are on one machine: two cannot share them.
-        let rivals = !undisturbed && self.random.random_bool(0.06) && !self.server.script.holds;
+        let (holds, shares) = (self.server.script.holds, self.server.script.shares);
+        // Held rows are on one machine: two processes there have one folder.
+        let rivals = !undisturbed && self.random.random_bool(if shares { 0.4 } else { 0.06 }) && (shares || !holds);
         let seed = mix(self.seed ^ (self.lives << 32));
         let around = StdRng::seed_from_u64(mix(seed ^ 5));
         let pause = Duration::from_millis(self.random.random_range(100..20_000));
         let end = runtime.block_on(async {
             self.world.clock.live(pause);
             self.world.trace("life", &format!("{} steps {steps:?} faults {permille} rivals {rivals}", self.lives));
-            let first = self.process(seed, permille, "index", rivals);
-            let second = async {
-                if rivals {
-                    self.world.count("lives: with a rival");
-                    self.process(mix(seed), permille, "index of the rival", rivals).await
+            let none = Rests::default();
+            let first = async {
+                if rivals && shares {
+                    self.sharing(seed, permille).await
                 } else {
-                    std::future::pending().await
+                    self.process((seed, permille), "index", rivals, &none).await
+                }
+            };
+            let second = async {
+                if !rivals {
+                    return std::future::pending().await;
+                }
+                self.world.count("lives: with a rival");
+                if shares {
+                    self.sharing(mix(seed), permille).await
+                } else {
+                    self.process((mix(seed), permille), "index of the rival", rivals, &none).await
                 }
             };
             let end = tokio::select! {
@@ -226,17 +242,17 @@ impl Simulation {
         end
     }
 
-    /// A process: starts the pipeline again after what another start may mend, as `lockgate run` does.
-    async fn process(&self, seed: u64, permille: u64, index: &str, rivals: bool) -> End {
+    /// What a process of this life works with.
+    fn means(&self, (seed, permille): (u64, u64), index: &str, rests: &Rests, random: &mut StdRng) -> Means {
         let store = FaultyStore {
             contents: self.contents.clone(),
             world: self.world.clone(),
             chance: Arc::new(Chance::new(seed, permille)),
             mutation: self.mutation,
+            rests: rests.clone(),
         };
-        let mut random = StdRng::seed_from_u64(mix(seed ^ 3));
         let clock: Arc<SimClock> = self.world.clock.clone();
-        let means = Means {
+        Means {
             lake: Arc::new(Lake::in_store(Arc::new(store)).unwrap()),
             gate: Arc::new(crate::policy::gate(&self.server.script, self.holds, clock.clone())),
             clock,
@@ -249,30 +265,34 @@ impl Simulation {
             },
             known: Known::default(),
             witness: None,
-        };
+        }
+    }
+
+    /// One of two processes in one folder: it stands still at times, and is started again when the other one has turned it away.
+    async fn sharing(&self, seed: u64, permille: u64) -> End {
+        let mut random = StdRng::seed_from_u64(mix(seed ^ 12));
+        self.world.count("lives: processes that share a folder");
+        loop {
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..30_000))).await;
+            let rests = Rests::drawn(&mut random, self.world.clock.micros());
+            match self.process((mix(random.random()), permille), "index", true, &rests).await {
+                End::Fenced => self.world.count("processes turned away by another in their folder"),
+                end => return end,
+            }
+        }
+    }
+
+    /// A process: starts the pipeline again after what another start may mend, as `lockgate run` does.
+    async fn process(&self, (seed, permille): (u64, u64), index: &str, rivals: bool, rests: &Rests) -> End {
+        let mut random = StdRng::seed_from_u64(mix(seed ^ 3));
+        let means = self.means((seed, permille), index, rests, &mut random);
         self.judge.lock().unwrap().spooling = false;
         let end = self.server.script.log.last().map_or(0, |last| last.end);
         loop {
-            let error = match self.once(&means, mix(random.random()), end, rivals).await {
+            let error = match self.once(&means, mix(random.random()), end, (rivals, rests)).await {
                 Ok(Ended::Done) => return End::CaughtUp,
                 Ok(Ended::Interrupted) => return End::Failed("a run that nobody stopped was interrupted".into()),
-                Ok(Ended::TablesStopped(tables)) => {
-                    let all_fenced = tables.values().all(|why| why.contains("another Lockgate"));
-                    let stops = ["whose release was interrupted", "under rules that held nothing"];
-                    let changed = self.holds && self.judge.lock().unwrap().held.lets_in;
-                    if changed && tables.values().all(|why| stops.iter().any(|stop| why.contains(stop))) {
-                        return End::NeedsTheRuleOfThen;
-                    }
-                    let lacks = |why: &String| why.contains("an update leaves out values of a row");
-                    if self.server.script.discards && tables.values().all(lacks) {
-                        return End::LacksWhatWasGivenUp;
-                    }
-                    return if all_fenced && (rivals || permille > 0 || self.lives > 1) {
-                        End::Fenced
-                    } else {
-                        End::Failed(format!("tables are stopped: {tables:?}"))
-                    };
-                }
+                Ok(Ended::TablesStopped(tables)) => return self.stopped(&tables, rivals || permille > 0),
                 Err(error) => error,
             };
             if rivals && error.kind() == Kind::Conflict {
@@ -297,6 +317,29 @@ impl Simulation {
         }
     }
 
+    /// What it means that tables are stopped. `may_meet`: one that is not known to be dead may have written.
+    fn stopped(&self, tables: &BTreeMap<TableName, String>, may_meet: bool) -> End {
+        let says = |phrases: &[&str], why: &str| phrases.iter().any(|phrase| why.contains(phrase));
+        let fenced = |why: &String| says(&["another Lockgate", "another process uses this key index"], why);
+        let changed = self.holds && self.judge.lock().unwrap().held.lets_in;
+        let rule =
+            |why: &String| changed && says(&["whose release was interrupted", "under rules that held nothing"], why);
+        let lacks = |why: &String| self.server.script.discards && says(&["an update leaves out values of a row"], why);
+        let known = |why: &String| fenced(why) || rule(why) || lacks(why);
+        if tables.values().all(rule) {
+            End::NeedsTheRuleOfThen
+        } else if tables.values().all(lacks) {
+            End::LacksWhatWasGivenUp
+        } else if (may_meet || self.lives > 1)
+            && (tables.values().all(fenced)
+                || self.server.script.shares && tables.values().any(fenced) && tables.values().all(known))
+        {
+            End::Fenced
+        } else {
+            End::Failed(format!("tables are stopped: {tables:?}"))
+        }
+    }
+
     /// The lake is away for a while: what the source sends waits on the local disk.
     async fn spool(&self, means: &Means, random: &mut StdRng) -> Result<(), Error> {
         let tables: Vec<_> = self.server.script.tables.iter().map(|table| table.name.clone()).collect();
@@ -304,7 +347,15 @@ impl Simulation {
         let (None, Some(resume)) = (hindrance, means.known.resume()) else { return Ok(()) };
         let folder = SpoolFolder::open(&self.folder, SOURCE, &means.gate)?;
         let seed = mix(random.random());
-        let source = source::open(&self.server, &self.world, &self.judge, &resume, seed, self.mutation, false)?;
+        let source = source::open(
+            &self.server,
+            &self.world,
+            &self.judge,
+            &resume,
+            seed,
+            self.mutation,
+            (false, &Rests::default()),
+        )?;
         self.world.count("spools: times filled");
         self.judge.lock().unwrap().spooling = true;
         let enough = CancellationToken::new();
@@ -331,9 +382,9 @@ impl Simulation {
         files(&self.folder.join("spool")).iter().any(|file| file.extension().is_some_and(|of| of == "spool"))
     }
 
-    async fn once(&self, means: &Means, seed: u64, end: u64, rivals: bool) -> Result<Ended, Error> {
+    async fn once(&self, means: &Means, seed: u64, end: u64, beside: (bool, &Rests)) -> Result<Ended, Error> {
         let open =
-            async |resume| source::open(&self.server, &self.world, &self.judge, &resume, seed, self.mutation, rivals);
+            async |resume| source::open(&self.server, &self.world, &self.judge, &resume, seed, self.mutation, beside);
         let waiting = if means.gate.spool_cipher().is_ok() {
             SpoolFolder::waiting(&self.folder, SOURCE, &means.gate)?
         } else {

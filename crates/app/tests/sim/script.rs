@@ -141,6 +141,8 @@ pub(crate) struct Script {
     pub(crate) reshapes: bool,
     /// Keys and names are tokens in the lake.
     pub(crate) masks: bool,
+    /// Processes that hold rows work beside each other in one folder, and stand still at times.
+    pub(crate) shares: bool,
 }
 
 /// Seeds that found defects before there were held rows: they have none.
@@ -148,6 +150,9 @@ const AS_THEY_WERE: [u64; 8] = [101_232, 200_404, 200_588, 201_039, 301_241, 301
 
 /// Seeds that found a defect before there was a spool.
 const BEFORE_THE_SPOOL: [u64; 5] = [96, 179, 238, 500_790, 601_732];
+
+/// Seeds that found a defect before processes shared a folder.
+const BEFORE_SHARING: [u64; 4] = [800_082, 800_083, 800_155, 902_071];
 
 /// The source's name.
 pub(crate) const SOURCE: &str = "db";
@@ -240,6 +245,7 @@ impl Script {
         let masks = (draw >> 32).is_multiple_of(3) && !older;
         let discards = holds && (draw >> 36).is_multiple_of(3) && !older;
         let reshapes = (draw >> 40).is_multiple_of(2) && !older;
+        let shares = holds && (draw >> 44).is_multiple_of(3) && !older && !BEFORE_SHARING.contains(&seed);
         let table = |name: &str, identity| {
             let keyed = matches!(identity, Identity::Key(_));
             Table { name: TableName::new(SOURCE, "public", name), identity, holds: holds && keyed, masks }
@@ -261,7 +267,7 @@ impl Script {
         let share = [0.02, 0.08, 0.25][(draw >> 16) as usize % 3];
         let unreadable = (StdRng::seed_from_u64(draw), share);
         let (tables, log) = Writer { random, tables, heaps, shapes, ids, reshaping, unreadable }.write();
-        Self { tables, log, holds, jumps, spools, discards, reshapes, masks }
+        Self { tables, log, holds, jumps, spools, discards, reshapes, masks, shares }
     }
 
     /// The number of transactions that are committed at this time.

@@ -16,6 +16,7 @@ use crate::batches::{Batches, copied};
 use crate::history::{Change, What};
 use crate::judge::Judge;
 use crate::mutation::Mutation;
+use crate::rests::Rests;
 use crate::script::{BIG, Heap, Row, SOURCE, Script, Shape, cell, parts, position};
 use crate::world::World;
 
@@ -70,6 +71,7 @@ pub(crate) struct ScriptedSource {
     mutation: Option<Mutation>,
     /// Whether another process reads the database too.
     rivals: bool,
+    rests: Rests,
     random: StdRng,
     first: VecDeque<Event>,
     stream: VecDeque<Event>,
@@ -119,7 +121,7 @@ pub(crate) fn open(
     resume: &Resume,
     seed: u64,
     mutation: Option<Mutation>,
-    rivals: bool,
+    (rivals, rests): (bool, &Rests),
 ) -> Result<ScriptedSource> {
     let now = world.clock.micros();
     let confirmed = server.slot_for(resume, now)?;
@@ -147,6 +149,7 @@ pub(crate) fn open(
         breaks_at: random.random_bool(0.1).then(|| now + random.random_range(0..30_000_000)),
         mutation,
         rivals,
+        rests: rests.clone(),
         random,
     };
     if source.mutation == Some(Mutation::ResumesOffByOne) && confirmed > 1_000 {
@@ -427,6 +430,7 @@ impl Source for ScriptedSource {
         loop {
             // All waiting is before any change of state, so that a call may be given up.
             tokio::time::sleep(Duration::from_millis(1)).await;
+            self.rests.over(&self.world).await;
             if self.world.is_dead() || self.world.step() {
                 std::future::pending::<()>().await;
             }
@@ -448,6 +452,7 @@ impl Source for ScriptedSource {
     }
 
     async fn confirm(&mut self, durable: &Checkpoint) -> Result<()> {
+        self.rests.over(&self.world).await;
         if self.world.is_dead() || self.world.step() {
             std::future::pending::<()>().await;
         }

@@ -19,6 +19,7 @@ use object_store::{
 
 use crate::chance::{Chance, Fault};
 use crate::mutation::Mutation;
+use crate::rests::Rests;
 use crate::world::{World, on_simulated_thread};
 
 /// Requests that take effect after the client has given up.
@@ -94,6 +95,7 @@ pub(crate) struct FaultyStore {
     pub(crate) world: Arc<World>,
     pub(crate) chance: Arc<Chance>,
     pub(crate) mutation: Option<Mutation>,
+    pub(crate) rests: Rests,
 }
 
 fn failure(what: &'static str) -> Error {
@@ -110,6 +112,7 @@ impl FaultyStore {
         // A library's thread that asks while the simulated thread waits for it can neither be delayed nor cut off.
         let may_wait = on_simulated_thread() && futures::executor::enter().is_ok();
         if may_wait {
+            self.rests.over(&self.world).await;
             self.world.trace(operation, path.as_ref());
             tokio::time::sleep(self.chance.latency(operation, path.as_ref())).await;
             let killed = self.mutation.is_some_and(|mutation| mutation.kills(operation, path));

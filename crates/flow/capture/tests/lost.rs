@@ -134,6 +134,23 @@ async fn a_start_that_fails_after_publishing_does_not_make_the_table_whole() {
 }
 
 #[tokio::test]
+async fn a_table_that_left_the_configuration_and_came_back_is_copied_anew() {
+    let (server, config, mut replay, source) = followed().await;
+    drop(source);
+    server.execute("create table beside (id int primary key)").await.unwrap();
+    let mut other = config.clone();
+    other.tables = vec!["public.beside".into()];
+    let mut without = open_when_free(&other, &replay).await;
+    server.execute("insert into counters values (5000, 1); delete from counters where id = 1").await.unwrap();
+    server.execute("insert into beside values (1)").await.unwrap();
+    // The slot goes on without the table.
+    replay.until(&mut without, &end_of_log(&server, 0).await).await;
+    drop(without);
+    server.execute("insert into counters values (5001, 1)").await.unwrap();
+    agrees_after_restart(&server, &config, &mut replay).await;
+}
+
+#[tokio::test]
 async fn a_table_of_a_publication_for_all_tables_goes_on() {
     let server = PrivatePostgres::start().await.unwrap();
     counters(&server).await;

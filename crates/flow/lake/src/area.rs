@@ -220,7 +220,8 @@ pub(crate) async fn write(
     now_ms: i64,
 ) -> Result<Add> {
     let (schema, statistics) = (schema.clone(), statistics.clone());
-    let encoded = offload::compute(move || encode(&schema, &batches, &statistics)).await;
+    let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+    let encoded = offload::encode(bytes, move || encode(&schema, &batches, &statistics)).await;
     let encoded = encoded.explain(|| "the encoder of data files ended".into())??;
     put(store, folder, partition, encoded, now_ms).await
 }

@@ -195,7 +195,8 @@ impl CopiedFiles {
     ) -> Result<Written> {
         let statistics = statistics.and(&[schema::TXID, schema::ORDINAL, schema::OP]);
         let (batches, of_file) = (batches.to_vec(), columns.clone());
-        let encoded = offload::compute(move || {
+        let bytes = batches.iter().map(|batch| batch.rows().get_array_memory_size()).sum();
+        let encoded = offload::encode(bytes, move || {
             let rows =
                 batches.iter().map(|batch| copied_rows(batch, &of_file)).collect::<Result<Vec<RecordBatch>>>()?;
             encode(&of_file, &rows, &statistics)

@@ -23,8 +23,14 @@ use crate::failure::Explain;
 /// Rows of a row group: enough for good compression, few enough to be held while they are written.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
 
+/// Bytes of the rows of a row group in memory: whoever reads the file may hold a whole one.
+const ROW_GROUP_BYTES: usize = 128 << 20;
+
 /// Rows that tell whether a column's values repeat.
 const SAMPLE_ROWS: usize = 2048;
+
+/// Values of this size on average are not looked up in a dictionary: it would hold them once more.
+const LARGE_VALUE_BYTES: usize = 64 << 10;
 
 /// How much smaller a file is than its rows in memory: a guess, so that the file seldom moves while it grows.
 const COMPRESSION: usize = 4;
@@ -68,6 +74,8 @@ pub(crate) struct Encoder {
     /// Made with the first batch, whose values tell how to encode.
     writer: Option<ArrowWriter<Vec<u8>>>,
     rows: usize,
+    /// What the rows of the open row group came to in memory.
+    group_bytes: usize,
     columns: Vec<Seen>,
     /// Bytes that the file may come to.
     room: usize,
@@ -83,7 +91,7 @@ struct Seen {
 impl Encoder {
     pub(crate) fn new(schema: SchemaRef, statistics: Statistics) -> Self {
         let columns = vec![Seen::default(); schema.fields().len()];
-        Self { schema, statistics, writer: None, rows: 0, columns, room: 1 << 20 }
+        Self { schema, statistics, writer: None, rows: 0, group_bytes: 0, columns, room: 1 << 20 }
     }
 
     /// Says how large the file may become.
@@ -101,7 +109,13 @@ impl Encoder {
             Some(writer) => writer,
             none => none.insert(file_writer(&self.schema, &self.statistics, Some(batch), self.room)?),
         };
+        let bytes = batch.get_array_memory_size();
+        if self.group_bytes > 0 && self.group_bytes + bytes > ROW_GROUP_BYTES {
+            writer.flush().explain(doing)?;
+            self.group_bytes = 0;
+        }
         writer.write(batch).explain(doing)?;
+        self.group_bytes += bytes;
         self.rows += batch.num_rows();
         for ((seen, field), column) in self.columns.iter_mut().zip(self.schema.fields()).zip(batch.columns()) {
             seen.nulls += column.null_count();
@@ -164,9 +178,13 @@ fn file_writer(
         .explain(|| "cannot encode rows as Parquet".to_owned())
 }
 
-/// Whether more than half of the first values differ. Structures and lists are not looked at.
+/// Whether more than half of the first values differ, or are large. Structures and lists are not looked at.
 fn hardly_repeats(column: &ArrayRef) -> bool {
     let rows = column.len().min(SAMPLE_ROWS);
+    let bytes = column.to_data().get_slice_memory_size().unwrap_or_default();
+    if bytes / column.len().max(1) > LARGE_VALUE_BYTES {
+        return true;
+    }
     let sample = column.slice(0, rows);
     let distinct = match sample.data_type() {
         DataType::Utf8 => sample.as_string::<i32>().iter().flatten().collect::<HashSet<_>>().len(),

@@ -7,7 +7,7 @@ use change::{Error, Kind, RepairMark, Result, TableCheckpoint, TableName, Timest
 use datafusion::catalog::TableProvider;
 use deltalake::DeltaTable;
 use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_for, logstore_with};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use gate::ClearedSchema;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
@@ -23,7 +23,12 @@ use crate::location;
 use crate::log::{DataFile, TableLog};
 use crate::naming::{LakeTable, Layer};
 use crate::stored::StoredTable;
-use crate::writer::{TableWriter, WriterOptions};
+use crate::writer::{TableWriter, Turns, WriterOptions};
+
+/// Source, schema and table.
+const TABLE_DEPTH: usize = 3;
+/// Folders that are listed at a time.
+const LISTINGS_AT_ONCE: usize = 16;
 
 /// How a lake is reached.
 #[derive(Clone, Default)]
@@ -42,6 +47,8 @@ pub struct Lake {
     copied: Arc<CopiedFiles>,
     /// Held by the table whose files are joined.
     upkeep_turn: Arc<Mutex<()>>,
+    /// Held by the table whose index is built anew while tables are opened.
+    rebuild_turn: Arc<Mutex<()>>,
 }
 
 /// Which version of a table is meant.
@@ -79,7 +86,15 @@ impl Lake {
         let url = location::parse(lake, &options.store)?;
         let root = logstore_at(&url, &options.store)?;
         let copied = Arc::new(CopiedFiles::new(root.clone()));
-        Ok(Self { url, options: options.store, given: None, root, copied, upkeep_turn: Arc::default() })
+        Ok(Self {
+            url,
+            options: options.store,
+            given: None,
+            root,
+            copied,
+            upkeep_turn: Arc::default(),
+            rebuild_turn: Arc::default(),
+        })
     }
 
     /// A lake at the root of a store that the caller has opened; the store must have conditional puts.
@@ -91,7 +106,15 @@ impl Lake {
         let url = Url::parse("memory:///").explain(|| "a store without a place".into())?;
         let root = logstore_in(&store, &url)?;
         let copied = Arc::new(CopiedFiles::new(root.clone()));
-        Ok(Self { url, options: HashMap::new(), given: Some(store), root, copied, upkeep_turn: Arc::default() })
+        Ok(Self {
+            url,
+            options: HashMap::new(),
+            given: Some(store),
+            root,
+            copied,
+            upkeep_turn: Arc::default(),
+            rebuild_turn: Arc::default(),
+        })
     }
 
     pub(crate) fn root(&self) -> &LogStoreRef {
@@ -115,14 +138,14 @@ impl Lake {
     /// `Contract` when the table's columns do not fit `schema`; `Conflict` when the table is not ours; those of the store.
     pub async fn writer(&self, schema: &ClearedSchema, layer: Layer, options: WriterOptions) -> Result<TableWriter> {
         let table = LakeTable::new(schema.table.clone(), layer)?;
-        let turn = self.upkeep_turn.clone();
-        TableWriter::open(self.store(&table)?, schema, layer, options, self.copied.clone(), turn).await
+        let turns = Turns { upkeep: self.upkeep_turn.clone(), rebuild: self.rebuild_turn.clone() };
+        TableWriter::open(self.store(&table)?, schema, layer, options, self.copied.clone(), turns).await
     }
 
     /// What a table has made durable; `None` when it is not there.
     pub async fn checkpoint(&self, name: &TableName, layer: Layer) -> Result<Option<TableCheckpoint>> {
         let table = LakeTable::new(name.clone(), layer)?;
-        Ok(TableLog::load(&table, &self.store(&table)?).await?.map(|log| log.record.checkpoint))
+        Ok(TableLog::newest_record(&table, &self.store(&table)?).await?.map(|record| record.checkpoint))
     }
 
     /// The rows of a table as they stand now, to be compared with their source; `None` when it is not there.
@@ -134,18 +157,12 @@ impl Lake {
     /// Every table of the lake.
     pub async fn tables(&self) -> Result<Vec<LakeTable>> {
         let store = self.root.object_store(None);
-        let mut found = Vec::new();
-        for source in folders(&store, None).await? {
-            for schema in folders(&store, Some(&source)).await? {
-                for table in folders(&store, Some(&schema)).await? {
-                    if folders(&store, Some(&table)).await?.iter().any(|folder| folder.filename() == Some("_delta_log"))
-                        && let Some(table) = LakeTable::from_folders(&table)
-                    {
-                        found.push(table);
-                    }
-                }
-            }
-        }
+        let sources = folders(&store, None).await?;
+        let tables = folders_below(&store, folders_below(&store, sources).await?).await?;
+        let logs = folders_below(&store, tables).await?;
+        let logs = logs.iter().filter(|folder| folder.filename() == Some("_delta_log"));
+        let table = |log: &Path| LakeTable::from_folders(&log.parts().take(TABLE_DEPTH).collect());
+        let mut found: Vec<LakeTable> = logs.filter_map(table).collect();
         found.sort();
         Ok(found)
     }
@@ -275,6 +292,13 @@ fn logstore_at(url: &Url, options: &HashMap<String, String>) -> Result<LogStoreR
 fn logstore_in(store: &Arc<dyn ObjectStore>, url: &Url) -> Result<LogStoreRef> {
     logstore_with(store.clone(), url, StorageConfig::default())
         .explain(|| format!("the lake at {url} cannot be opened"))
+}
+
+/// Folders of all these folders, in their order.
+async fn folders_below(store: &Arc<dyn ObjectStore>, parents: Vec<Path>) -> Result<Vec<Path>> {
+    let list = |parent: Path| async move { folders(store, Some(&parent)).await };
+    let found: Vec<Vec<Path>> = stream::iter(parents).map(list).buffered(LISTINGS_AT_ONCE).try_collect().await?;
+    Ok(found.concat())
 }
 
 async fn folders(store: &Arc<dyn ObjectStore>, prefix: Option<&Path>) -> Result<Vec<Path>> {

@@ -6,9 +6,13 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use change::{Error, Kind, Result};
 use deltalake::DeltaTable;
+use deltalake::errors::DeltaResult;
 use deltalake::kernel::transaction::TransactionError;
 use deltalake::kernel::{Action, Add, DomainMetadata, LogicalFileView, Remove, Transaction};
 use deltalake::logstore::{CommitOrBytes, LogStoreRef};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _};
 use uuid::Uuid;
 
 use crate::failure::Explain;
@@ -63,16 +67,13 @@ impl TableLog {
         let mut delta = DeltaTable::new(store.clone());
         offload::outside(delta.load()).await.explain(doing)?;
         let state = delta.snapshot().explain(doing)?;
-        let text = state.snapshot().domain_metadata(store.as_ref(), DOMAIN);
-        let text = offload::outside(text).await.explain(doing)?;
-        let text = text.ok_or_else(|| {
-            Error::new(Kind::Conflict, format!("{table}: the table was not made by Lockgate"))
-                .fix("Choose another prefix for the lake, or move that table away.")
-        })?;
-        let record = serde_json::from_str(&text).map_err(|_| {
-            Error::new(Kind::Data, format!("{table}: the checkpoint in the table cannot be read"))
-                .fix("Restore the table to an earlier version, or remove its folder so that it is copied anew.")
-        })?;
+        let record = match record_at(state.version(), store).await.explain(doing)? {
+            Some(record) => record,
+            None => {
+                let text = state.snapshot().domain_metadata(store.as_ref(), DOMAIN);
+                read_record(table, offload::outside(text).await.explain(doing)?.as_deref())?
+            }
+        };
         let file = |add: Add| {
             let rows = add.stats.as_deref().and_then(rows_of).ok_or_else(|| {
                 Error::new(
@@ -95,6 +96,20 @@ impl TableLog {
             record,
             metadata: state.metadata().clone(),
         }))
+    }
+
+    /// The record of the table's newest version; `None` when there is no table. A newest commit of ours says it by itself, so that the
+    /// rest of the log need not be read.
+    pub(crate) async fn newest_record(table: &LakeTable, store: &LogStoreRef) -> Result<Option<Record>> {
+        let doing = || format!("{table}: cannot read the Delta log");
+        let newest = newest_file(&store.object_store(None)).await.explain(doing)?;
+        // A version whose last file is no commit has been cleaned up to a checkpoint.
+        if let Some(version) = newest.and_then(|name| name.strip_suffix(".json")?.parse().ok())
+            && let Some(record) = record_at(version, store).await.explain(doing)?
+        {
+            return Ok(Some(record));
+        }
+        Ok(Self::load(table, store).await?.map(|log| log.record))
     }
 
     /// Commits `actions` with `record` as the next version and moves this log there.
@@ -244,6 +259,50 @@ impl TableLog {
             Err(error) => Err(error).explain(doing),
         }
     }
+}
+
+/// The name of the newest file of a Delta log that stands for a version. What lies before the last checkpoint is not listed: a table with a
+/// commit a second has hundreds of thousands of such files.
+async fn newest_file(store: &dyn ObjectStore) -> object_store::Result<Option<String>> {
+    let hint = match store.get(&Path::from("_delta_log/_last_checkpoint")).await {
+        Ok(hint) => serde_json::from_slice::<serde_json::Value>(&hint.bytes().await?).ok(),
+        Err(object_store::Error::NotFound { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let from = hint.and_then(|hint| hint["version"].as_u64()).unwrap_or_default();
+    let offset = Path::from(format!("_delta_log/{from:020}"));
+    let listed = store.list_with_offset(Some(&Path::from("_delta_log")), &offset);
+    let name = |file: ObjectMeta| file.location.as_ref().strip_prefix("_delta_log/").map(str::to_owned);
+    let names = listed.try_filter_map(|file| std::future::ready(Ok(name(file))));
+    let names: Vec<String> = names.try_collect().await?;
+    Ok(names.into_iter().filter(|name| name.as_bytes().first().is_some_and(u8::is_ascii_digit)).max())
+}
+
+/// What the log says in our domain.
+fn read_record(table: &LakeTable, text: Option<&str>) -> Result<Record> {
+    let text = text.ok_or_else(|| {
+        Error::new(Kind::Conflict, format!("{table}: the table was not made by Lockgate"))
+            .fix("Choose another prefix for the lake, or move that table away.")
+    })?;
+    serde_json::from_str(text).map_err(|_| {
+        Error::new(Kind::Data, format!("{table}: the checkpoint in the table cannot be read"))
+            .fix("Restore the table to an earlier version, or remove its folder so that it is copied anew.")
+    })
+}
+
+/// The record in the commit of a version; `None` when the commit is another program's, or has been cleaned up.
+async fn record_at(version: u64, store: &LogStoreRef) -> DeltaResult<Option<Record>> {
+    Ok(store.read_commit_entry(version).await?.and_then(|entry| record_in(&entry)))
+}
+
+fn record_in(entry: &[u8]) -> Option<Record> {
+    let lines = entry.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{\"domainMetadata\""));
+    let mut domains = lines.filter_map(|line| match serde_json::from_slice(line) {
+        Ok(Action::DomainMetadata(domain)) => Some(domain),
+        _ => None,
+    });
+    let ours = domains.find(|domain| domain.domain == DOMAIN && !domain.removed)?;
+    serde_json::from_str(&ours.configuration).ok()
 }
 
 /// The action that put a file into the table, as far as Lockgate's tables use it.

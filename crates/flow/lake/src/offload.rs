@@ -3,6 +3,7 @@
 //! On a runtime of one thread it is done in place: nothing runs beside it then, and a simulated run repeats itself exactly.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle};
 
 /// Work that has begun, if it is not done already.
@@ -33,6 +34,27 @@ pub(crate) fn start<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
 /// When `work` panicked there.
 pub(crate) async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
     start(work).done().await
+}
+
+/// Rows that may be encoded at a time, in all tables of the process: while they are, pages and file are in memory beside them.
+const ENCODED_AT_ONCE_KIB: u32 = 256 * 1024;
+static ENCODING: Semaphore = Semaphore::const_new(ENCODED_AT_ONCE_KIB as usize);
+
+/// As [`compute`], for work on rows of so many bytes: waits while too many others are worked on. Rows beyond the bound have it alone.
+///
+/// # Errors
+/// When `work` panicked.
+pub(crate) async fn encode<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    if on_one_thread() {
+        return Ok(work());
+    }
+    let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).clamp(1, ENCODED_AT_ONCE_KIB);
+    // The semaphore is never closed.
+    let _turn = ENCODING.acquire_many(kib).await.ok();
+    compute(work).await
 }
 
 /// Awaits an operation of delta-rs, which reads and writes Delta logs on threads of its own.

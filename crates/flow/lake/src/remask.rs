@@ -52,12 +52,12 @@ struct Moved {
 }
 
 /// The stamp of the last commit; `None` before there was one.
-fn stamp_of(log: &TableLog) -> Result<Option<TableStamp>> {
-    if log.record.stamp.is_null() {
+fn stamp_of(table: &LakeTable, record: &Record) -> Result<Option<TableStamp>> {
+    if record.stamp.is_null() {
         return Ok(None);
     }
-    let stamp = serde_json::from_value(log.record.stamp.clone());
-    stamp.map(Some).explain(|| format!("{}: the policy stamp in the table cannot be read", log.table))
+    let stamp = serde_json::from_value(record.stamp.clone());
+    stamp.map(Some).explain(|| format!("{table}: the policy stamp in the table cannot be read"))
 }
 
 impl Lake {
@@ -66,8 +66,8 @@ impl Lake {
     /// # Errors
     /// Those of the store.
     pub async fn stamp(&self, table: &LakeTable) -> Result<Option<TableStamp>> {
-        let log = TableLog::load(table, &self.store(table)?).await?;
-        log.map_or(Ok(None), |log| stamp_of(&log))
+        let record = TableLog::newest_record(table, &self.store(table)?).await?;
+        record.map_or(Ok(None), |record| stamp_of(table, &record))
     }
 
     /// Compares a table's rows with a policy; `None` when they are as it wants them, or there is no table.
@@ -76,7 +76,7 @@ impl Lake {
     /// Those of [`Remasker::table`] and of the store.
     pub async fn stricter(&self, table: &LakeTable, remasker: &Remasker) -> Result<Option<Strict>> {
         let Some(log) = TableLog::load(table, &self.store(table)?).await? else { return Ok(None) };
-        let Some(stored) = stamp_of(&log)? else { return Ok(None) };
+        let Some(stored) = stamp_of(table, &log.record)? else { return Ok(None) };
         // The key stands with the current rows; the columns are the same in both.
         let current = LakeTable::new(table.name.clone(), Layer::Current)?;
         let key = TableLog::load(&current, &self.store(&current)?).await?.map(|log| log.record.key).unwrap_or_default();

@@ -47,6 +47,13 @@ impl WriterOptions {
     }
 }
 
+/// What one table of a lake does at a time.
+pub(crate) struct Turns {
+    pub(crate) upkeep: Arc<Mutex<()>>,
+    /// Opening the key index: one that is built anew takes memory.
+    pub(crate) rebuild: Arc<Mutex<()>>,
+}
+
 /// What a commit makes durable.
 #[derive(Clone, Debug)]
 pub struct Commit {
@@ -106,7 +113,7 @@ impl TableWriter {
         layer: Layer,
         options: WriterOptions,
         copied: Arc<CopiedFiles>,
-        upkeep_turn: Arc<Mutex<()>>,
+        turns: Turns,
     ) -> Result<Self> {
         let table = LakeTable::new(schema.table.clone(), layer)?;
         schema::check_names(schema)?;
@@ -136,9 +143,12 @@ impl TableWriter {
                 stream: Waiting::default(),
                 copy: CopyArea::new(copied),
             })),
-            Layer::Current => Layers::Current(Box::new(open_current(log, schema, statistics, &options, copied).await?)),
+            Layer::Current => {
+                let _turn = turns.rebuild.lock().await;
+                Layers::Current(Box::new(open_current(log, schema, statistics, &options, copied).await?))
+            }
         };
-        let mut opened = Self { layers, lost: false, options, upkeep: upkeep::State::new(upkeep_turn) };
+        let mut opened = Self { layers, lost: false, options, upkeep: upkeep::State::new(turns.upkeep) };
         opened.evolve(schema).await?;
         if let Layers::Current(current) = &mut opened.layers {
             // That was the catalog's structure.

@@ -241,6 +241,18 @@ async fn leaky_copies(searched: &mut Searched, plan: &plant::Plan) -> BTreeSet<S
     let spool = copies.join("spool/db/00000001.spool");
     write_file(&spool, format!("\x00\x00\x00\x19{}", person.email).as_bytes());
     scanner.file(Surface::of(&spool, &copies), &spool, &copies);
+    // A value in the statistics of a staged file, in the names of a mark's columns, behind the name of who waits, in a receipt.
+    let journal = serde_json::json!({ "files": { "a.parquet": { "add": { "stats": serde_json::json!({ "minValues": { "email": person.email } }).to_string() } } } });
+    for (place, text) in [
+        ("lake/_lockgate/staged/db.public.person.json", journal.to_string()),
+        ("lake/_lockgate/remasking/db.public.person", serde_json::json!(["zip", person.name]).to_string()),
+        (".lockgate/wish.lock", format!("lockgate erase {}", person.mrn)),
+        (".lockgate/receipts/remask-1.json", serde_json::json!({ "columns": [person.street] }).to_string()),
+    ] {
+        let path = copies.join(place);
+        write_file(&path, text.as_bytes());
+        scanner.file(Surface::of(&path, &copies), &path, &copies);
+    }
     let named = copies.join(format!("name={}/part.bin", person.name));
     write_file(&named, b"");
     scanner.file(Surface::Data, &named, &copies);

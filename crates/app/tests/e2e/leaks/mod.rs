@@ -8,6 +8,7 @@ mod controls;
 mod forms;
 mod noninterference;
 mod plant;
+mod remasked;
 mod scanner;
 mod sha1;
 mod surface;
@@ -85,6 +86,7 @@ async fn search(plan: Plan) {
     hold(&mut searched, &plan).await;
     refuse(&mut searched, &plan).await;
     ask(&mut searched).await;
+    remasked::remask(&mut searched).await;
     let asked = plant::asked(&searched.project).await;
     // A copy, the stream, and large values that are read again by key.
     for statement in ["copy (", "start_replication", "$1::text"] {
@@ -273,6 +275,16 @@ async fn until(project: &Project, condition: &str, watch: &mut Watch) {
     while !project.database.query_one(condition, &[]).await.unwrap().get::<_, bool>(0) {
         assert!(tokio::time::Instant::now() < deadline, "not within a minute: {condition}");
         watch.look();
+    }
+}
+
+/// Somebody follows the source.
+async fn until_active(project: &Project) {
+    let active = "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE active)";
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !project.database.query_one(active, &[]).await.unwrap().get::<_, bool>(0) {
+        assert!(tokio::time::Instant::now() < deadline, "nobody follows the source within a minute");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
 

@@ -15,6 +15,10 @@ pub(crate) enum Surface {
     LogCheckpoints,
     /// What the run keeps beside the tables.
     LakeState,
+    /// The journals of files that a remasking has written and no commit names yet.
+    StagingJournal,
+    /// The marks of tables whose remasking is not finished.
+    RemaskMark,
     /// The key index.
     KeyIndex,
     /// The vault of codes and the store of data keys, their journals too.
@@ -23,6 +27,10 @@ pub(crate) enum Surface {
     HeldRows,
     /// What waits for a lake that is away.
     Spool,
+    /// Who has a turn in the project folder, and who wants one.
+    Turns,
+    /// What remaskings and erasures have written down of themselves.
+    Receipts,
     /// What else lies in the project folder.
     ProjectState,
     /// Temporary files and files without a name.
@@ -42,16 +50,20 @@ pub(crate) enum Surface {
 }
 
 impl Surface {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Data,
         Self::DeletionVectors,
         Self::DeltaLog,
         Self::LogCheckpoints,
         Self::LakeState,
+        Self::StagingJournal,
+        Self::RemaskMark,
         Self::KeyIndex,
         Self::Vault,
         Self::HeldRows,
         Self::Spool,
+        Self::Turns,
+        Self::Receipts,
         Self::ProjectState,
         Self::Temporary,
         Self::Paths,
@@ -73,7 +85,11 @@ impl Surface {
             name if name.starts_with("held.sqlite") => Self::HeldRows,
             name if name.ends_with(".spool") => Self::Spool,
             _ if has("index") => Self::KeyIndex,
+            _ if has("_lockgate") && has("staged") => Self::StagingJournal,
+            _ if has("_lockgate") && has("remasking") => Self::RemaskMark,
             _ if has("_lockgate") => Self::LakeState,
+            "turn.lock" | "wish.lock" | "remask.lock" => Self::Turns,
+            _ if has("receipts") => Self::Receipts,
             name if has("_delta_log") && name.ends_with(".json") => Self::DeltaLog,
             _ if has("_delta_log") => Self::LogCheckpoints,
             name if name.ends_with(".parquet") => Self::Data,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use app::{HeldLine, HeldStore};
 use change::{Op, Position};
 
-use super::{Judge, by_key, rows_shown};
+use super::{Judge, Skipped, by_key, rows_shown};
 use crate::delta::Stored;
 use crate::history::{Change, What};
 use crate::script::{BIG, Cell, Row, cell, is_unreadable, parts, position};
@@ -145,6 +145,22 @@ impl Judge {
             let keys = rows.iter().filter(|row| is_unreadable(row)).map(|row| row[0].clone());
             self.held.copied[table].extend(keys);
         }
+    }
+
+    /// As [`Judge::unlike_log`], where two processes may have begun a copy beside each other: any way in which one had its way is right.
+    pub(super) fn unlike_log_as_read(
+        &self,
+        table: usize,
+        through: &Position,
+        sure: &[Skipped],
+        found: &[&Stored],
+    ) -> Result<Logged, String> {
+        let mut readings = self.readings(table, sure).map(|skipped| {
+            let wanted: Vec<Change> = self.wanted(table, through, &skipped).into_iter().cloned().collect();
+            self.unlike_log(table, found, &wanted)
+        });
+        let first = readings.next().unwrap_or_else(|| unreachable!());
+        first.or_else(|unlike| readings.find_map(Result::ok).ok_or(unlike))
     }
 
     /// Every change is in the log once and as it was, but for unreadable ones and those behind them on the same key.

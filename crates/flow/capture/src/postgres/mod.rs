@@ -26,6 +26,7 @@ mod apply;
 mod copy;
 mod measure;
 mod reread;
+mod room;
 mod source;
 mod start;
 mod stream;

@@ -110,6 +110,24 @@ pub(crate) fn steps(name: &str, found: Option<&Publication>, tables: &[CatalogTa
     steps
 }
 
+/// Takes tables out of the publication where it names them one by one. What happens to them from here on is not kept, so they have to be copied
+/// anew when they are put back; that is seen by their new entry.
+pub(crate) async fn leave(address: &Address, session: &Session, name: &str, oids: &[u32]) -> Result<()> {
+    let named = "select format('%I.%I', n.nspname, c.relname) from pg_publication p join pg_publication_rel r on r.prpubid = p.oid
+                 join pg_class c on c.oid = r.prrelid join pg_namespace n on n.oid = c.relnamespace
+                 where p.pubname = $1 and c.oid = any ($2) order by 1";
+    let found = session.client.query(named, &[&name, &oids]).await;
+    for row in found.map_err(|e| failure::asking(address, "reading the publication", e))? {
+        let table: String = row.get(0);
+        run(address, session, &format!("ALTER PUBLICATION {} DROP TABLE ONLY {table}", quoted(name))).await?;
+        tracing::warn!(
+            table,
+            "it is not named by `tables` any more and leaves the publication; put back, it is copied anew"
+        );
+    }
+    Ok(())
+}
+
 /// The publication that the stream was read through is not there any more.
 pub(crate) fn gone(name: &str) -> Error {
     Error::new(Kind::SourceGone, format!("the publication {name} is gone")).fix(COPY_AGAIN)

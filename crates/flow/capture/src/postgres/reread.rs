@@ -22,6 +22,7 @@ use super::identity::{Recorded, Resume, StreamIdentity};
 use super::measure::{self, end_of_log};
 use super::position::PgPosition;
 use super::publication::{self, Step};
+use super::room::Room;
 use super::server::Server;
 use super::slot::{self, SlotVerdict};
 use super::standing;
@@ -223,6 +224,7 @@ impl Reread {
             low: &progress.low,
             snapshot: None,
             on_unfit: self.config.on_unfit,
+            room: &Room::new(),
         };
         let hand_over = |batch| {
             let out = out.clone();

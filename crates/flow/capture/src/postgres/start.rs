@@ -20,6 +20,7 @@ use super::identity::{Recorded, Resume};
 use super::measure::{Health, WatchedTable, WatchedTables, end_of_log};
 use super::position::PgPosition;
 use super::publication::{self, Step};
+use super::room::Room;
 use super::server::Server;
 use super::slot::{self, SlotVerdict};
 use super::source::Opened;
@@ -27,7 +28,7 @@ use super::standing::{self, Standing};
 use super::stream::{Follower, Progress};
 use super::walsender::{self, Link, Start};
 
-/// Events that wait for the loop; each holds at most one batch.
+/// Events that wait for the loop. The memory of their rows is bounded by the [`Room`].
 const EVENTS_AHEAD: usize = 4;
 
 /// What opening works with.
@@ -135,6 +136,7 @@ impl Opening<'_> {
         if let Some(before) = &before {
             self.same_publication(before.oid, &tables)?;
         }
+        self.leave_unwanted(name, &tables).await?;
         if tables.is_empty() {
             return Err(Error::new(Kind::Config, "none of the tables that `tables` names can be followed")
                 .fix("Run `lockgate check --connect`: it gives the reason and the statement that mends it for each."));
@@ -163,6 +165,19 @@ impl Opening<'_> {
             Ok(Published { catalog, standing, parts, before: before.tables.contains(&oid) })
         });
         published.collect()
+    }
+
+    /// Tables that were copied and that `tables` does not name any more leave the publication.
+    async fn leave_unwanted(&self, name: &str, followed: &[CatalogTable]) -> Result<()> {
+        let mut left = Vec::new();
+        for (table, recorded) in &self.resume.tables {
+            let wanted = catalog::is_wanted(&self.config.tables, &table.schema, &table.table);
+            let Some(progress) = recorded.copy.as_ref().filter(|_| !wanted) else { continue };
+            let of = Plan::read(progress)?.of().map(|of| of.table);
+            // One that has another name now may be followed by that.
+            left.extend(of.filter(|oid| followed.iter().all(|followed| followed.table.oid != *oid)));
+        }
+        if left.is_empty() { Ok(()) } else { publication::leave(&self.address, &self.session, name, &left).await }
     }
 
     /// Whether what was copied of the tables was published by this publication.
@@ -303,6 +318,7 @@ impl Opening<'_> {
     fn spawn(self, work: Work, link: Link, confirmed: Lsn, epoch: u32, clock: Arc<dyn Clock>) -> Opened {
         let Work { tables, jobs, watched } = work;
         let (out, events) = mpsc::channel(EVENTS_AHEAD);
+        let room = Room::new();
         let (read_in, read) = mpsc::channel(EVENTS_AHEAD);
         let (confirmed_in, confirmed_out) = watch::channel(confirmed);
         let (boundary_in, boundary) = watch::channel(confirmed);
@@ -318,6 +334,7 @@ impl Opening<'_> {
             epoch,
             tables,
             out: out.clone(),
+            room: room.clone(),
             confirmed: confirmed_out,
             boundary: boundary_in,
             read,
@@ -332,6 +349,7 @@ impl Opening<'_> {
             parallel: self.config.copy.parallel,
             on_unfit: self.config.on_unfit,
             out,
+            room,
             read: read_in,
             health: Arc::clone(&health),
         };

@@ -17,6 +17,7 @@ use super::identity::StreamIdentity;
 use super::measure::{Health, end_of_log, nudge};
 use super::pgoutput::{self, Message, OldTuple, POSTGRES_EPOCH_US, Relation};
 use super::position::PgPosition;
+use super::room::Room;
 use super::slot::{self, SlotState};
 use super::toast;
 use super::walsender::{self, Link, Start};
@@ -54,6 +55,8 @@ pub(crate) struct Follower {
     pub(crate) epoch: u32,
     pub(crate) tables: Tables,
     pub(crate) out: mpsc::Sender<Result<Event>>,
+    /// Shared with the first copies.
+    pub(crate) room: Room,
     /// What the loop has made durable.
     pub(crate) confirmed: watch::Receiver<Lsn>,
     /// The last boundary that was handed over.
@@ -261,7 +264,15 @@ impl Follower {
     }
 
     async fn message(&mut self, data: Bytes) -> Result<()> {
-        match pgoutput::parse(&data, false)? {
+        self.room.wait(data.len()).await;
+        self.decode(&data).await?;
+        // A large row is not held twice while it waits.
+        drop(data);
+        if self.is_full() { self.hand_over().await } else { Ok(()) }
+    }
+
+    async fn decode(&mut self, data: &[u8]) -> Result<()> {
+        match pgoutput::parse(data, false)? {
             Message::Relation(relation) => self.announced(relation).await,
             Message::Truncate { relations, .. } => match self.next_message()? {
                 Some(transaction) => self.truncated(&relations, transaction).await,
@@ -317,9 +328,6 @@ impl Follower {
                 self.applied(1);
                 self.send(stopped(table, error)).await?;
             }
-        }
-        if self.is_full() {
-            self.hand_over().await?;
         }
         Ok(())
     }
@@ -464,7 +472,7 @@ impl Follower {
             };
             match whole {
                 Ok(batch) if batch.is_empty() => {}
-                Ok(batch) => self.send(Event::Changes(batch)).await?,
+                Ok(batch) => self.send(Event::Changes(self.room.admit(batch).await)).await?,
                 Err(error) => {
                     if let Applied::Stopped(table, error) = self.tables.stop(oid, error) {
                         self.send(stopped(table, error)).await?;
@@ -491,7 +499,7 @@ impl Follower {
     async fn hand_over_begun(&mut self, begun: Vec<(u32, ChangeBatch)>) -> Result<()> {
         for (_, batch) in begun.into_iter().filter(|(_, batch)| !batch.is_empty()) {
             self.progress.begun = self.progress.open();
-            self.send(Event::Changes(batch)).await?;
+            self.send(Event::Changes(self.room.admit(batch).await)).await?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use super::plan::{Leaf, Range};
 use crate::postgres::client::{Address, Session};
 use crate::postgres::copy_binary::CopyReader;
 use crate::postgres::failure;
+use crate::postgres::room::Room;
 use crate::postgres::rows::TableDecoder;
 use crate::postgres::table::PgTable;
 use crate::postgres::types::OnUnfit;
@@ -32,6 +33,8 @@ pub(crate) struct ChunkRead<'a> {
     /// An exported snapshot to read under; else each chunk has its own.
     pub(crate) snapshot: Option<&'a str>,
     pub(crate) on_unfit: OnUnfit,
+    /// What its rows may take of memory on their way.
+    pub(crate) room: &'a Room,
 }
 
 impl ChunkRead<'_> {
@@ -58,15 +61,18 @@ impl ChunkRead<'_> {
                 let mut reader = CopyReader::new(self.low.clone(), clock.now());
                 let mut frames = Box::pin(client.copy_out(&self.statement(&leaf)?).await.map_err(ask)?);
                 while let Some(frame) = frames.try_next().await.map_err(ask)? {
+                    self.room.wait(frame.len()).await;
                     reader.push(&frame, &mut decoder)?;
+                    // A large row is not held twice while it waits.
+                    drop(frame);
                     let full = decoder.rows() >= ROWS_MAX || decoder.bytes() >= BYTES_MAX;
                     if full && let Some(batch) = decoder.finish()? {
-                        hand_over(batch).await?;
+                        hand_over(self.room.admit(batch).await).await?;
                     }
                 }
                 reader.end(&decoder)?;
                 if let Some(batch) = decoder.finish()? {
-                    hand_over(batch).await?;
+                    hand_over(self.room.admit(batch).await).await?;
                 }
                 Outcome::Read
             }

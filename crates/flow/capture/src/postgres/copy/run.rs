@@ -14,6 +14,7 @@ use crate::postgres::client::{Address, Session};
 use crate::postgres::failure;
 use crate::postgres::measure::Health;
 use crate::postgres::position::PgPosition;
+use crate::postgres::room::Room;
 use crate::postgres::standing::Standing;
 use crate::postgres::table::PgTable;
 use crate::postgres::types::OnUnfit;
@@ -48,6 +49,7 @@ pub(crate) struct Copies {
     pub(crate) parallel: usize,
     pub(crate) on_unfit: OnUnfit,
     pub(crate) out: mpsc::Sender<Result<Event>>,
+    pub(crate) room: Room,
     /// Takes copies of which every chunk was handed over, by the tables' oids.
     pub(crate) read: mpsc::Sender<(u32, CopyProgress)>,
     pub(crate) health: Arc<Health>,
@@ -160,6 +162,7 @@ impl Copies {
             low: &job.low.position(),
             snapshot: job.snapshot.as_ref().map(|snapshot| snapshot.name.as_str()),
             on_unfit: self.on_unfit,
+            room: &self.room,
         };
         let mut pause = Duration::from_millis(200);
         for _ in 1..TRIES {
