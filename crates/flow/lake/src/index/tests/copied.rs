@@ -45,7 +45,7 @@ fn chunks_and_the_stream_beside_them_make_the_map_that_steps_make() {
         let mut most_files = 0;
         for version in 1..=120 {
             let file = index.file_id(&format!("part-{version}.parquet")).unwrap();
-            let size = if round % 2 == 0 { 1 + dice.below(40) } else { dice.below(800) };
+            let size = if round.is_multiple_of(2) { 1 + dice.below(40) } else { dice.below(800) };
             let numbers: Vec<u64> = (0..size).map(|_| dice.below(keys)).collect();
             let place = |number: u64| Place { file, row: number as u32 };
             if dice.below(3) > 0 {
@@ -54,7 +54,7 @@ fn chunks_and_the_stream_beside_them_make_the_map_that_steps_make() {
                 bring(&mut index, version, &rows).unwrap();
                 model.extend(numbers.iter().map(|number| (*number, copied(place(*number)))));
             } else {
-                let entry = |number: u64| if number % 3 == 0 { Entry::Tombstone } else { row(place(number)) };
+                let entry = |number: u64| if number.is_multiple_of(3) { Entry::Tombstone } else { row(place(number)) };
                 let put = |number: &u64| Change::Put { key: key(*number), entry: entry(*number) };
                 apply(&mut index, version, &numbers.iter().map(put).collect::<Vec<_>>()).unwrap();
                 model.extend(numbers.iter().map(|number| (*number, entry(*number))));
