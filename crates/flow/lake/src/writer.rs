@@ -206,20 +206,16 @@ impl TableWriter {
                 current.stream.flush(&current.log.store, &current.log.schema, &current.statistics, now_ms).await?;
                 current.copy.flush(&current.log, &current.statistics, now_ms).await?;
                 allow(&mut current.statistics, cleared);
-                let before = current.log.schema.clone();
+                let mut added = identity_names(cleared);
+                added.retain(|name| current.log.schema.index_of(name).is_err());
                 if widened {
-                    widen_current(current, columns, &self.options, now_ms).await?;
+                    widen_current(current, columns, added, &self.options, now_ms).await?;
                     return self.reidentify(cleared).await;
                 }
                 change_schema(&mut current.log, columns, now_ms).await?;
                 if let Some((index, identifier)) = &mut current.index {
                     index.advance(current.log.version)?;
-                    let mut names = identifier.names(&current.log.schema);
-                    names.extend(
-                        identity_names(cleared)
-                            .into_iter()
-                            .filter(|name| !before.fields().iter().any(|f| f.name() == name)),
-                    );
+                    let names = [identifier.names(&current.log.schema), added].concat();
                     *identifier = Identifier::new(&current.log.schema, &names, index.shape(), index.seed())?;
                 }
                 self.reidentify(cleared).await
@@ -506,8 +502,15 @@ fn index_lost(log: &TableLog) -> Error {
     .fix("Nothing to do: it is built anew. Look at the disk's state if it happens again.")
 }
 
-/// Goes over to a structure in which a type grew. The index is built anew: places have moved to other files.
-async fn widen_current(current: &mut Current, columns: SchemaRef, options: &WriterOptions, now_ms: i64) -> Result<()> {
+/// Goes over to a structure in which a type grew, and which may have `added` more columns to the identity of a row. The index is built anew:
+/// places have moved to other files.
+async fn widen_current(
+    current: &mut Current,
+    columns: SchemaRef,
+    added: Vec<String>,
+    options: &WriterOptions,
+    now_ms: i64,
+) -> Result<()> {
     let known = current.index.take();
     for staged in current.stream.staged.iter_mut().chain(&mut current.copy.staged) {
         staged.add = widen::file(&current.log.store, &staged.add, &columns, &current.statistics, now_ms).await?;
@@ -516,7 +519,8 @@ async fn widen_current(current: &mut Current, columns: SchemaRef, options: &Writ
     current.vectors.clear();
     if let Some((index, identifier)) = known {
         // Rows that wait are known by hashes with this seed.
-        let (shape, names, seed) = (index.shape(), identifier.names(&current.log.schema), index.seed());
+        let (shape, seed) = (index.shape(), index.seed());
+        let names = [identifier.names(&current.log.schema), added].concat();
         drop(index);
         let (path, boot) = index_place(&current.log, options);
         current.index = Some(rebuild::build(&current.log, &names, shape, &path, boot, Some(seed)).await?);

@@ -248,3 +248,23 @@ async fn a_column_that_was_dropped_before_the_stream_sent_it_is_known_after_anot
     done(commit_stream(&mut writer, 21).await);
     assert_eq!(bag(&lake).await.values().sum::<i64>(), 1);
 }
+
+#[tokio::test]
+async fn a_column_that_comes_with_a_type_that_grows_identifies_rows_at_once() {
+    let lake = TestLake::new().await;
+    let narrow = Door::new(&[("a", DataType::Int32), ("b", DataType::Utf8)], Identity::WholeRow);
+    lake.writer(&narrow, Layer::Current).await.close().unwrap();
+    let wide = Door::new(&COLUMNS, Identity::WholeRow);
+    let mut writer = lake.writer(&wide, Layer::Current).await;
+    let cells = |c: &str| [Cell::Int(1), Cell::Text("x".into()), Cell::Text(c.into())];
+    let copied = ["y", "z"].map(|c| row(Op::Copy, 10, 0, &cells(c)));
+    writer.write(&wide.batch(Origin::Copy { chunk: 0 }, &copied)).await.unwrap();
+    // Waits over the end of the copy, until which nothing about the identity is changed.
+    writer.write(&wide.batch(Origin::Stream, &[row(Op::Delete, 20, 1, &cells("y"))])).await.unwrap();
+    let low = position(10, 0);
+    done(commit_copy(&mut writer, progress(low.clone(), 1, &[0], None)).await);
+    done(commit_copy(&mut writer, progress(low, 1, &[0], Some(position(15, 0)))).await);
+    done(commit_stream(&mut writer, 20).await);
+    let rows: Vec<String> = lake.read(Layer::Current).await.iter().map(|row| row["c"].clone()).collect();
+    assert_eq!(rows, ["z"]);
+}
