@@ -138,24 +138,8 @@ impl TableLog {
     ) -> Result<Committed> {
         let bytes = self.entry(operation, &actions, &record, now_ms)?;
         let version = self.version + 1;
-        let written =
-            self.store.write_commit_entry(version, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
-        match written {
-            Ok(()) => {}
-            Err(error) => match self.store.read_commit_entry(version).await {
-                // A put that timed out after it had succeeded is a success.
-                Ok(Some(found)) if found == bytes => {}
-                Ok(Some(_)) => return Ok(self.overtaken(version).await),
-                found => {
-                    let doing = || format!("{}: cannot commit version {version}", self.table);
-                    return match (error, found) {
-                        (TransactionError::ObjectStore { source }, _) => Err(source).explain(doing),
-                        // Whose entry is there cannot be known now: that says nothing about the table.
-                        (TransactionError::VersionAlreadyExists(_), Err(unread)) => Err(unread).explain(doing),
-                        (error, _) => Err(error).explain(doing),
-                    };
-                }
-            },
+        if !write_entry(&self.table, &self.store, version, bytes).await? {
+            return Ok(self.overtaken(version).await);
         }
         self.version = version;
         self.record = record;
@@ -248,16 +232,26 @@ impl TableLog {
             metadata,
         };
         let bytes = log.entry("CREATE TABLE", &first, &log.record, now_ms)?;
-        let doing = || format!("{table}: cannot make the table");
-        match store.write_commit_entry(0, CommitOrBytes::LogBytes(bytes), Uuid::new_v4()).await {
-            Ok(()) => Ok(log),
-            Err(TransactionError::VersionAlreadyExists(_)) => {
-                Err(Error::new(Kind::Conflict, format!("{table}: another Lockgate made the table at the same time"))
-                    .fix("Stop one of the two instances."))
-            }
-            Err(TransactionError::ObjectStore { source }) => Err(source).explain(doing),
-            Err(error) => Err(error).explain(doing),
+        if write_entry(table, store, 0, bytes).await? {
+            return Ok(log);
         }
+        // Or an earlier try of this process, whose request was carried out after all. Two that write find out at their first commits.
+        Err(Error::new(Kind::Unavailable, format!("{table}: somebody else made the table at the same time"))
+            .fix("Nothing to do: Lockgate reads the table and goes on."))
+    }
+}
+
+/// Puts the entry of a version into the log; false when it is somebody else's. A put that timed out after it had succeeded is a success.
+async fn write_entry(table: &LakeTable, store: &LogStoreRef, version: u64, bytes: Bytes) -> Result<bool> {
+    let written = store.write_commit_entry(version, CommitOrBytes::LogBytes(bytes.clone()), Uuid::new_v4()).await;
+    let Err(error) = written else { return Ok(true) };
+    let doing = || format!("{table}: cannot commit version {version}");
+    match (store.read_commit_entry(version).await, error) {
+        (Ok(Some(found)), _) => Ok(found == bytes),
+        (_, TransactionError::ObjectStore { source }) => Err(source).explain(doing),
+        // Whose entry is there cannot be known now: that says nothing about the table.
+        (Err(unread), TransactionError::VersionAlreadyExists(_)) => Err(unread).explain(doing),
+        (_, error) => Err(error).explain(doing),
     }
 }
 

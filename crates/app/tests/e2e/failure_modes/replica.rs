@@ -51,7 +51,8 @@ async fn promoted(name: &str, behind: bool, why: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mode_14_a_promoted_replica_that_is_behind_is_a_hard_stop() {
-    promoted("behind", true, &["never happened"]).await;
+    // What the replica writes when it is promoted may pass the position that was followed; then its slot is what is missing.
+    promoted("behind", true, &["never happened", "is gone"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
