@@ -338,7 +338,7 @@ pub(crate) struct Release {
 /// Options of `lockgate reveal`.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Reveal {
-    /// The column that the values are of, with siv_token or encrypt_cell: claims_db.public.members.ssn
+    /// The column that the values are of, with siv_token, fpe_ff1 or encrypt_cell: claims_db.public.members.ssn
     #[arg(long, value_name = "SOURCE.SCHEMA.TABLE.COLUMN")]
     pub(crate) column: String,
     /// What for
@@ -347,6 +347,9 @@ pub(crate) struct Reveal {
     /// A file with one token, or one cell in hexadecimal digits, a line; standard input when not given
     #[arg(long, value_name = "FILE")]
     pub(crate) values: Option<PathBuf>,
+    /// The key epoch of values of fpe_ff1, which do not tell it; needed when the key file has several keys
+    #[arg(long, value_name = "N")]
+    pub(crate) epoch: Option<u32>,
 }
 
 /// What opened values are needed for.

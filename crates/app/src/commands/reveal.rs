@@ -55,7 +55,7 @@ fn open(project: &Project, policy: &Policy, options: &Reveal) -> Result<Answer> 
         false => None,
     };
     let (table, column) = column_of(policy, &options.column)?;
-    policy.opener(&table, column, &keys, store)?.open(&stored)
+    policy.opener(&table, column, (&keys, options.epoch), store)?.open(&stored)
 }
 
 /// In one write, and nothing of it in a log line.

@@ -53,7 +53,7 @@ fn revealed(project: &Project, column: &str, lines: &str) -> std::process::Outpu
     project.fed(&["reveal", "--column", column, "--purpose", "access"], lines)
 }
 
-fn allow_to_reveal(project: &Project) {
+pub(super) fn allow_to_reveal(project: &Project) {
     let user = std::fs::metadata("/proc/self").unwrap().uid();
     let yaml = project.dir.join("lockgate.yaml");
     let text = std::fs::read_to_string(&yaml).unwrap();

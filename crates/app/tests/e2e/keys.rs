@@ -4,6 +4,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use super::cells::allow_to_reveal;
 use super::erase::traced;
 use super::project::Project;
 
@@ -128,6 +129,15 @@ async fn after_a_rotation_stored_tokens_are_those_of_a_fresh_copy_and_none_of_th
     assert!(moved.iter().zip(&members).all(|(now, before)| now.split(',').nth(2) != before.split(',').nth(2)));
     project.says(&["verify"], 0, &[]);
     project.says(&["repair", "--force"], 0, &[]);
+
+    // A shaped identifier does not tell its epoch: whoever opens it says it.
+    allow_to_reveal(&project);
+    let npi = project.query("SELECT DISTINCT npi FROM db.public.members").join("\n");
+    let reveal = ["reveal", "--column", "db.public.members.npi", "--purpose", "payment"];
+    let refused = project.fed(&reveal, &npi);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(3) && said.contains("--epoch N"), "{said}");
+    assert_eq!(project.fed(&[&reveal[..], &["--epoch", "2"]].concat(), &npi).stdout, b"1234567893\n");
 
     let claims = project.query(CLAIMS);
     project.forget(&["members", "claims"]);

@@ -1,4 +1,4 @@
-//! Values that come back out of the lake: tokens that a key turns back, and encrypted cells.
+//! Values that come back out of the lake: tokens and shaped identifiers that a key turns back, and encrypted cells.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use change::{Error, Kind, Raw, Result, TableName};
 use zeroize::Zeroizing;
 
 use crate::kernel::cells::CellSealer;
+use crate::kernel::shape::ShapeKeeper;
 use crate::kernel::siv;
 use crate::{CellKeys, KeyRing, Policy, Transform};
 
@@ -58,19 +59,22 @@ pub struct Opener(Kept);
 
 enum Kept {
     Token { keys: KeyRing, domain: String, form: crate::canonical::Form },
+    Shape(Box<ShapeKeeper>),
     Cell(Box<CellSealer>),
 }
 
 impl Policy {
-    /// What opens the values of a column again.
+    /// What opens the values of a column again. `epoch` is the one that values of `fpe_ff1` were made under, which they do not tell themselves:
+    /// without it there may be only one.
     ///
     /// # Errors
-    /// [`Kind::Config`] when the policy has no such column or its rule cannot be turned back; [`Kind::Privacy`] without the store of data keys.
+    /// [`Kind::Config`] when the policy has no such column, its rule cannot be turned back, or the epoch is missing, unknown or of no use;
+    /// [`Kind::Privacy`] without the store of data keys.
     pub fn opener(
         &self,
         table: &TableName,
         column: &str,
-        keys: &KeyRing,
+        (keys, epoch): (&KeyRing, Option<u32>),
         store: Option<Arc<dyn CellKeys>>,
     ) -> Result<Opener> {
         let rule = self.rules().find(|(of, rule)| *of == table && rule.place() == column).map(|(_, rule)| rule);
@@ -78,9 +82,19 @@ impl Policy {
             Error::new(Kind::Config, format!("the policy has no rule for {table}.{column}"))
                 .fix("Write it as in policy.yaml: source.schema.table.column.")
         })?;
+        if let Some(epoch) = epoch
+            && !matches!(rule.transform, Transform::FpeFf1 { .. })
+        {
+            let what = format!("{table}.{column} is `{}`, and epoch {epoch} says nothing there", rule.transform);
+            return Err(Error::new(Kind::Config, what).fix("Leave --epoch out: tokens and cells tell their epoch."));
+        }
         Ok(Opener(match &rule.transform {
             Transform::SivToken { domain } => {
                 Kept::Token { keys: keys.copy(), domain: domain.clone(), form: rule.form }
+            }
+            Transform::FpeFf1 { domain, format } => {
+                let epoch = only_epoch(keys, epoch)?;
+                Kept::Shape(Box::new(ShapeKeeper::new(keys, domain, *format, epoch)?))
             }
             Transform::EncryptCell { domain } => {
                 let missing =
@@ -94,14 +108,33 @@ impl Policy {
             }
             other => {
                 let what = format!("{table}.{column} is `{other}`, which cannot be turned back here");
-                return Err(Error::new(Kind::Config, what).fix("Name a column of siv_token or encrypt_cell."));
+                return Err(Error::new(Kind::Config, what).fix("Name a column of siv_token, fpe_ff1 or encrypt_cell."));
             }
         }))
     }
 }
 
+/// The epoch of values that do not tell it.
+fn only_epoch(keys: &KeyRing, said: Option<u32>) -> Result<u32> {
+    let there: Vec<u32> = keys.epochs()?.into_iter().filter(|key| key.retired.is_none()).map(|key| key.epoch).collect();
+    let listed = || there.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let (what, fix) = match (said, there.as_slice()) {
+        (Some(said), _) if there.contains(&said) => return Ok(said),
+        (None, [only]) => return Ok(*only),
+        (Some(said), _) => (
+            format!("the key file has no key of epoch {said}; it has {}", listed()),
+            "Name one of these, or take the key file that has it.",
+        ),
+        (None, _) => (
+            format!("values of fpe_ff1 do not tell their epoch, and the key file has the keys of {}", listed()),
+            "Name it: --epoch N. What is in the lake after `lockgate remask` is of the current one; a wrong one gives wrong values.",
+        ),
+    };
+    Err(Error::new(Kind::Config, what).fix(fix))
+}
+
 impl Opener {
-    /// Opens stored values: tokens as they are, cells as hexadecimal digits, with or without `\x` or `0x` before them.
+    /// Opens stored values: tokens and shaped identifiers as they are, cells as hexadecimal digits, with or without `\x` or `0x` before them.
     ///
     /// # Errors
     /// [`Kind::Privacy`] when the key of a cell's epoch is missing; what the store says.
@@ -111,6 +144,9 @@ impl Opener {
             Kept::Token { keys, domain, form } => {
                 let open = |token: &String| siv::opened(keys, domain, *form, token).and_then(text);
                 stored.iter().map(|token| open(token).map_or(Opening::Foreign, Opening::Text)).collect()
+            }
+            Kept::Shape(keeper) => {
+                stored.iter().map(|value| keeper.opened(value).map_or(Opening::Foreign, Opening::Text)).collect()
             }
             Kept::Cell(sealer) => {
                 let cells: BinaryArray = stored.iter().map(|cell| Some(bytes(cell).unwrap_or_default())).collect();
@@ -174,15 +210,20 @@ fn bytes(hex: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::kernel::cells::tests::CountingStore;
-    use crate::policy::tests::keys;
+    use crate::policy::tests::{keys, rotated};
 
     const POLICY: &str = "profile: none\nkeys: k\ntables:\n  db.public.t:\n    id: siv_token(member)\n    code: vault_code(code)\n    \
-         plan: hmac_token(plan)\n    note: { transform: encrypt_cell(person), subject: id }\n";
+         plan: hmac_token(plan)\n    \
+         ssn: fpe_ff1(ssn ssn)\n    note: { transform: encrypt_cell(person), subject: id }\n";
 
     fn opener(column: &str) -> Result<Opener> {
+        opener_of(column, &keys(0).unwrap(), None)
+    }
+
+    fn opener_of(column: &str, keys: &KeyRing, epoch: Option<u32>) -> Result<Opener> {
         let policy = Policy::parse(POLICY, "policy.yaml").unwrap();
         let store: Arc<dyn CellKeys> = Arc::new(CountingStore::default());
-        policy.opener(&TableName::new("db", "public", "t"), column, &keys(0).unwrap(), Some(store))
+        policy.opener(&TableName::new("db", "public", "t"), column, (keys, epoch), Some(store))
     }
 
     fn said(column: &str, stored: &str) -> String {
@@ -223,6 +264,28 @@ mod tests {
         }
         for cell in ["", "zz", "0x00", "abc", &"00".repeat(80)] {
             assert_eq!(said("note", cell), "foreign");
+        }
+    }
+
+    #[test]
+    fn shaped_identifiers_are_turned_back_under_the_epoch_that_is_named() {
+        let one = ShapeKeeper::new(&keys(0).unwrap(), "ssn", crate::format::Format::Ssn, 1).unwrap();
+        let two = rotated(2);
+        let opened = |keys: &KeyRing, epoch, shaped: &str| {
+            let answer = opener_of("ssn", keys, epoch)?.open(&Raw::new(vec![shaped.to_owned(), "000".into()]))?;
+            assert_eq!((answer.opened, answer.foreign), (1, 1));
+            Ok::<_, Error>(answer.into_text().lines().next().unwrap().to_owned())
+        };
+        let shaped = one.shaped("078-05-1120");
+        assert_eq!(opened(&keys(0).unwrap(), None, &shaped).unwrap(), "078-05-1120");
+        assert_eq!(opened(&two, Some(1), &shaped).unwrap(), "078-05-1120");
+        // Nothing tells a wrong epoch: that is why it must be named.
+        assert_ne!(opened(&two, Some(2), &shaped).unwrap(), "078-05-1120");
+        for (epoch, part) in [(None, "do not tell their epoch"), (Some(7), "no key of epoch 7; it has 1, 2")] {
+            assert!(opener_of("ssn", &two, epoch).err().unwrap().what().contains(part));
+        }
+        for column in ["id", "note"] {
+            assert!(opener_of(column, &two, Some(1)).err().unwrap().what().contains("says nothing there"));
         }
     }
 

@@ -1,5 +1,6 @@
 //! `fpe_ff1`: an identifier becomes another of the same shape.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use aes::Aes256;
@@ -7,6 +8,7 @@ use aes::cipher::KeyInit;
 use arrow::array::{Array, ArrowPrimitiveType, AsArray, PrimitiveArray, StringArrayType};
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use change::{Error, Kind, Result};
+use zeroize::Zeroizing;
 
 use super::column::{Passed, TextColumn};
 use crate::KeyRing;
@@ -125,6 +127,31 @@ impl ShapeKeeper {
         number
     }
 
+    /// One value, as the gate makes it.
+    #[cfg(test)]
+    pub(crate) fn shaped(&self, value: &str) -> String {
+        let passed =
+            self.apply(&arrow::array::StringArray::from(vec![value])).unwrap_or_else(|error| panic!("{error}"));
+        passed.values.as_string::<i32>().value(0).to_owned()
+    }
+
+    /// The value that became this one; `None` for what is not of the format. Nothing in a value tells whether it was made under this epoch. An
+    /// integer has lost its leading zeros: they are put back.
+    pub(crate) fn opened(&self, shaped: &str) -> Option<Zeroizing<String>> {
+        let width = if self.format.is_numeric() { self.format.characters() } else { 0 };
+        let is_integer = shaped.len() < width && shaped.bytes().all(|byte| byte.is_ascii_digit()) && !shaped.is_empty();
+        let shaped = if is_integer { Cow::from(format!("{shaped:0>width$}")) } else { Cow::from(shaped) };
+        let characters: Vec<u8> = shaped.bytes().filter(|byte| !is_separator(*byte)).collect();
+        let number = self.format.number(&characters)?;
+        let mut value = Zeroizing::new(vec![0; characters.len()]);
+        self.format.characters_of(self.back(&self.ff1, number), &mut value);
+        let mut next = value.iter().map(|byte| char::from(*byte));
+        let spelled = shaped.chars().filter_map(|character| {
+            if character.is_ascii() && is_separator(character as u8) { Some(character) } else { next.next() }
+        });
+        Some(Zeroizing::new(spelled.collect()))
+    }
+
     fn back(&self, ff1: &Ff1, number: u128) -> u128 {
         let mut number = ff1.decrypt(number);
         while !self.format.has(number) {
@@ -167,6 +194,7 @@ mod tests {
             assert_ne!(encrypted, value);
             let separators = |text: &str| text.bytes().map(is_separator).collect::<Vec<_>>();
             assert_eq!(separators(&encrypted), separators(value));
+            assert_eq!(keeper.opened(&encrypted).unwrap().as_str(), value);
             let number =
                 |text: &str| format.number(&text.bytes().filter(|byte| !is_separator(*byte)).collect::<Vec<_>>());
             let encrypted = number(&encrypted).unwrap_or_else(|| panic!("{format}: the output is no value of it"));
@@ -186,7 +214,14 @@ mod tests {
         assert_ne!(text(&keeper("other", Format::Npi), "1234567893").unwrap(), from_text);
         let passed = keeper("account", Format::Digits(9)).apply(&Int32Array::from(vec![7])).unwrap();
         let padded = text(&keeper("account", Format::Digits(9)), "000000007").unwrap();
-        assert_eq!(passed.values.as_primitive::<Int32Type>().value(0), padded.parse::<i32>().unwrap());
+        let number = passed.values.as_primitive::<Int32Type>().value(0);
+        assert_eq!(number, padded.parse::<i32>().unwrap());
+        assert_eq!(keeper("account", Format::Digits(9)).opened(&number.to_string()).unwrap().as_str(), "000000007");
+        // One that lost its leading zeros.
+        let short =
+            (0..200).map(|value| keeper("account", Format::Digits(9)).walk(value)).find(|shaped| *shaped < 100_000_000);
+        let opened = keeper("account", Format::Digits(9)).opened(&short.unwrap().to_string()).unwrap();
+        assert!(opened.len() == 9 && opened.parse::<u32>().unwrap() < 200);
     }
 
     #[test]
@@ -206,6 +241,7 @@ mod tests {
         let keeper = keeper("person", Format::Ssn);
         for value in ["", "078-05-112", "078051120x", "666-12-1234", "078 05 11200", "é78051120"] {
             assert_eq!(text(&keeper, value), None, "{value}");
+            assert_eq!(keeper.opened(value), None, "{value}");
         }
         assert!(can_read(&DataType::Int32, Format::Digits(9)) && !can_read(&DataType::Int32, Format::Digits(10)));
         assert!(!can_read(&DataType::Int64, Format::Mbi) && can_read(&DataType::Int64, Format::Npi));
