@@ -287,3 +287,41 @@ pub(crate) fn fit(schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch>
     let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
     RecordBatch::try_new(schema.clone(), columns).explain(doing)
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{BinaryArray, Int64Array};
+    use arrow::datatypes::{Field, Schema};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+
+    fn rows_of_groups(encoded: &Encoded) -> Vec<i64> {
+        let file = ParquetRecordBatchReaderBuilder::try_new(encoded.bytes.clone()).unwrap();
+        file.metadata().row_groups().iter().map(|group| group.num_rows()).collect()
+    }
+
+    /// Whoever reads a file may hold a whole row group: it ends by bytes before it ends by rows.
+    #[test]
+    fn a_row_group_holds_so_many_bytes_but_for_one_batch_that_has_more() {
+        let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Binary, false)]));
+        let batch = |bytes: usize| {
+            let values = BinaryArray::from_vec(vec![&vec![0; bytes]]);
+            RecordBatch::try_new(schema.clone(), vec![Arc::new(values)]).unwrap()
+        };
+        let (half, large) = (batch(ROW_GROUP_BYTES / 2 - 4096), batch(ROW_GROUP_BYTES + 1));
+        let batches = [half.clone(), half.clone(), half.clone(), large, half];
+        let encoded = encode(&schema, &batches, &Statistics::default()).unwrap();
+        assert_eq!(rows_of_groups(&encoded), [2, 1, 1, 1]);
+        assert!(encoded.stats.contains("\"numRecords\":5"));
+    }
+
+    #[test]
+    fn small_rows_share_a_row_group_up_to_its_number_of_rows() {
+        let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, false)]));
+        let values = Arc::new(Int64Array::from_iter_values(0..10_000));
+        let batch = RecordBatch::try_new(schema.clone(), vec![values]).unwrap();
+        let encoded = encode(&schema, &vec![batch; 14], &Statistics::default()).unwrap();
+        assert_eq!(rows_of_groups(&encoded), [ROW_GROUP_ROWS as i64, 140_000 - ROW_GROUP_ROWS as i64]);
+    }
+}

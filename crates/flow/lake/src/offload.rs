@@ -70,3 +70,32 @@ pub(crate) async fn outside<T>(operation: impl Future<Output = T>) -> T {
 fn on_one_thread() -> bool {
     Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::CurrentThread)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn rows_beyond_the_bound_are_encoded_alone() {
+        let (end, ended) = mpsc::channel::<()>();
+        let first = tokio::spawn(encode(usize::MAX, move || ended.recv().is_ok()));
+        while ENCODING.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let begun = Arc::new(AtomicBool::new(false));
+        let mark = begun.clone();
+        let mut second = Box::pin(encode(1, move || mark.store(true, Ordering::Relaxed)));
+        assert!((&mut second).now_or_never().is_none() && !begun.load(Ordering::Relaxed));
+        end.send(()).unwrap();
+        assert!(first.await.unwrap().unwrap());
+        second.await.unwrap();
+        assert!(begun.load(Ordering::Relaxed));
+        assert_eq!(ENCODING.available_permits(), ENCODED_AT_ONCE_KIB as usize);
+    }
+}

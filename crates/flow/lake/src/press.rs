@@ -76,3 +76,57 @@ pub(crate) async fn again(
     let written = area::put(store, &folder, add.partition_values.clone(), encoded, now_ms).await?;
     Ok(Add { deletion_vector: add.deletion_vector.clone(), ..written })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    fn schema(name: &str) -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new(name, DataType::Int64, false)]))
+    }
+
+    fn batches(schema: &SchemaRef) -> Vec<RecordBatch> {
+        let batch = |first: i64| {
+            let values = Arc::new(Int64Array::from_iter_values(first * 50_000..(first + 1) * 50_000));
+            RecordBatch::try_new(schema.clone(), vec![values]).unwrap()
+        };
+        (0..8).map(batch).collect()
+    }
+
+    /// Elsewhere, on threads beside this one.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn batches_encoded_on_other_threads_are_the_file_that_one_thread_makes() {
+        let (schema, statistics) = (schema("v"), Statistics(vec!["v".into()]));
+        let alone = crate::encode::encode(&schema, &batches(&schema), &statistics).unwrap();
+        let mut press = Press::new(Encoder::new(schema.clone(), statistics));
+        for batch in batches(&schema) {
+            press = press.push(batch).await.unwrap();
+            assert!(matches!(press.encoding, Work::Elsewhere(_)));
+        }
+        let pressed = press.finish().await.unwrap().unwrap();
+        assert!(pressed.bytes == alone.bytes && pressed.stats == alone.stats);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_fails_on_another_thread_is_said_by_the_next_step() {
+        let other = batches(&schema("other")).swap_remove(0);
+        let wide = RecordBatch::try_new(
+            Arc::new(Schema::new(vec![Field::new("w", DataType::Int32, false)])),
+            vec![Arc::new(arrow::array::Int32Array::from(vec![1]))],
+        );
+        let press = Press::new(Encoder::new(other.schema(), Statistics::default()));
+        let press = press.push(other).await.unwrap().push(wide.unwrap()).await.unwrap();
+        let error = press.finish().await.err().unwrap();
+        assert!(error.what().contains("cannot encode rows as Parquet"), "{}", error.what());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn of_no_rows_there_is_no_file() {
+        assert!(Press::new(Encoder::new(schema("v"), Statistics::default())).finish().await.unwrap().is_none());
+    }
+}

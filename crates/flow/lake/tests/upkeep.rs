@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use change::{Op, Origin};
+use change::{Op, Origin, TableCheckpoint, TableName};
 use lake::{Layer, TableVersion};
 
 use crate::table::{
@@ -34,12 +34,29 @@ async fn the_checkpoint_outlasts_the_log_it_was_written_in() {
     let last = hint["version"].as_u64().unwrap();
     assert!(last >= 50, "no checkpoint of the log was made");
     (0..last).for_each(|version| fs::remove_file(log.join(format!("{version:020}.json"))).unwrap());
+    // The newest commit says it by itself.
+    let recorded = async || lake.lake.checkpoint(&name(), Layer::Current).await.unwrap().unwrap();
+    assert_eq!(recorded().await, before);
     let mut writer = lake.writer(&door, Layer::Current).await;
     assert_eq!((writer.checkpoint(), writer.version()), (&before, version));
     assert_eq!(lake.read(Layer::Current).await.len(), 5);
     writer.write(&door.batch(Origin::Stream, &[row(Op::Delete, 900, 1, &[Cell::Int(1)])])).await.unwrap();
     done(commit_stream(&mut writer, 901).await);
     assert_eq!(lake.read(Layer::Current).await.len(), 4);
+    let (before, version) = (writer.checkpoint().clone(), writer.version());
+    drop(writer);
+    // Another program's commit does not say it: the log does, which has lost its beginning.
+    let foreign = log.join(format!("{:020}.json", version + 1));
+    fs::write(&foreign, r#"{"commitInfo":{"timestamp":1,"operation":"OPTIMIZE"}}"#).unwrap();
+    assert_eq!(recorded().await, before);
+    fs::remove_file(foreign).unwrap();
+    // Nor does a log that has been cleaned up to its last checkpoint.
+    (last..=version).for_each(|version| fs::remove_file(log.join(format!("{version:020}.json"))).unwrap());
+    let at_the_checkpoint = recorded().await;
+    let through = |of: &TableCheckpoint| of.stream.as_ref().map(|stream| stream.through.clone());
+    assert!(through(&at_the_checkpoint) < through(&before) && at_the_checkpoint.copy == before.copy);
+    let elsewhere = TableName::new("db", "public", "nothing");
+    assert_eq!(lake.lake.checkpoint(&elsewhere, Layer::Current).await.unwrap(), None);
 }
 
 const DAY: i64 = 24 * 3600 * 1_000_000;
