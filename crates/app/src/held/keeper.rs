@@ -265,12 +265,21 @@ impl Keeper {
 
     /// A first copy begins or goes on. Of one whose chunks are all in the lake, no row can come again.
     pub(crate) fn copy_begins(&mut self, gate: &TableGate, copy: &CopyProgress) -> Result<()> {
-        let table = &gate.schema().table;
+        self.copy_of(&gate.schema().table, copy, gate.holds())
+    }
+
+    fn copy_of(&mut self, table: &TableName, copy: &CopyProgress, holds: bool) -> Result<()> {
         let only_ends = copy.is_read() && !copy.done.is_empty();
         if only_ends || !self.tables.contains_key(table) {
             return Ok(());
         }
-        self.store.copy_begins(table, copy, gate.holds())?;
+        self.store.copy_begins(table, copy, holds)?;
+        // Of a release that one of the two tables has, what the copy reads anew must not come any more.
+        if self.resumed.remove(table).is_some()
+            && let Some(left) = self.store.begun(table)?
+        {
+            self.resumed.insert(table.clone(), left);
+        }
         self.reload(table)
     }
 
@@ -321,4 +330,79 @@ fn nonce() -> Result<[u8; 16]> {
         Error::new(Kind::Unavailable, "the system gave no random numbers to seal a held row with").source(error)
     })?;
     Ok(nonce)
+}
+
+#[cfg(test)]
+mod tests {
+    use change::{ChunkSet, Op};
+    use gate::{HeldRow, RowKey, Why};
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::held::Choice;
+
+    fn place(at: u8) -> Position {
+        Position::from_bytes(&[at])
+    }
+
+    fn held(at: u8) -> HeldRow {
+        HeldRow {
+            last: place(at),
+            position: place(at),
+            copied: false,
+            keys: vec![RowKey::from_bytes([at; 16])],
+            op: Op::Update,
+            committed_at: 0,
+            whole: true,
+            why: Why::Behind,
+            sealed: vec![0],
+        }
+    }
+
+    fn copy(low: u8) -> CopyProgress {
+        CopyProgress { low: place(low), plan: String::new(), chunks: 1, done: ChunkSet::default(), finished: None }
+    }
+
+    /// A run that opens a table of which one layer has the release of rows at 6 and 30.
+    fn opened(name: &str) -> (Keeper, TableName, std::path::PathBuf) {
+        let folder = std::env::temp_dir().join(format!("lockgate-keeper-{name}-{}", std::process::id()));
+        let (store, table) = (Arc::new(HeldStore::open(&folder).unwrap()), TableName::new("db", "public", "t"));
+        store.keep(&table, &[held(6), held(30)], 0, "policy").unwrap();
+        store.mark(&Choice::All).unwrap();
+        let through = Checkpoint { stream: "db".into(), through: place(40), identity: String::new() };
+        let begun = store.take(&table, &through, 1).unwrap().release.unwrap();
+        assert_eq!(begun.rows.len(), 2);
+        let keeper = Keeper {
+            store,
+            clock: Arc::new(SystemClock::new()),
+            policy: String::new(),
+            tables: BTreeMap::from([(table.clone(), HeldIndex::default())]),
+            resumed: BTreeMap::from([(table.clone(), begun)]),
+            looked_at: None,
+            version: 0,
+            waiting: None,
+            again: false,
+            days: 30,
+            expired_at: Duration::ZERO,
+            witness: None,
+        };
+        (keeper, table, folder)
+    }
+
+    #[test]
+    fn rows_of_an_interrupted_release_that_a_copy_reads_anew_do_not_come_after_it() {
+        let boundary = |at: u8| Checkpoint { stream: "db".into(), through: place(at), identity: String::new() };
+        for (low, left) in [(5, vec![6, 30]), (10, vec![30]), (35, vec![])] {
+            let (mut keeper, table, folder) = opened(&format!("anew-{low}"));
+            keeper.copy_of(&table, &copy(low), true).unwrap();
+            let owed: Vec<u8> = keeper
+                .resumable(&boundary(90))
+                .iter()
+                .flat_map(|table| &keeper.resumed[table].rows)
+                .map(|row| row.position.as_bytes()[0])
+                .collect();
+            assert_eq!(owed, left, "LOW {low}");
+            std::fs::remove_dir_all(folder).unwrap();
+        }
+    }
 }

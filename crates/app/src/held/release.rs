@@ -232,7 +232,7 @@ impl HeldStore {
     /// # Errors
     /// `Data` when the copy began while nobody noted which changes passed beside it.
     pub(crate) fn copy_begins(&self, table: &TableName, copy: &CopyProgress, holds: bool) -> Result<()> {
-        let (tbl, low, connection) = (name(table)?, copy.low.as_bytes(), self.connection());
+        let (tbl, low, mut connection) = (name(table)?, copy.low.as_bytes(), self.connection());
         let watched = "SELECT low FROM copy_watched WHERE tbl = ?1";
         let watched: Option<Vec<u8>> =
             connection.query_row(watched, params![tbl], |row| row.get(0)).optional().map_err(broken)?;
@@ -248,15 +248,16 @@ impl HeldStore {
                 "Put the rules back until the copy is finished, or take both folders of the table out of the lake.",
             ));
         }
+        let transaction = connection.transaction().map_err(broken)?;
         let void = "DELETE FROM held WHERE tbl = ?1 AND (copied = 1 OR last <= ?2)";
-        connection.execute(void, params![tbl, low]).map_err(broken)?;
+        transaction.execute(void, params![tbl, low]).map_err(broken)?;
         let watch = "INSERT INTO copy_watched VALUES (?1, ?2) ON CONFLICT (tbl) DO UPDATE SET low = ?2";
         if holds {
-            connection.execute(watch, params![tbl, low]).map_err(broken)?;
+            transaction.execute(watch, params![tbl, low]).map_err(broken)?;
         } else {
-            connection.execute("DELETE FROM copy_watched WHERE tbl = ?1", params![tbl]).map_err(broken)?;
+            transaction.execute("DELETE FROM copy_watched WHERE tbl = ?1", params![tbl]).map_err(broken)?;
         }
-        Ok(())
+        transaction.commit().map_err(broken)
     }
 
     /// The copy is finished: none of its rows can come again.
