@@ -320,7 +320,7 @@ impl Simulation {
     /// What it means that tables are stopped. `may_meet`: one that is not known to be dead may have written.
     fn stopped(&self, tables: &BTreeMap<TableName, String>, may_meet: bool) -> End {
         let says = |phrases: &[&str], why: &str| phrases.iter().any(|phrase| why.contains(phrase));
-        let fenced = |why: &String| says(&["another Lockgate", "another process uses this key index"], why);
+        let fenced = |why: &String| says(&["another Lockgate"], why);
         let changed = self.holds && self.judge.lock().unwrap().held.lets_in;
         let rule =
             |why: &String| changed && says(&["whose release was interrupted", "under rules that held nothing"], why);

@@ -67,3 +67,23 @@ async fn mode_10_one_of_two_is_paused_while_the_other_takes_over_and_nothing_is_
     project.assert_ledger().await;
     project.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mode_10_a_replacement_in_the_same_folder_goes_on_as_soon_as_the_paused_one_lets_go() {
+    let postgres = PrivatePostgres::with().setting("wal_sender_timeout", "2s").start().await.unwrap();
+    let project = ledger_on(postgres, "replaced", ACCOUNTS).await;
+    let writer = Writer::start(&project.postgres, ACCOUNTS as i32);
+    let first = Process::start(&project);
+    project.wait_for("SELECT count(*) > 1900 FROM db.public.account", "true").await;
+    until("the first follows", 20, async || commits(&project).await > 50).await;
+    first.signal("STOP");
+
+    // It has lost the slot and not the locks of its key indexes: the other waits, and gives the slot back meanwhile.
+    let second = Process::of(&mut project.command(&["run"]), project.dir.join("second.log"));
+    until("the second waits", 60, async || second.said().contains("another process uses this key index")).await;
+    let paused_at = commits(&project).await;
+    first.kill_9();
+    until("the second goes on by itself", 60, async || commits(&project).await > paused_at + 200).await;
+    project.assert_followed(writer, second).await;
+    project.end().await;
+}

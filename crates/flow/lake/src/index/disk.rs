@@ -113,8 +113,10 @@ impl Dir {
         match lock.try_lock() {
             Ok(()) => Ok(Self::new(Arc::new(LocalDisk { path: path.to_owned(), _lock: lock }), path)),
             Err(TryLockError::WouldBlock) => {
-                Err(Error::new(Kind::Conflict, format!("{}: another process uses this key index", path.display()))
-                    .fix("Stop the other Lockgate that runs on this project folder, or wait until it has ended."))
+                Err(Error::new(Kind::Unavailable, format!("{}: another process uses this key index", path.display()))
+                    .fix(
+                        "Stop the other Lockgate that runs on this project folder; this one goes on when it has ended.",
+                    ))
             }
             Err(TryLockError::Error(error)) => Err(failed("lock the folder", path, error)),
         }

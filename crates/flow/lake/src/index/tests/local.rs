@@ -35,7 +35,7 @@ fn index_on_a_real_disk_is_private_locked_and_outlasts_its_process() {
     let file = builder.file_id("a.parquet").unwrap();
     (0..5_000).for_each(|number| builder.push(key(number), row(Place { file, row: number as u32 })).unwrap());
     let mut index = builder.finish(1).unwrap();
-    assert_eq!(KeyIndex::open(&path, TABLE, boot()).err().unwrap().kind(), Kind::Conflict);
+    assert_eq!(KeyIndex::open(&path, TABLE, boot()).err().unwrap().kind(), Kind::Unavailable);
     apply(&mut index, 2, &[Change::Put { key: key(5_000), entry: Entry::Tombstone }, Change::Remove { key: key(0) }])
         .unwrap();
     index.close().unwrap();
