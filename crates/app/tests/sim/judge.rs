@@ -1,6 +1,6 @@
 //! Compares every version of every lake table with what the database's history says it must be.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,6 +28,8 @@ pub(crate) struct Judge {
     history: Vec<Vec<Change>>,
     /// By table: after a boundary, changes below a position are not in the stream, because a copy that begins there shows them.
     skipped: Vec<Vec<Skipped>>,
+    /// By table: where the copies begin that the change log has recorded.
+    lows: Vec<BTreeSet<u64>>,
     /// Rows of chunks as they were handed over, by table, plan and chunk.
     deliveries: HashMap<(usize, String, u32), Vec<Vec<Row>>>,
     /// By table: how often its rows were written anew elsewhere on the disk.
@@ -50,8 +52,11 @@ struct Skipped {
     maybe: bool,
 }
 
-/// Beginnings of copies beside another process that are tried in all combinations.
-const MAYBE_MAX: usize = 12;
+impl Skipped {
+    fn covers(&self, lsn: u64, at: &Position) -> bool {
+        lsn < self.low && *at > self.after
+    }
+}
 
 /// Faults that are kept.
 const FAULTS_MAX: usize = 5;
@@ -73,6 +78,7 @@ impl Judge {
             spooling: false,
             spooled: Position::default(),
             skipped: vec![Vec::new(); history.len()],
+            lows: vec![BTreeSet::new(); history.len()],
             history,
             script,
             contents,
@@ -107,7 +113,7 @@ impl Judge {
     /// Notes that a table's copy begins at LOW, `maybe` because a rival process may begin it elsewhere.
     pub(crate) fn begins(&mut self, table: usize, low: u64, maybe: bool) {
         self.look();
-        self.reset(table, position(low, 0));
+        self.reset(table, position(low, 0), maybe);
         self.skipped[table].push(Skipped { after: self.changes[table].through(), low, maybe });
     }
 
@@ -136,8 +142,11 @@ impl Judge {
                 self.versions += 1;
                 // The other process may have written on between the beginning of a copy and its first commit.
                 let begun = |low: u64| self.skipped[table].iter().any(|skipped| skipped.maybe && skipped.low == low);
-                if let Some(low) = low_of(&self.changes[table]).filter(|low| before != Some(*low) && begun(*low)) {
-                    self.skipped[table].push(Skipped { after, low, maybe: true });
+                if let Some(low) = low_of(&self.changes[table]).filter(|low| before != Some(*low)) {
+                    self.lows[table].insert(low);
+                    if begun(low) {
+                        self.skipped[table].push(Skipped { after, low, maybe: true });
+                    }
                 }
                 self.judge_changes(table);
             }
@@ -364,14 +373,8 @@ impl Judge {
         found: &[&Stored],
     ) -> Option<String> {
         let wanted = self.wanted(table, through, sure);
-        let wanted = if wanted.len() == found.len() {
-            wanted
-        } else {
-            let fits = |skipped: Vec<Skipped>| {
-                Some(self.wanted(table, through, &skipped)).filter(|wanted| wanted.len() == found.len())
-            };
-            self.readings(table, sure).find_map(fits).unwrap_or(wanted)
-        };
+        let as_recorded = self.as_recorded(table, sure, found);
+        let wanted = if wanted.len() == found.len() { wanted } else { self.wanted(table, through, &as_recorded) };
         if found.len() == wanted.len() {
             let odd = found.iter().zip(&wanted).find(|(row, change)| !self.is_logged(row, change));
             return odd.map(|(row, change)| {
@@ -389,20 +392,20 @@ impl Judge {
         Some(format!("{} changes, and {} must be there; the first difference: {odd:?}", has.len(), must.len()))
     }
 
-    /// What may not be in the stream: `sure`, and any of what two processes skipped beside each other.
-    fn readings(&self, table: usize, sure: &[Skipped]) -> impl Iterator<Item = Vec<Skipped>> {
-        let maybe: Vec<Skipped> = self.skipped[table].iter().filter(|skipped| skipped.maybe).cloned().collect();
-        let sure = sure.to_vec();
-        (0..1_usize << maybe.len().min(MAYBE_MAX)).map(move |chosen| {
-            let those = maybe.iter().enumerate().filter(|(number, _)| chosen >> number & 1 == 1);
-            sure.iter().chain(those.map(|(_, skipped)| skipped)).cloned().collect()
-        })
+    /// What may not be in the stream: `sure`, and of what two processes may have skipped beside each other all that a copy has recorded and
+    /// that skips nothing which is there. A smaller choice that fits leaves out only what skips nothing more, so this one fits as well.
+    fn as_recorded(&self, table: usize, sure: &[Skipped], found: &[&Stored]) -> Vec<Skipped> {
+        let there: Vec<Position> = found.iter().map(|row| Position::from_bytes(&row.position)).collect();
+        let had_its_way = |skipped: &&Skipped| {
+            skipped.maybe
+                && self.lows[table].contains(&skipped.low)
+                && !there.iter().any(|at| skipped.covers(parts(at).0, at))
+        };
+        sure.iter().chain(self.skipped[table].iter().filter(had_its_way)).cloned().collect()
     }
 
     fn wanted(&self, table: usize, through: &Position, skipped: &[Skipped]) -> Vec<&Change> {
-        let passed = |change: &Change, at: &Position| {
-            skipped.iter().any(|skipped| change.lsn < skipped.low && *at > skipped.after)
-        };
+        let passed = |change: &Change, at: &Position| skipped.iter().any(|skipped| skipped.covers(change.lsn, at));
         let wanted = self.history[table].iter().filter(|change| {
             let at = position(change.lsn, change.ordinal);
             at <= *through && !passed(change, &at)

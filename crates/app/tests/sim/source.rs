@@ -441,7 +441,9 @@ impl Source for ScriptedSource {
             if let Some(event) = self.ready() {
                 if let Event::Truncated { table, position, .. } = &event {
                     let number = self.server.script.tables.iter().position(|known| known.name == *table);
-                    number.into_iter().for_each(|table| self.judge.lock().unwrap().reset(table, position.clone()));
+                    number
+                        .into_iter()
+                        .for_each(|table| self.judge.lock().unwrap().reset(table, position.clone(), false));
                 }
                 self.world.trace("event", &told(&event));
                 return Ok(event);

@@ -22,6 +22,8 @@ pub(crate) struct Held {
     pub(crate) lets_in: bool,
     /// What was held before such a place stands for nothing: every row was removed there, or a copy began.
     resets: Vec<BTreeSet<Position>>,
+    /// As those, where the beginning of a copy may not have got that far: another process had the table.
+    maybe_resets: Vec<BTreeSet<Position>>,
     /// Keys of which a chunk had a row that cannot be read.
     copied: Vec<BTreeSet<Cell>>,
     /// Changes that the change log had at its last version.
@@ -41,6 +43,7 @@ impl Held {
             store: None,
             lets_in: false,
             resets: vec![BTreeSet::new(); tables],
+            maybe_resets: vec![BTreeSet::new(); tables],
             copied: vec![BTreeSet::new(); tables],
             logged: vec![BTreeSet::new(); tables],
             missing: vec![Vec::new(); tables],
@@ -107,9 +110,16 @@ fn at(change: &Change) -> Position {
 }
 
 impl Judge {
-    /// Notes that what was held of a table before a place stands for nothing.
-    pub(crate) fn reset(&mut self, table: usize, at: Position) {
-        self.held.resets[table].insert(at);
+    /// Notes that what was held of a table before a place stands for nothing, or `maybe`.
+    pub(crate) fn reset(&mut self, table: usize, at: Position, maybe: bool) {
+        let resets = if maybe { &mut self.held.maybe_resets } else { &mut self.held.resets };
+        resets[table].insert(at);
+    }
+
+    /// The places before which what was held stands for nothing: those that a copy has recorded, or all that may be such.
+    fn resets(&self, table: usize, all: bool) -> BTreeSet<Position> {
+        let maybe = self.held.maybe_resets[table].iter().filter(|at| all || self.lows[table].contains(&parts(at).0));
+        self.held.resets[table].iter().chain(maybe).cloned().collect()
     }
 
     /// Notes that held rows were given up.
@@ -155,16 +165,29 @@ impl Judge {
         sure: &[Skipped],
         found: &[&Stored],
     ) -> Result<Logged, String> {
-        let mut readings = self.readings(table, sure).map(|skipped| {
-            let wanted: Vec<Change> = self.wanted(table, through, &skipped).into_iter().cloned().collect();
-            self.unlike_log(table, found, &wanted)
-        });
-        let first = readings.next().unwrap_or_else(|| unreachable!());
-        first.or_else(|unlike| readings.find_map(Result::ok).ok_or(unlike))
+        let recorded = self.as_recorded(table, sure, found);
+        let mut unlike = None;
+        for all in [false, true] {
+            let resets = self.resets(table, all);
+            for skipped in [sure, &recorded] {
+                let wanted: Vec<Change> = self.wanted(table, through, skipped).into_iter().cloned().collect();
+                match self.unlike_log(table, found, &wanted, &resets) {
+                    Ok(logged) => return Ok(logged),
+                    Err(what) => unlike.get_or_insert(what),
+                };
+            }
+        }
+        Err(unlike.unwrap_or_default())
     }
 
     /// Every change is in the log once and as it was, but for unreadable ones and those behind them on the same key.
-    pub(super) fn unlike_log(&self, table: usize, found: &[&Stored], wanted: &[Change]) -> Result<Logged, String> {
+    fn unlike_log(
+        &self,
+        table: usize,
+        found: &[&Stored],
+        wanted: &[Change],
+        resets: &BTreeSet<Position>,
+    ) -> Result<Logged, String> {
         let mut left: HashMap<&[u8], &Stored> = HashMap::new();
         for &row in found {
             if left.insert(&row.position, row).is_some() {
@@ -177,7 +200,8 @@ impl Judge {
         }
         // A change that came while an earlier one of its key was held can be held for longer than that one.
         let (mut blocked, mut missing, mut behind) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
-        let mut resets = self.held.resets[table].iter().peekable();
+        let last_reset = resets.last();
+        let mut resets = resets.iter().peekable();
         for unit in units(wanted) {
             let first = at(&wanted[unit.start]);
             while resets.next_if(|reset| **reset <= first).is_some() {
@@ -220,7 +244,6 @@ impl Judge {
         if let Some(odd) = left.keys().next() {
             return Err(format!("nothing happened at {}", shown(&Position::from_bytes(odd))));
         }
-        let last_reset = resets.last();
         missing.retain(|position| last_reset.is_none_or(|reset| position > reset));
         Ok(Logged { found: found.iter().map(|row| row.position.clone()).collect(), missing })
     }
@@ -232,7 +255,8 @@ impl Judge {
             let name = self.script.tables[table].name.clone();
             let places: BTreeSet<&Position> =
                 lines.iter().filter(|line| line.table == name).map(|line| &line.position).collect();
-            let last_reset = self.held.resets[table].last();
+            let resets = self.resets(table, true);
+            let last_reset = resets.last();
             let lost = self.held.missing[table]
                 .iter()
                 .filter(|position| !self.held.dropped[table].contains(position))
