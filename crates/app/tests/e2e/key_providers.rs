@@ -283,6 +283,9 @@ async fn an_app_role_and_a_service_account_log_in_and_their_token_ends_with_the_
     project.end().await;
 }
 
+/// How many seconds the manager stays away after what the test looks at; 0 when not set. Half an hour was measured by it.
+const OUTAGE: &str = "LOCKGATE_KEY_OUTAGE_SECONDS";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_waits_for_a_manager_that_is_away_confirms_nothing_and_goes_on_by_itself() {
     let project = Project::new("key-outage", SETUP, &["public.t"], RULES).await;
@@ -323,10 +326,24 @@ async fn a_run_waits_for_a_manager_that_is_away_confirms_nothing_and_goes_on_by_
     assert_eq!(project.query("SELECT count(*) FROM db.public.t"), ["20"]);
     let status = project.lockgate_ok(&["status"]);
     assert!(status.contains("run: going on") && status.contains("waiting for keys"), "{status}");
+    // As long as it is told to be, with changes all the while.
+    let outage = std::env::var(OUTAGE).map_or(0, |seconds| seconds.parse().unwrap());
+    let (asked, ends) = (alarms(), tokio::time::Instant::now() + Duration::from_secs(outage));
+    let mut rows = 120;
+    while tokio::time::Instant::now() < ends {
+        rows += 1;
+        project.database.execute("INSERT INTO t VALUES ($1, 'meanwhile')", &[&rows]).await.unwrap();
+        assert!(!run.has_ended(), "{}", std::fs::read_to_string(&said).unwrap());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(alarms() - asked >= outage as usize / 90, "{} alarms in {outage} s", alarms() - asked);
+    assert_eq!(project.source(confirmed).await, before, "something was confirmed without keys");
     away.store(false, Ordering::Relaxed);
-    project.wait_for("SELECT count(*) FROM db.public.t", "120").await;
+    project.wait_for("SELECT count(*) FROM db.public.t", &rows.to_string()).await;
     assert_eq!(run.terminate(), Some(0));
-    assert_eq!(project.query("SELECT count(DISTINCT id) FROM db.public.t"), ["120"]);
+    assert_eq!(project.query("SELECT count(DISTINCT id) FROM db.public.t"), [rows.to_string()]);
+    let verified = project.with(&["verify"], &[("VAULT_ADDR", &vault.address), ("VAULT_TOKEN", TOKEN)]);
+    assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&verified.stdout));
     assert!(!project.lockgate_ok(&["status"]).contains("waiting for keys"));
 
     // Told to stop while it waits, it does.
