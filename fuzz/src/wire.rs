@@ -141,7 +141,7 @@ pub fn copy_binary(bytes: &[u8]) {
     let columns =
         TYPES.iter().enumerate().filter(|(at, _)| chosen >> at & 1 == 1).map(|(at, (oid, typmod))| PgColumn {
             name: format!("c{at}"),
-            attnum: at as i16 + 1,
+            attnum: Some(at as i16 + 1),
             pg_type: PgType { oid: *oid, typmod: *typmod, name: format!("oid {oid}"), kind: PgTypeKind::Builtin },
             not_null: false,
             generated: false,

@@ -44,8 +44,13 @@ mod tests {
     use super::*;
 
     fn batch(positions: &[u8]) -> Event {
-        let column =
-            Column { name: "id".into(), data_type: DataType::Int64, nullable: false, source_type: "bigint".into() };
+        let column = Column {
+            name: "id".into(),
+            data_type: DataType::Int64,
+            nullable: false,
+            source_type: "bigint".into(),
+            number: None,
+        };
         let schema = TableSchema {
             table: TableName::new("db", "public", "t"),
             columns: vec![column],

@@ -1,6 +1,5 @@
 //! One lake table's writer in a task of its own, fed in order.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use change::{
@@ -20,7 +19,7 @@ pub(crate) enum Command {
     /// Changes that the table's own change log has, for the current rows.
     Replay(StoredRows, Share),
     /// Another structure from here on, and the rules of its columns.
-    Evolve(Arc<ClearedSchema>, BTreeMap<String, String>, BTreeMap<String, u32>),
+    Evolve(Arc<ClearedSchema>, Box<TableStamp>),
     /// Every row is gone from here on.
     Truncate(Truncation),
     /// A first copy begins or goes on.
@@ -127,18 +126,9 @@ impl Worker {
                 drop(share);
                 Ok(None)
             }
-            Command::Evolve(schema, rules, epochs) => {
+            Command::Evolve(schema, stamp) => {
                 self.writer.evolve(&schema).await?;
-                // The rule of a column that is stored stays, whatever an older structure of the table is cleared by.
-                for (column, rule) in rules {
-                    let known = self.stamp.rules.entry(column).or_insert_with(|| rule.clone());
-                    if known == "drop" {
-                        *known = rule;
-                    }
-                }
-                for (place, epoch) in epochs {
-                    self.stamp.epochs.entry(place).or_insert(epoch);
-                }
+                self.stamp.evolve(*stamp);
                 Ok(None)
             }
             Command::Truncate(at) => {

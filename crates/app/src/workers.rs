@@ -165,7 +165,7 @@ impl Workers {
     /// Gives a table that is open another structure.
     pub(crate) async fn evolve(&self, gate: &TableGate) -> Result<()> {
         let schema = gate.schema().clone();
-        let evolve = || Command::Evolve(schema.clone(), gate.rules().clone(), gate.epochs().clone());
+        let evolve = || Command::Evolve(schema.clone(), Box::new(TableStamp::of(&self.shared.stamp, gate)));
         self.tell(&schema.table, evolve).await
     }
 

@@ -39,6 +39,8 @@ pub struct Column {
     pub nullable: bool,
     /// The source's own type, for people: `numeric(12,2)`.
     pub source_type: String,
+    /// What the source knows the column by whatever its name is, unique among all columns of all its tables; `None` where it does not say.
+    pub number: Option<i64>,
 }
 
 /// How a changed row is found again.

@@ -65,15 +65,16 @@ pub(super) fn read_ids(file: Option<&Path>) -> Result<Raw<Vec<String>>> {
 
 #[allow(clippy::print_stdout)]
 async fn hold(site: &Worksite, options: &Erase, subject: &str, ids: &Raw<Vec<String>>) -> Result<Outcome> {
-    let persons = site.persons(&site.subject(subject)?, ids)?;
-    let (name, count) = (Name::new(subject), persons.len() as u64);
+    let (name, count) = (Name::new(subject), ids.expose().len() as u64);
+    let subject = site.subject(subject)?;
+    let persons = site.persons(&subject, ids)?;
     if options.hold {
         site.auditor.record(Event::HoldPlaced { subject: name, persons: count })?;
         place(&site.lake, &site.keys, persons).await?;
         println!("{count} persons are on legal hold: nobody erases them until it is lifted");
     } else {
         site.auditor.record(Event::HoldLifted { subject: name, persons: count })?;
-        lift(&site.lake, &site.keys, &persons).await?;
+        lift(&site.lake, &site.keys, &subject, ids).await?;
         println!("{count} persons are not on legal hold");
     }
     Ok(Outcome::Done)

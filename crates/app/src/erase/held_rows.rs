@@ -14,7 +14,7 @@ pub(super) struct Finder<'a> {
     pub(super) policy: &'a Policy,
     pub(super) keys: &'a KeyRing,
     pub(super) clock: &'a Arc<dyn Clock>,
-    pub(super) persons: &'a Suppressed,
+    pub(super) persons: &'a [Suppressed],
 }
 
 impl Finder<'_> {
@@ -78,6 +78,6 @@ impl Finder<'_> {
             Error::new(Kind::Config, format!("rows of {} are held that its rules do not fit any more", structure.table))
                 .fix("Release or drop them first (lockgate held list), or mend policy.yaml (lockgate check).")
         })?;
-        gate.suppressing(vec![self.persons.clone()])?.table(structure)
+        gate.suppressing(self.persons.to_vec())?.table(structure)
     }
 }

@@ -1,7 +1,9 @@
 //! Persons under legal hold: nobody erases them until the hold is lifted. Known, as erased ones, by keyed hashes in a sealed record.
 
-use change::{Error, Kind, Result};
-use gate::{KeyRing, Suppressed, sealed_epoch};
+use std::collections::BTreeSet;
+
+use change::{Error, Kind, Raw, Result};
+use gate::{KeyRing, Subject, Suppressed, sealed_epoch};
 use lake::Lake;
 
 use crate::audit::random;
@@ -40,18 +42,33 @@ pub(crate) async fn sealed_under(lake: &Lake) -> Result<Option<u32>> {
 }
 
 /// Puts persons on hold.
-pub(crate) async fn place(lake: &Lake, keys: &KeyRing, persons: Suppressed) -> Result<()> {
+pub(crate) async fn place(lake: &Lake, keys: &KeyRing, persons: Vec<Suppressed>) -> Result<()> {
     let mut held = all(lake, keys).await?;
-    held.push(persons);
+    held.extend(persons);
     save(lake, keys, &held).await
 }
 
+/// Which persons are on hold, by their number.
+pub(super) fn among(
+    held: &[Suppressed],
+    subject: &Subject,
+    ids: &Raw<Vec<String>>,
+    keys: &KeyRing,
+) -> Result<BTreeSet<usize>> {
+    let mut found = BTreeSet::new();
+    for record in held {
+        let there = subject.found_in(record, ids, keys)?;
+        found.extend((0..).zip(there).filter_map(|(person, there)| there.map(|_| person)));
+    }
+    Ok(found)
+}
+
 /// Lifts the hold of persons.
-pub(crate) async fn lift(lake: &Lake, keys: &KeyRing, persons: &Suppressed) -> Result<()> {
+pub(crate) async fn lift(lake: &Lake, keys: &KeyRing, subject: &Subject, ids: &Raw<Vec<String>>) -> Result<()> {
     let mut held = all(lake, keys).await?;
     for record in &mut held {
-        let before = record.clone();
-        record.retain(|person| !persons.holds(&before, person));
+        let lifted: BTreeSet<usize> = subject.found_in(record, ids, keys)?.into_iter().flatten().collect();
+        record.retain(|person| !lifted.contains(&person));
     }
     held.retain(|record| !record.is_empty());
     save(lake, keys, &held).await

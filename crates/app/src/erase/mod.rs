@@ -43,7 +43,7 @@ pub(crate) async fn suppressed(project: &Project, policy: &Policy, lake: &Lake) 
     let keys = keys_of(project, policy)?;
     let mut persons = Vec::with_capacity(records.len());
     for path in records {
-        persons.push(Request::load(lake, &keys, &path).await?.suppressed);
+        persons.extend(Request::load(lake, &keys, &path).await?.suppressed);
     }
     Ok(persons)
 }

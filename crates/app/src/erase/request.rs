@@ -4,7 +4,7 @@ use audit::Purge;
 use change::{Error, Kind, Result, TableName, Timestamp};
 use gate::{KeyRing, Suppressed, sealed_epoch};
 use lake::{Erased, Lake, Layer};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
 use crate::audit::random;
@@ -31,7 +31,9 @@ pub(crate) struct Request {
     pub(crate) at: Timestamp,
     pub(crate) purge: Purge,
     pub(crate) phase: Phase,
-    pub(crate) suppressed: Suppressed,
+    /// The persons: as a whole, and at each of their places. A release before there were places wrote one.
+    #[serde(deserialize_with = "one_or_many")]
+    pub(crate) suppressed: Vec<Suppressed>,
     pub(crate) on_hold: u64,
     /// What the lake knows the persons by; nothing once they are gone.
     pub(crate) tokens: Vec<String>,
@@ -59,6 +61,19 @@ pub(crate) struct TableErased {
     pub(crate) rows: u64,
     pub(crate) files: u64,
     pub(crate) version: Option<u64>,
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<Suppressed>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        One(Suppressed),
+        Many(Vec<Suppressed>),
+    }
+    Ok(match Written::deserialize(deserializer)? {
+        Written::One(one) => vec![one],
+        Written::Many(many) => many,
+    })
 }
 
 const FOLDER: [&str; 2] = ["_lockgate", "erased"];
@@ -128,6 +143,11 @@ impl Request {
             all.files += erased.files;
             all.version = erased.version.or(all.version);
         }
+    }
+
+    /// How many persons it is for.
+    pub(crate) fn persons(&self) -> u64 {
+        self.suppressed.first().map_or(0, Suppressed::len) as u64
     }
 
     pub(crate) fn rows(&self) -> u64 {

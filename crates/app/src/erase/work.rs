@@ -60,7 +60,7 @@ impl Worksite {
     }
 
     /// The keyed hashes of persons, for a legal hold.
-    pub(crate) fn persons(&self, subject: &Subject, ids: &Raw<Vec<String>>) -> Result<Suppressed> {
+    pub(crate) fn persons(&self, subject: &Subject, ids: &Raw<Vec<String>>) -> Result<Vec<Suppressed>> {
         Ok(self.known_as(subject, ids)?.suppressed)
     }
 
@@ -94,8 +94,7 @@ impl Worksite {
         self.check_epochs(subject).await?;
         let mut known = self.known_as(subject, ids)?;
         let held = legal_hold::all(&self.lake, &self.keys).await?;
-        let is_held = |person: usize| held.iter().any(|held| held.holds(&known.suppressed, person));
-        let on_hold: BTreeSet<usize> = (0..known.suppressed.len()).filter(|person| is_held(*person)).collect();
+        let on_hold = legal_hold::among(&held, subject, ids, &self.keys)?;
         let free = |person: usize| !on_hold.contains(&person);
         let tokens = (0..).zip(&known.tokens).filter(|(person, _)| free(*person));
         let tokens: BTreeSet<String> = tokens.flat_map(|(_, tokens)| tokens.iter().cloned()).collect();
@@ -105,7 +104,7 @@ impl Worksite {
             (domain.clone(), persons.collect())
         });
         let cells = cells.collect();
-        known.suppressed.retain(free);
+        known.suppressed.iter_mut().for_each(|persons| persons.retain(free));
         let id = Hex::of(&random::<16>()?);
         let places = subject.places().iter().map(|(table, places)| {
             (table.clone(), places.iter().map(|place| (place.column.clone(), place.nested)).collect())
@@ -131,12 +130,12 @@ impl Worksite {
         self.auditor.record(Event::EraseRequested {
             request: id,
             subject: Name::new(&request.subject),
-            persons: request.suppressed.len() as u64,
+            persons: request.persons(),
             on_hold: request.on_hold,
             purge,
         })?;
         let numbers = on_hold.iter().map(|person| person + 1).collect();
-        if request.suppressed.is_empty() {
+        if request.persons() == 0 {
             return Ok((None, numbers));
         }
         request.save(&self.lake, &self.keys).await?;
@@ -228,7 +227,7 @@ impl Worksite {
             subject: request.subject.clone(),
             asked_at: request.at,
             done_at: self.clock.now(),
-            persons: request.suppressed.len() as u64,
+            persons: request.persons(),
             on_hold: request.on_hold,
             tables: request.tables.clone(),
             vault_codes_removed: request.codes_removed,

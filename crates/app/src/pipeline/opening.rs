@@ -152,6 +152,7 @@ impl Pipeline {
 /// values.
 pub(crate) fn check_renamed(before: Option<&TableGate>, now: &TableGate) -> Result<()> {
     let Some(before) = before else { return Ok(()) };
+    now.check_renamed(before)?;
     let left: Vec<&str> =
         now.absent().iter().filter(|column| !before.absent().contains(column)).map(String::as_str).collect();
     let was = before.dropped();

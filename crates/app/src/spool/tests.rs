@@ -28,8 +28,13 @@ impl Drop for Spool {
 }
 
 fn table() -> Arc<TableSchema> {
-    let column =
-        Column { name: "id".into(), data_type: DataType::Int64, nullable: false, source_type: "bigint".into() };
+    let column = Column {
+        name: "id".into(),
+        data_type: DataType::Int64,
+        nullable: false,
+        source_type: "bigint".into(),
+        number: None,
+    };
     let table = TableName::new("db", "public", "t");
     Arc::new(TableSchema { table, columns: vec![column], identity: Identity::Key(vec![0]) })
 }

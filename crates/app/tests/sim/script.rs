@@ -207,7 +207,13 @@ impl Table {
         let of = |index: usize| {
             let number = if shape.is_wide(index) { DataType::Int64 } else { DataType::Int32 };
             let data_type = if matches!(index, 1 | 2) { DataType::Utf8 } else { number };
-            Column { name: column_name(index), source_type: data_type.to_string(), data_type, nullable: true }
+            Column {
+                name: column_name(index),
+                source_type: data_type.to_string(),
+                data_type,
+                nullable: true,
+                number: Some(index as i64),
+            }
         };
         let columns = shape.present().map(of).collect();
         Arc::new(TableSchema { table: self.name.clone(), columns, identity: self.identity.clone() })

@@ -62,6 +62,7 @@ fn gate(column: &ArrayRef, transform: &str) -> (Arc<TableSchema>, TableGate) {
             data_type: column.data_type().clone(),
             nullable: true,
             source_type: String::new(),
+            number: None,
         }],
         identity: Identity::InsertOnly,
     });

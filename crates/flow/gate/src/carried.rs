@@ -120,6 +120,7 @@ pub(crate) fn column(field: &Arc<Field>) -> Column {
         data_type: field.data_type().clone(),
         nullable: true,
         source_type: field.metadata().get(SOURCE_TYPE).cloned().unwrap_or_default(),
+        number: None,
     }
 }
 

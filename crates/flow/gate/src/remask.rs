@@ -77,7 +77,12 @@ impl Remasker {
         policy.continues(&stored.policy)?;
         // Nothing is encrypted here: cells that are stored stay as they are.
         policy.cells.clone_from(&stored.policy.cells);
-        let mut stamp = TableStamp { policy, rules: stored.rules.clone(), epochs: stored.epochs.clone() };
+        let mut stamp = TableStamp {
+            policy,
+            rules: stored.rules.clone(),
+            epochs: stored.epochs.clone(),
+            numbers: stored.numbers.clone(),
+        };
         let (mut dropped, mut changed, mut added) = (Vec::new(), Vec::new(), Vec::new());
         // What was not stored so far begins to be with the rows that come; it is no matter of the rows that are there.
         let wanted: Vec<Rule> = rules.columns.iter().flat_map(Rule::with_beside).collect();

@@ -91,12 +91,58 @@ pub struct TableStamp {
     /// there were rotations did not write it: theirs is the epoch of the policy.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub epochs: BTreeMap<String, u32>,
+    /// What the source knows each column by, whatever its name is ([`change::Column::number`]), those that left included. Nothing where it
+    /// does not say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub numbers: BTreeMap<String, i64>,
+}
+
+/// Numbers and rules of columns, by name.
+type Known<'a> = (&'a BTreeMap<String, i64>, &'a BTreeMap<String, String>);
+
+/// # Errors
+/// [`Kind::Contract`] when a column has another name than before, and something of it is stored under the one or the other.
+pub(crate) fn check_renamed((before, rules_before): Known<'_>, (now, rules): Known<'_>) -> Result<()> {
+    let stored = |rules: &BTreeMap<String, String>, name: &str| rules.get(name).is_some_and(|rule| rule != "drop");
+    let names: BTreeMap<i64, &String> = before.iter().map(|(name, number)| (*number, name)).collect();
+    for (name, number) in now {
+        let Some(was) = names.get(number).filter(|was| **was != name) else { continue };
+        if stored(rules, name) || stored(rules_before, was) {
+            let what = format!(
+                "the column that was `{was}` is called `{name}` now: its values would come under another name's rule"
+            );
+            return Err(Error::new(Kind::Contract, what).fix(
+                "Give each name the rule that its values need in policy.yaml, and take both folders of the table out of the lake, so that it is copied anew; or give the column its old name back.",
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl TableStamp {
     /// The stamp of what a gate clears.
     pub fn of(policy: &PolicyStamp, gate: &TableGate) -> Self {
-        Self { policy: policy.clone(), rules: gate.rules().clone(), epochs: gate.epochs().clone() }
+        Self {
+            policy: policy.clone(),
+            rules: gate.rules().clone(),
+            epochs: gate.epochs().clone(),
+            numbers: gate.numbers(),
+        }
+    }
+
+    /// Takes in what is cleared from here on, as the table's structure has changed. The rule of a column that is stored stays, whatever an
+    /// older structure of the table is cleared by.
+    pub fn evolve(&mut self, now: Self) {
+        for (column, rule) in now.rules {
+            let known = self.rules.entry(column).or_insert_with(|| rule.clone());
+            if known == "drop" {
+                *known = rule;
+            }
+        }
+        for (place, epoch) in now.epochs {
+            self.epochs.entry(place).or_insert(epoch);
+        }
+        self.numbers.extend(now.numbers);
     }
 
     /// The epoch that made what is stored at a place of a column; `None` when the column is not stored, or no key made it.
@@ -118,6 +164,7 @@ impl TableStamp {
     /// under another token of its key would be stored twice, and what a stricter rule hides would stay in the old rows.
     pub fn after(mut self, previous: &TableStamp) -> Result<Self> {
         self.policy.continues(&previous.policy)?;
+        check_renamed((&previous.numbers, &previous.rules), (&self.numbers, &self.rules))?;
         self.check_beside(previous)?;
         for (column, before) in &previous.rules {
             let now = self.rules.entry(column.clone()).or_insert_with(|| before.clone());
@@ -143,6 +190,9 @@ impl TableStamp {
         }
         for (place, before) in &previous.epochs {
             self.epochs.entry(place.clone()).or_insert(*before);
+        }
+        for (column, number) in &previous.numbers {
+            self.numbers.entry(column.clone()).or_insert(*number);
         }
         Ok(self)
     }
@@ -223,7 +273,34 @@ mod tests {
             },
             rules: rules.iter().map(|(column, rule)| ((*column).to_owned(), (*rule).to_owned())).collect(),
             epochs: BTreeMap::new(),
+            numbers: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn a_column_does_not_come_under_the_rule_of_another_whose_name_it_has_taken() {
+        let numbered = |columns: &[(&str, &str, i64)]| {
+            let rules: Vec<_> = columns.iter().map(|(name, rule, _)| (*name, *rule)).collect();
+            let numbers = columns.iter().map(|(name, _, number)| ((*name).to_owned(), *number)).collect();
+            TableStamp { numbers, ..stamp(&rules) }
+        };
+        let before = numbered(&[("id", "keep", 1), ("ssn", "drop", 2), ("plan", "keep", 3), ("x", "drop", 4)]);
+        // Renamed over a column that left, and swapped.
+        let taken = numbered(&[("id", "keep", 1), ("plan", "keep", 2)]);
+        let swapped = numbered(&[("id", "keep", 1), ("ssn", "drop", 3), ("plan", "keep", 2)]);
+        // Under a name that the policy had already and the source had not, and one whose values would stay behind.
+        let named = numbered(&[("id", "keep", 1), ("ssn", "drop", 2), ("plan", "keep", 3), ("y", "keep", 4)]);
+        let left = numbered(&[("id", "keep", 1), ("ssn", "drop", 2), ("y", "drop", 3)]);
+        for now in [taken, swapped, named, left] {
+            let error = now.after(&before).unwrap_err();
+            assert!(error.kind() == Kind::Contract && error.what().contains("is called"), "{error}");
+        }
+        // Nothing of it is stored; a column that left and came again; another table of that name.
+        let harmless = numbered(&[("id", "keep", 1), ("y", "drop", 2), ("plan", "keep", 9)]).after(&before).unwrap();
+        assert_eq!(harmless.numbers["plan"], 9);
+        assert_eq!(harmless.numbers["ssn"], 2, "what left is remembered");
+        assert!(numbered(&[("id", "keep", 101), ("plan", "keep", 102)]).after(&before).is_ok());
+        assert!(before.clone().after(&stamp(&[("id", "keep")])).is_ok(), "a stamp of a release before numbers");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Who is meant by a request to erase: from identifiers as the source has them to what the lake and the gate know them by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
@@ -18,6 +18,8 @@ use crate::{KeyRing, Policy, TableStamp, Transform, Vault};
 pub struct Subject {
     rule: Rule,
     scope: Scope,
+    /// The places of a domain, each for itself.
+    places_alone: BTreeSet<Scope>,
     name: String,
     cells: Vec<(String, Form)>,
     places: BTreeMap<TableName, Vec<SubjectPlace>>,
@@ -34,8 +36,8 @@ pub struct SubjectPlace {
 
 /// What persons are known by.
 pub struct KnownAs {
-    /// By the gate: hashes, one for each person.
-    pub suppressed: Suppressed,
+    /// By the gate: hashes, one for each person, first of the subject as a whole, then of each of its places.
+    pub suppressed: Vec<Suppressed>,
     /// By the lake: what may stand in the columns, for each person. Nothing for one whom no row can have, and a token of every epoch of the key
     /// that the lake may still carry.
     pub tokens: Vec<Vec<String>>,
@@ -62,6 +64,9 @@ impl Policy {
             return Err(Error::new(Kind::Config, what).fix("Name a column that is a token, a code or kept."));
         }
         let scope = Scope::of(table, rule);
+        let in_scope = self.rules().filter(|(of, other)| Scope::of(of, other) == scope);
+        let mut places_alone: BTreeSet<Scope> = in_scope.map(|(of, place)| Scope::at(of, &place.place())).collect();
+        places_alone.remove(&scope);
         let mut places: BTreeMap<TableName, Vec<SubjectPlace>> = BTreeMap::new();
         for (of, place) in
             self.rules().filter(|(of, other)| Scope::of(of, other) == scope && other.transform == rule.transform)
@@ -79,7 +84,7 @@ impl Policy {
             }
         }
         let cells = self.cells_of(&scope);
-        Ok(Subject { rule: rule.clone(), scope, name: format!("{table}.{column}"), cells, places })
+        Ok(Subject { rule: rule.clone(), scope, places_alone, name: format!("{table}.{column}"), cells, places })
     }
 }
 
@@ -135,11 +140,14 @@ impl Subject {
             Error::new(Kind::Data, format!("identifier {} of the request cannot be read", number + 1))
                 .fix("Spell it as the source does.")
         };
-        let marks = hashes(&marker(keys, &self.scope, form)?, form, &ids)?;
-        let marks = marks.into_iter().enumerate().map(|(number, mark)| mark.ok_or_else(|| unreadable(number)));
-        let marks = marks.collect::<Result<Vec<Mark>>>()?;
+        let suppressed = |scope: &Scope| {
+            let marks = hashes(&marker(keys, scope, form)?, form, &ids)?;
+            let marks = marks.into_iter().enumerate().map(|(number, mark)| mark.ok_or_else(|| unreadable(number)));
+            let marks = marks.collect::<Result<Vec<Mark>>>()?;
+            Ok(Suppressed { scope: scope.clone(), form: form.versioned().into(), marks })
+        };
         let mut known = KnownAs {
-            suppressed: Suppressed { scope: self.scope.clone(), form: form.versioned().into(), marks },
+            suppressed: self.scopes().map(suppressed).collect::<Result<_>>()?,
             tokens: Vec::new(),
             vault: Vec::new(),
             cells: Vec::new(),
@@ -172,6 +180,24 @@ impl Subject {
             }
         }
         Ok(known)
+    }
+
+    fn scopes(&self) -> impl Iterator<Item = &Scope> {
+        std::iter::once(&self.scope).chain(&self.places_alone)
+    }
+
+    /// Which persons are in a record, by their number there; nobody for a record of other columns. The rules may have changed since it was made.
+    ///
+    /// # Errors
+    /// As [`Subject::known_as`]; [`Kind::Privacy`] for a record of a later version.
+    pub fn found_in(&self, record: &Suppressed, ids: &Raw<Vec<String>>, keys: &KeyRing) -> Result<Vec<Option<usize>>> {
+        if !self.scopes().any(|scope| *scope == record.scope) {
+            return Ok(vec![None; ids.expose().len()]);
+        }
+        let ids: ArrayRef = Arc::new(StringArray::from_iter_values(ids.expose()));
+        let form = record.form()?;
+        let marks = hashes(&marker(keys, &record.scope, form)?, form, &ids)?;
+        Ok(marks.iter().map(|mark| record.marks.iter().position(|known| Some(known) == mark.as_ref())).collect())
     }
 
     /// The epochs whose tokens are looked for. A token that does not tell its epoch is looked for under one: that of another could be another

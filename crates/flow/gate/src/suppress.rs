@@ -1,15 +1,16 @@
 //! Persons whose rows no longer pass: erased ones, whom neither a replay, nor a late change, nor a new copy may bring back.
 //!
 //! They are known by keyed hashes of their identifiers, not by tokens: the hash outlives a change of the rule, and a vault makes no new code
-//! for somebody who does not pass.
+//! for somebody who does not pass. Those of a domain are known at each of its places too, so that a place which leaves the domain, or is
+//! dropped, goes on keeping them out.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt64Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{filter, filter_record_batch};
-use change::{Error, Identity, Kind, Op, Result, RowMeta, TableName, TableSchema, Unsent};
+use change::{Column, Error, Identity, Kind, Op, Result, RowMeta, TableName, TableSchema, Unsent};
 use serde::{Deserialize, Serialize};
 
 use crate::KeyRing;
@@ -36,8 +37,13 @@ impl Scope {
     pub(crate) fn of(table: &TableName, rule: &Rule) -> Self {
         match rule.transform.domain().filter(|_| rule.transform.is_injective()) {
             Some(domain) => Self::Domain(domain.to_owned()),
-            None => Self::Column(format!("{table}.{}", rule.place())),
+            None => Self::at(table, &rule.place()),
         }
+    }
+
+    /// One place, whatever its rule.
+    pub(crate) fn at(table: &TableName, place: &str) -> Self {
+        Self::Column(format!("{table}.{place}"))
     }
 
     fn key_name(&self) -> String {
@@ -70,10 +76,15 @@ impl Suppressed {
         self.marks.is_empty()
     }
 
-    /// Whether a person of `other` is among these.
-    pub fn holds(&self, other: &Suppressed, person: usize) -> bool {
-        (&self.scope, &self.form) == (&other.scope, &other.form)
-            && other.marks.get(person).is_some_and(|mark| self.marks.contains(mark))
+    /// The canonical form.
+    ///
+    /// # Errors
+    /// [`Kind::Privacy`] when it is not known: somebody would pass unseen.
+    pub(crate) fn form(&self) -> Result<Form> {
+        Form::ALL.into_iter().find(|form| form.versioned() == self.form).ok_or_else(|| {
+            Error::new(Kind::Privacy, "persons are recorded in a form that this version does not know")
+                .fix("Use the version of Lockgate that wrote the record, or a newer one.")
+        })
     }
 
     /// Keeps the persons for whom `keep` holds, by their number.
@@ -104,10 +115,7 @@ impl Suppression {
     pub(crate) fn new(records: Vec<Suppressed>) -> Result<Self> {
         let mut scopes: BTreeMap<Scope, BTreeMap<&'static str, (Form, HashSet<Mark>)>> = BTreeMap::new();
         for record in records {
-            let form = Form::ALL.into_iter().find(|form| form.versioned() == record.form).ok_or_else(|| {
-                Error::new(Kind::Privacy, "erased persons are recorded in a form that this version does not know")
-                    .fix("Use the version of Lockgate that wrote the record, or a newer one.")
-            })?;
+            let form = record.form()?;
             let forms = scopes.entry(record.scope).or_default();
             forms.entry(form.versioned()).or_insert_with(|| (form, HashSet::new())).1.extend(record.marks);
         }
@@ -116,13 +124,19 @@ impl Suppression {
         Ok(Self { scopes: scopes.collect() })
     }
 
-    /// The checks for values of a rule.
-    fn of_rule(&self, table: &TableName, rule: &Rule, keys: Option<&KeyRing>) -> Result<Vec<Check>> {
-        let (scope, column) = (Scope::of(table, rule), Scope::Column(format!("{table}.{}", rule.place())));
-        // A column that was kept when a person was erased may have a domain by now.
-        let other = (scope != column).then_some(&column);
+    /// The checks for values at a place: those of its domain, if it has one, and its own. Its rule may have been another one when persons were
+    /// erased.
+    fn at_place(
+        &self,
+        table: &TableName,
+        place: &str,
+        rule: Option<&Rule>,
+        keys: Option<&KeyRing>,
+    ) -> Result<Vec<Check>> {
+        let scopes: BTreeSet<Scope> =
+            rule.map(|rule| Scope::of(table, rule)).into_iter().chain([Scope::at(table, place)]).collect();
         let mut checks = Vec::new();
-        for scope in std::iter::once(&scope).chain(other) {
+        for scope in &scopes {
             for (form, marks) in self.scopes.get(scope).into_iter().flatten() {
                 let keys = keys.ok_or_else(|| {
                     Error::new(Kind::Privacy, format!("{table}: erased persons cannot be told without the key file"))
@@ -170,11 +184,11 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// `rules` come with the index of their raw column.
+    /// `rules` come with the index of their raw column; a column without one is looked at all the same, for it may have had one.
     pub(crate) fn new<'a>(
         suppression: &Suppression,
         schema: &TableSchema,
-        rules: impl Iterator<Item = (usize, &'a Rule)>,
+        rules: impl Iterator<Item = (usize, Option<&'a Rule>)>,
         keys: Option<&KeyRing>,
     ) -> Result<Self> {
         let mut keeper = Self { keyed: matches!(schema.identity, Identity::Key(_)), ..Self::default() };
@@ -182,13 +196,14 @@ impl Keeper {
             return Ok(keeper);
         }
         for (column, rule) in rules {
-            if canonical::can_read(&schema.columns[column].data_type) {
-                let checks = suppression.of_rule(&schema.table, rule, keys)?;
+            let Column { name, data_type, .. } = &schema.columns[column];
+            if canonical::can_read(data_type) {
+                let checks = suppression.at_place(&schema.table, name, rule, keys)?;
                 keeper.columns.extend((!checks.is_empty()).then_some((column, checks)));
             }
             let mut paths = Vec::new();
-            for (path, inner) in rule.inner().enumerate() {
-                let checks = suppression.of_rule(&schema.table, inner, keys)?;
+            for (path, inner) in rule.into_iter().flat_map(Rule::inner).enumerate() {
+                let checks = suppression.at_place(&schema.table, &inner.place(), Some(inner), keys)?;
                 paths.extend((!checks.is_empty()).then_some((path, checks)));
             }
             keeper.documents.extend((!paths.is_empty()).then_some((column, paths)));

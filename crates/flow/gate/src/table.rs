@@ -13,6 +13,7 @@ use crate::kernel::scrub::KnownCells;
 use crate::kernel::subject::{Beside, SubjectCells};
 use crate::kernel::{Kernel, Setup};
 use crate::policy::{OnInvalid, Rule, TableRules};
+use crate::stamp::check_renamed;
 use crate::suppress::{Keeper, without};
 use crate::{ClearedBatch, ClearedColumn, ClearedSchema, Profile, Transform};
 
@@ -159,10 +160,11 @@ impl TableGate {
         let epochs = means.keys.iter().flat_map(|keys| all().flat_map(|rule| rule.epochs(keys))).collect();
         let dated = rules.columns.iter().filter(|rule| rule.transform.depends_on_today());
         let dated = dated.map(|rule| rule.column.clone()).collect();
-        let of_columns =
-            raw.columns.iter().enumerate().filter_map(|(from, column)| {
-                Some((from, rules.columns.iter().find(|rule| rule.column == column.name)?))
-            });
+        let of_columns = raw
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(from, column)| (from, rules.columns.iter().find(|rule| rule.column == column.name)));
         let keeper = Keeper::new(&means.suppression, raw, of_columns, means.keys.as_deref())?;
         let identity = cleared_identity(raw, &passages);
         let cleared = Arc::new(ClearedSchema { table: raw.table.clone(), columns, identity });
@@ -200,6 +202,19 @@ impl TableGate {
     /// the source does not have any more are among them.
     pub fn epochs(&self) -> &BTreeMap<String, u32> {
         &self.epochs
+    }
+
+    /// What the source knows the columns by; those without a rule are among them.
+    pub(crate) fn numbers(&self) -> BTreeMap<String, i64> {
+        self.raw.columns.iter().filter_map(|column| Some((column.name.clone(), column.number?))).collect()
+    }
+
+    /// Whether every name still stands for the column that it stood for under `before`.
+    ///
+    /// # Errors
+    /// [`Kind::Contract`] when a column of which something is stored has another one's name.
+    pub fn check_renamed(&self, before: &TableGate) -> Result<()> {
+        check_renamed((&before.numbers(), before.rules()), (&self.numbers(), self.rules()))
     }
 
     /// Columns whose cleared value hangs on the day of processing: the same row, cleared on two days, may differ in them.

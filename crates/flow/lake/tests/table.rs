@@ -98,6 +98,7 @@ impl Door {
             data_type: data_type.clone(),
             nullable: true,
             source_type: "text".into(),
+            number: None,
         };
         let schema = Arc::new(TableSchema { table: name(), columns: columns.iter().map(column).collect(), identity });
         let policy = format!("profile: none\ntables:\n  db.public.t: {{ {rules} }}\n");

@@ -270,8 +270,9 @@ async fn described(address: &Address, session: &Session, catalog: &PgTable, rela
     };
     let mut described = PgTable::from_relation(catalog.table.clone(), relation, resolve)?;
     for column in &mut described.columns {
-        if let Some(same) = catalog.columns.iter().find(|c| c.name == column.name && c.pg_type == column.pg_type) {
-            column.not_null = same.not_null;
+        if let Some(same) = catalog.columns.iter().find(|c| c.name == column.name) {
+            column.attnum = same.attnum;
+            column.not_null = same.not_null && same.pg_type == column.pg_type;
         }
     }
     if let (ReplicaIdentity::Full, Identity::Key(key)) = (relation.replica_identity, &catalog.identity) {

@@ -155,7 +155,7 @@ fn column(row: &Row, types: &HashMap<(u32, i32), PgType>) -> PgColumn {
     let (oid, typmod): (u32, i32) = (row.get("atttypid"), row.get("atttypmod"));
     PgColumn {
         name: row.get("attname"),
-        attnum: row.get("attnum"),
+        attnum: Some(row.get("attnum")),
         pg_type: types.get(&(oid, typmod)).cloned().unwrap_or_else(|| unknown(oid, typmod)),
         not_null: row.get("attnotnull"),
         generated: false,

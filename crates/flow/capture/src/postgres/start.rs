@@ -390,8 +390,9 @@ fn is_whole(
 impl CatalogTable {
     /// Keeps the columns that a publication's column list names.
     pub(crate) fn limit_to(&mut self, numbers: &BTreeSet<i16>) {
-        let kept: Vec<usize> =
-            (0..self.table.columns.len()).filter(|i| numbers.contains(&self.table.columns[*i].attnum)).collect();
+        let kept: Vec<usize> = (0..self.table.columns.len())
+            .filter(|i| self.table.columns[*i].attnum.is_some_and(|attnum| numbers.contains(&attnum)))
+            .collect();
         if let Identity::Key(key) = &mut self.table.identity {
             // The server refuses updates of a table whose column list lacks a column of its identity, so all of them are found.
             *key = key.iter().filter_map(|index| kept.iter().position(|at| at == index)).collect();

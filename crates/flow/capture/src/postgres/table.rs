@@ -38,8 +38,8 @@ impl ReplicaIdentity {
 pub struct PgColumn {
     /// `attname`, unquoted.
     pub name: String,
-    /// `attnum`.
-    pub attnum: i16,
+    /// `attnum`; `None` for a column that the catalog does not have (any more) under this name.
+    pub attnum: Option<i16>,
     /// The declared type.
     pub pg_type: PgType,
     /// `attnotnull`.
@@ -88,7 +88,7 @@ pub struct PgTable {
 impl PgTable {
     /// The table as the stream announces it, which may be older than the catalog. `resolve` finds a type by oid and modifier.
     ///
-    /// Whether a column allows null is not in the message: all do. With replica identity full the identity is the whole row, as the
+    /// Whether a column allows null, and its number, are not in the message: all do, and none has one. With replica identity full the identity is the whole row, as the
     /// message does not name the primary key.
     pub fn from_relation(
         table: TableName,
@@ -96,10 +96,16 @@ impl PgTable {
         mut resolve: impl FnMut(u32, i32) -> Result<PgType>,
     ) -> Result<Self> {
         let mut columns = Vec::with_capacity(relation.columns.len());
-        for (attnum, column) in (1..).zip(&relation.columns) {
+        for column in &relation.columns {
             let pg_type = resolve(column.type_oid, column.typmod)
                 .map_err(|error| error.context(format!("{table}: column {}", column.name)))?;
-            columns.push(PgColumn { name: column.name.clone(), attnum, pg_type, not_null: false, generated: false });
+            columns.push(PgColumn {
+                name: column.name.clone(),
+                attnum: None,
+                pg_type,
+                not_null: false,
+                generated: false,
+            });
         }
         let key: Vec<usize> = (0..relation.columns.len()).filter(|index| relation.columns[*index].key).collect();
         let identity = match relation.replica_identity {
@@ -121,6 +127,8 @@ impl PgTable {
                 data_type,
                 nullable: !column.not_null,
                 source_type: column.pg_type.name.clone(),
+                // A table that was made again under its name has another oid.
+                number: column.attnum.map(|attnum| i64::from(self.oid) << 16 | i64::from(attnum)),
             })
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;

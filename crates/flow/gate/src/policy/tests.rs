@@ -75,6 +75,7 @@ fn members(identity: Identity) -> Arc<TableSchema> {
         data_type,
         nullable: true,
         source_type: source_type.into(),
+        number: None,
     };
     let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     Arc::new(TableSchema {

@@ -171,6 +171,7 @@ impl Planted {
             data_type: array.data_type().clone(),
             nullable: true,
             source_type: array.data_type().to_string(),
+            number: None,
         });
         self.columns.push(array);
         self.rules.push(format!("    {name}: {rule}\n"));
@@ -312,8 +313,13 @@ fn the_same_rows_come_out_the_same_in_any_batches_and_threads() {
 
 #[test]
 fn tokens_are_equal_exactly_where_values_are() {
-    let column =
-        |name: &str, data_type| Column { name: name.into(), data_type, nullable: true, source_type: String::new() };
+    let column = |name: &str, data_type| Column {
+        name: name.into(),
+        data_type,
+        nullable: true,
+        source_type: String::new(),
+        number: None,
+    };
     for (seed, code) in (0..24).zip(["hmac_token", "siv_token", "vault_code", "fpe_ff1"].iter().cycle()) {
         let mut random = Random(seed);
         let least = if *code == "fpe_ff1" { 100_000 } else { -20 };

@@ -13,6 +13,7 @@ pub(crate) fn schema(columns: &[(&str, DataType)]) -> Arc<TableSchema> {
         data_type: data_type.clone(),
         nullable: true,
         source_type: data_type.to_string(),
+        number: None,
     };
     Arc::new(TableSchema {
         table: TableName::new("db", "public", "members"),

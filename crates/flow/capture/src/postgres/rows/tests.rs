@@ -12,9 +12,9 @@ const AT: RowAt = RowAt { epoch: 1, lsn: 0x10, ordinal: 5, committed_at: 77, txi
 
 /// `id int4`, `note text`, `price numeric(6,2)`.
 fn table(identity: Identity, replica_identity: ReplicaIdentity) -> PgTable {
-    let column = |name: &str, attnum, oid, typmod, type_name: &str| PgColumn {
+    let column = |name: &str, attnum: i16, oid, typmod, type_name: &str| PgColumn {
         name: name.to_owned(),
-        attnum,
+        attnum: Some(attnum),
         pg_type: PgType { oid, typmod, name: type_name.to_owned(), kind: PgTypeKind::Builtin },
         not_null: false,
         generated: false,
