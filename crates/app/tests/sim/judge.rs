@@ -392,13 +392,14 @@ impl Judge {
         Some(format!("{} changes, and {} must be there; the first difference: {odd:?}", has.len(), must.len()))
     }
 
-    /// What may not be in the stream: `sure`, and of what two processes may have skipped beside each other all that a copy has recorded and
-    /// that skips nothing which is there. A smaller choice that fits leaves out only what skips nothing more, so this one fits as well.
+    /// What may not be in the stream: `sure`, and of what two processes may have skipped beside each other all that may have begun (a copy from
+    /// there on, or from later, has recorded it, or none has yet) and that skips nothing which is there. A smaller choice that fits leaves out
+    /// only what skips nothing more, so this one fits as well.
     fn as_recorded(&self, table: usize, sure: &[Skipped], found: &[&Stored]) -> Vec<Skipped> {
         let there: Vec<Position> = found.iter().map(|row| Position::from_bytes(&row.position)).collect();
         let had_its_way = |skipped: &&Skipped| {
             skipped.maybe
-                && self.lows[table].contains(&skipped.low)
+                && self.lows[table].last().is_none_or(|recorded| *recorded >= skipped.low)
                 && !there.iter().any(|at| skipped.covers(parts(at).0, at))
         };
         sure.iter().chain(self.skipped[table].iter().filter(had_its_way)).cloned().collect()

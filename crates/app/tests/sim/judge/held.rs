@@ -116,10 +116,9 @@ impl Judge {
         resets[table].insert(at);
     }
 
-    /// The places before which what was held stands for nothing: those that a copy has recorded, or all that may be such.
-    fn resets(&self, table: usize, all: bool) -> BTreeSet<Position> {
-        let maybe = self.held.maybe_resets[table].iter().filter(|at| all || self.lows[table].contains(&parts(at).0));
-        self.held.resets[table].iter().chain(maybe).cloned().collect()
+    /// The places before which what was held stands for nothing, with the first so many of those that may be such.
+    fn resets(&self, table: usize, maybe: usize) -> BTreeSet<Position> {
+        self.held.resets[table].iter().chain(self.held.maybe_resets[table].iter().take(maybe)).cloned().collect()
     }
 
     /// Notes that held rows were given up.
@@ -167,8 +166,9 @@ impl Judge {
     ) -> Result<Logged, String> {
         let recorded = self.as_recorded(table, sure, found);
         let mut unlike = None;
-        for all in [false, true] {
-            let resets = self.resets(table, all);
+        // A process that the other one turned away has made nothing void; nor have those after it, until it is over.
+        for begun in (0..=self.held.maybe_resets[table].len()).rev() {
+            let resets = self.resets(table, begun);
             for skipped in [sure, &recorded] {
                 let wanted: Vec<Change> = self.wanted(table, through, skipped).into_iter().cloned().collect();
                 match self.unlike_log(table, found, &wanted, &resets) {
@@ -255,7 +255,7 @@ impl Judge {
             let name = self.script.tables[table].name.clone();
             let places: BTreeSet<&Position> =
                 lines.iter().filter(|line| line.table == name).map(|line| &line.position).collect();
-            let resets = self.resets(table, true);
+            let resets = self.resets(table, usize::MAX);
             let last_reset = resets.last();
             let lost = self.held.missing[table]
                 .iter()
