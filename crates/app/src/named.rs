@@ -28,7 +28,7 @@ pub(crate) fn one<'a>(policy: &'a Policy, name: &str) -> Result<&'a TableName> {
     match policy.tables().filter(is_short).collect::<Vec<_>>().as_slice() {
         [table] => Ok(*table),
         [] => Err(Error::new(Kind::Config, format!("policy.yaml has no table {name}"))
-            .fix("Write it as there, public.claims or claims_db.public.claims.")),
+            .fix("Write it as schema.table or source.schema.table, in its spelling.")),
         several => {
             let several: Vec<String> = several.iter().map(ToString::to_string).collect();
             Err(Error::new(Kind::Config, format!("{name} is a table of several sources"))

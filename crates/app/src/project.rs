@@ -183,7 +183,7 @@ impl Project {
         options.iter().map(resolve).collect()
     }
 
-    /// The folder for state that can be rebuilt: key indexes, status.
+    /// The folder for local state; what of it can be rebuilt stands in `docs/guide/operations.md`.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.dir.join(".lockgate")
     }
