@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{cargo, has_cargo, heading, python, root, step, tools};
+use crate::command::{cargo, has_cargo, heading, python, root, step, step_read, tools};
 use crate::skips;
 
 /// Prints a text for its own sake.
@@ -65,7 +65,8 @@ fn run_tests(arguments: &[&str]) -> Result<BTreeSet<String>> {
         skipped.extend(skips::from_report(&report));
     } else {
         let mut command = cargo(&["test", "--lib", "--bins", "--tests"]);
-        step("tests", command.args(arguments).args(["--", "--show-output"]))?;
+        command.args(arguments).args(["--", "--show-output"]);
+        step_read("tests", &mut command, |line| skipped.extend(skips::from_line(line)))?;
     }
     Ok(skipped)
 }

@@ -1,8 +1,9 @@
 //! Running other programs, and where things lie.
 
 use std::env;
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -52,11 +53,28 @@ pub(crate) fn has_cargo(name: &str) -> bool {
 
 /// Runs a step with its output shown, under a heading; fails when the step does.
 pub(crate) fn step(name: &str, command: &mut Command) -> Result<()> {
+    timed(name, command, Command::status)
+}
+
+/// As [`step`]; `each` sees the lines of standard output as well.
+pub(crate) fn step_read(name: &str, command: &mut Command, mut each: impl FnMut(&str)) -> Result<()> {
+    timed(name, command, |command| {
+        let mut running = command.stdout(Stdio::piped()).spawn()?;
+        for line in running.stdout.take().into_iter().flat_map(|out| BufReader::new(out).split(b'\n')) {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            writeln!(io::stdout(), "{line}")?;
+            each(&line);
+        }
+        running.wait()
+    })
+}
+
+fn timed(name: &str, command: &mut Command, run: impl FnOnce(&mut Command) -> io::Result<ExitStatus>) -> Result<()> {
     // How long a step of the build took is of interest to the person who waits: the wall clock is right here.
     #[allow(clippy::disallowed_methods)]
     let started = Instant::now();
     heading(name);
-    let status = command.status().with_context(|| format!("{name}: {:?} cannot be started", command.get_program()))?;
+    let status = run(command).with_context(|| format!("{name}: {:?} cannot be run", command.get_program()))?;
     if !status.success() {
         bail!("{name} failed ({status})");
     }
@@ -68,4 +86,20 @@ pub(crate) fn step(name: &str, command: &mut Command) -> Result<()> {
 #[allow(clippy::print_stderr)]
 pub(crate) fn heading(text: &str) {
     eprintln!("== {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_a_step_are_seen_and_its_failure_too() {
+        let mut lines = Vec::new();
+        let mut shell = |script: &str| {
+            step_read("a step", Command::new("sh").args(["-c", script]), |line| lines.push(line.to_owned()))
+        };
+        assert!(shell("echo skipped: one; printf two").is_ok());
+        assert!(shell("echo three; exit 1").is_err());
+        assert_eq!(lines, ["skipped: one", "two", "three"]);
+    }
 }

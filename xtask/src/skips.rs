@@ -7,7 +7,12 @@ use std::path::Path;
 /// The distinct `skipped: ...` lines that tests printed, from the runner's report; none when there is no report.
 pub(crate) fn from_report(report: &Path) -> BTreeSet<String> {
     let text = fs::read_to_string(report).unwrap_or_default();
-    text.lines().filter_map(|line| line.find("skipped: ").map(|at| plain(&line[at..]))).collect()
+    text.lines().filter_map(from_line).map(|reason| plain(&reason)).collect()
+}
+
+/// The `skipped: ...` in a line of a test's output.
+pub(crate) fn from_line(line: &str) -> Option<String> {
+    line.find("skipped: ").map(|at| line[at..].to_owned())
 }
 
 /// Undoes the report's XML quoting.

@@ -21,7 +21,7 @@ use crate::feed::Feed;
 use crate::held::Witness;
 use crate::keys;
 use crate::pipeline::Pipeline;
-use crate::project::{POLICY_FILE, PROJECT_FILE, Project, SPOOL_MAX, SourceEntry, WalBudgetEntry};
+use crate::project::{POLICY_FILE, PROJECT_FILE, Project, SourceEntry, WalBudgetEntry};
 use crate::resent::Resent;
 use crate::spool::{Known, SpoolFolder};
 use crate::vault::VaultFile;
@@ -58,26 +58,29 @@ pub(crate) fn postgres_config(project: &Project, name: &str, entry: &SourceEntry
         sslrootcert: file(&section.sslrootcert),
         sslcert: file(&section.sslcert),
         sslkey: file(&section.sslkey),
-        wal_budget: wal_budget(section.wal_budget.as_ref()),
+        wal_budget: wal_budget(&section.wal_budget),
         copy: CopyConfig { parallel: section.copy_parallel, ..CopyConfig::default() },
         on_unfit: if section.unfit_to_null { OnUnfit::Null } else { OnUnfit::Halt },
     })
 }
 
-fn wal_budget(budget: Option<&WalBudgetEntry>) -> WalBudget {
-    let Some(budget) = budget else { return WalBudget::default() };
-    let policy = match budget.policy.as_deref() {
+fn wal_budget(entry: &WalBudgetEntry) -> WalBudget {
+    let usual = WalBudget::default();
+    let policy = match entry.policy.as_deref() {
         Some("pause") => WalPolicy::Pause,
         Some("drop_and_repair") => WalPolicy::DropAndRepair,
         _ => WalPolicy::Spool,
     };
-    WalBudget { warn: ByteSize(budget.warn), critical: ByteSize(budget.critical), policy }
+    let bytes = |said: Option<u64>, usual| said.map_or(usual, ByteSize);
+    WalBudget { warn: bytes(entry.warn, usual.warn), critical: bytes(entry.critical, usual.critical), policy }
 }
+
+/// Bytes, unless `spool_max` says otherwise.
+const SPOOL_MAX: u64 = 20 << 30;
 
 /// The most that the spool of a source may take on the local disk, in bytes.
 pub(crate) fn spool_limit(project: &Project, source: &str) -> u64 {
-    let entry = project.file.sources.get(source).and_then(|entry| entry.postgres.wal_budget.as_ref());
-    entry.map_or(SPOOL_MAX, |budget| budget.spool_max)
+    project.file.sources.get(source).and_then(|entry| entry.postgres.wal_budget.spool_max).unwrap_or(SPOOL_MAX)
 }
 
 /// Everything that is wrong with the project and can be seen without a network.
@@ -92,7 +95,7 @@ pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
             })),
             Err(error) => problems.push(as_problem(PROJECT_FILE, Some(entry.line), &error)),
         }
-        if let Some(WalBudgetEntry { policy: Some(policy), .. }) = &entry.postgres.wal_budget
+        if let Some(policy) = &entry.postgres.wal_budget.policy
             && !["pause", "spool", "drop_and_repair"].contains(&policy.as_str())
         {
             problems.push(Problem {
@@ -117,8 +120,7 @@ pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
                 });
             }
             for (name, entry) in &project.file.sources {
-                let spools =
-                    entry.postgres.wal_budget.as_ref().is_some_and(|budget| budget.policy.as_deref() == Some("spool"));
+                let spools = entry.postgres.wal_budget.policy.as_deref() == Some("spool");
                 if spools && policy.keys().is_none() {
                     problems.push(Problem {
                         severity: Severity::Error,
@@ -489,6 +491,7 @@ mod tests {
     use change::Position;
 
     use super::*;
+    use crate::project::ProjectFile;
 
     fn checkpoint(through: u8, done: &[u32]) -> TableCheckpoint {
         let position = Position::from_bytes(&[through]);
@@ -505,6 +508,17 @@ mod tests {
             copy: Some(copy),
             released: 0,
         }
+    }
+
+    #[test]
+    fn what_a_wal_budget_does_not_say_is_as_without_one() {
+        let text = "lake: ./lake\nsources:\n  db:\n    postgres: { url: postgresql://u@h/d, wal_budget: { policy: pause } }\n    tables: [public.*]\n";
+        let file = ProjectFile::parse(text).unwrap();
+        let usual = WalBudget::default();
+        let budget = wal_budget(&file.sources["db"].postgres.wal_budget);
+        assert_eq!(budget, WalBudget { policy: WalPolicy::Pause, ..usual.clone() });
+        let entry = WalBudgetEntry { critical: Some(8 << 30), ..WalBudgetEntry::default() };
+        assert_eq!(wal_budget(&entry), WalBudget { critical: ByteSize(8 << 30), ..usual });
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(crate) enum Command {
     /// Stands aside for commands that have to be alone (erase, remask, repair, keys rotate, keys retire): gives its turn at a boundary, waits,
     /// and goes on with everything read anew. With --once it goes on to its end, and they wait.
     Run(Run),
-    /// Show rows, lag, version and last error of every table
+    /// Show the lag of every source, rows and version of every table, what is stopped, and the last error of the run
     Status(Status),
     /// Ask the lake in SQL
     Query(Query),
@@ -81,9 +81,21 @@ pub(crate) enum Command {
     },
     /// Erase persons from every table, its history and the vault, and keep them out
     ///
-    /// A run in the folder stands aside meanwhile.
+    /// The persons are named by identifiers as the source spells them, one a line, on standard input or in a file: never on the command
+    /// line, which every user of the machine can read and which shells write down. Inside the process they become tokens, and are forgotten.
+    ///
+    /// First nobody of them passes the gate any more: no replay, late change or new copy brings them back. Then their rows go from the newest
+    /// version of every table with a column of the same domain, current rows and change log alike; then from every older version, by
+    /// removing those tables' history; then every object of the lake is searched for their tokens, and a receipt says that none is left.
+    ///
+    /// A run in the folder stands aside meanwhile. A kill at any moment is mended by doing it again, or by --due.
     Erase(Erase),
     /// Bring stored rows under a stricter policy or the new epoch of the key, from the lake alone
+    ///
+    /// Rows that are stored keep the rule under which they came in; a run refuses to mix two. Where the new rule drops a column, or transforms
+    /// one that was kept, this writes the table's files again as the policy wants them now, and removes its history: nobody can read it as it
+    /// was. After `lockgate keys rotate` it brings stored tokens to the new epoch in the same way, and seals anew what the project keeps sealed.
+    /// What cannot be computed from what is stored (a column that was dropped, another domain) is said: copy such a table anew.
     ///
     /// Most of it is done beside a run, under the policy that the run has read. It stands aside for the switch, and goes on under the new one.
     /// After a kill the same command goes on.
@@ -182,7 +194,7 @@ pub(crate) struct Run {
     /// Stop when everything that the source had committed at start is in the lake
     #[arg(long)]
     pub(crate) once: bool,
-    /// Only this table (schema.table); may be repeated
+    /// Only this table (schema.table, or source.schema.table); may be repeated
     #[arg(long = "table", value_name = "TABLE")]
     pub(crate) tables: Vec<String>,
     /// Progress as one JSON object a line on standard output
@@ -204,7 +216,7 @@ pub(crate) struct CompareLimits {
 /// Options of `lockgate verify`.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Verify {
-    /// Only this table (schema.table); may be repeated
+    /// Only this table (schema.table, or source.schema.table); may be repeated
     #[arg(long = "table", value_name = "TABLE")]
     pub(crate) tables: Vec<String>,
     #[command(flatten)]
@@ -217,7 +229,7 @@ pub(crate) struct Verify {
 /// Options of `lockgate repair`.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Repair {
-    /// Only this table (schema.table); may be repeated. The others have to be repaired before a run goes on
+    /// Only this table (schema.table, or source.schema.table); may be repeated. The others have to be repaired before a run goes on
     #[arg(long = "table", value_name = "TABLE")]
     pub(crate) tables: Vec<String>,
     #[command(flatten)]
@@ -257,7 +269,7 @@ pub(crate) enum Policy {
     /// The class of a column is what its rule declares (`class: G`), else what its name gives away. A column that the policy does not
     /// name is not stored, and so not in the list.
     Explain {
-        /// Only this table (source.schema.table); may be repeated
+        /// Only this table (schema.table, or source.schema.table); may be repeated
         #[arg(long = "table", value_name = "TABLE")]
         tables: Vec<String>,
     },
@@ -276,22 +288,13 @@ pub(crate) enum Policy {
     ///
     /// No real row is read, and the keys are made up too: tokens differ from those of a run.
     Test {
-        /// Only this table (source.schema.table); may be repeated
+        /// Only this table (schema.table, or source.schema.table); may be repeated
         #[arg(long = "table", value_name = "TABLE")]
         tables: Vec<String>,
     },
 }
 
 /// Options of `lockgate erase`.
-///
-/// The persons are named by identifiers as the source spells them, one a line, on standard input or in a file: never on the command
-/// line, which every user of the machine can read and which shells write down. Inside the process they become tokens, and are forgotten.
-///
-/// First nobody of them passes the gate any more: no replay, late change or new copy brings them back. Then their rows go from the newest
-/// version of every table with a column of the same domain, current rows and change log alike; then from every older version, by
-/// removing those tables' history; then every object of the lake is searched for their tokens, and a receipt says that none is left.
-///
-/// Runs alone: stop `lockgate run` in this folder first. A kill at any moment is mended by doing it again, or by --due.
 #[derive(Args, Debug, Clone)]
 #[command(group = clap::ArgGroup::new("what").required(true))]
 pub(crate) struct Erase {
@@ -327,7 +330,7 @@ pub(crate) enum PurgeWhen {
 /// Options of `lockgate release`.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Release {
-    /// The table: source.schema.table
+    /// The table: schema.table, or source.schema.table
     #[arg(value_name = "TABLE")]
     pub(crate) table: String,
     /// A folder that is empty or not there
@@ -370,25 +373,11 @@ pub(crate) enum PurposeOf {
 }
 
 /// Options of `lockgate remask`.
-///
-/// Rows that are stored keep the rule under which they came in; a run refuses to mix two. Where the new rule drops a column, or transforms
-/// one that was kept, this writes the table's files again as the policy wants them now, and removes its history: nobody can read it as it
-/// was. After `lockgate keys rotate` it brings stored tokens to the new epoch in the same way, and seals anew what the project keeps sealed.
-/// What cannot be computed from what is stored (a column that was dropped, another domain) is said: copy such a table anew.
-///
-/// Runs alone: stop `lockgate run` in this folder first. A kill at any moment is mended by doing it again.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Remask {
-    /// Only this table (source.schema.table); may be repeated
+    /// Only this table (schema.table, or source.schema.table); may be repeated
     #[arg(long = "table", value_name = "TABLE")]
     pub(crate) tables: Vec<String>,
-}
-
-impl Remask {
-    /// Whether a table is meant.
-    pub(crate) fn names(&self, table: &change::TableName) -> bool {
-        self.tables.is_empty() || self.tables.contains(&table.to_string())
-    }
 }
 
 /// What to do with the keys.
@@ -480,7 +469,8 @@ pub(crate) enum Held {
     /// Let rows in, under the policy of now, in the order in which they were held
     ///
     /// The rows are marked; the running `lockgate run`, or else the next one, takes them in at a boundary. A row waits for earlier
-    /// ones of its key. One that still cannot be read is held again.
+    /// ones of its key. One that still cannot be read is held again. After a change of the policy start the run again before: it has the
+    /// policy that it read at its start.
     Release(Chosen),
     /// Erase rows for good: the lake will never have them
     Drop(Chosen),

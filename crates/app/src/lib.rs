@@ -17,6 +17,7 @@ mod key_wait;
 mod keys;
 mod limits;
 mod logs;
+mod named;
 mod outcome;
 mod pipeline;
 mod project;

@@ -73,28 +73,25 @@ pub(crate) struct PostgresEntry {
     /// The key of the client's certificate.
     pub(crate) sslkey: Option<PathBuf>,
     /// How much log the source may keep for Lockgate: warning and critical bytes, and what is done then.
-    pub(crate) wal_budget: Option<WalBudgetEntry>,
+    pub(crate) wal_budget: WalBudgetEntry,
     /// Connections that read chunks of the first copy at the same time.
     pub(crate) copy_parallel: usize,
     /// Whether a value that the lake's type cannot hold becomes null (and is counted) instead of stopping its table.
     pub(crate) unfit_to_null: bool,
 }
 
-/// `wal_budget:`: how much log the source may keep for us, in bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `wal_budget:`: how much log the source may keep for us, in bytes; `None` for what is not said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct WalBudgetEntry {
     /// From here on it is said.
-    pub(crate) warn: u64,
+    pub(crate) warn: Option<u64>,
     /// From here on the policy applies.
-    pub(crate) critical: u64,
-    /// `pause`, `spool` or `drop_and_repair`; `None` when nothing is said.
+    pub(crate) critical: Option<u64>,
+    /// `pause`, `spool` or `drop_and_repair`.
     pub(crate) policy: Option<String>,
     /// The most that a spool may take on the local disk.
-    pub(crate) spool_max: u64,
+    pub(crate) spool_max: Option<u64>,
 }
-
-/// Bytes, unless `spool_max` says otherwise.
-pub(crate) const SPOOL_MAX: u64 = 20 << 30;
 
 /// `commit:`: a commit is due when any bound is reached.
 #[derive(Debug, Clone)]
@@ -186,7 +183,7 @@ impl Project {
         options.iter().map(resolve).collect()
     }
 
-    /// The folder for state that can be rebuilt: key indexes, status.
+    /// The folder for local state; what of it can be rebuilt stands in `docs/guide/operations.md`.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.dir.join(".lockgate")
     }
@@ -313,25 +310,19 @@ impl PostgresEntry {
         entry.sslcert = section.text("sslcert").map(PathBuf::from);
         entry.sslkey = section.text("sslkey").map(PathBuf::from);
         section.section("wal_budget", |budget| {
-            let mut size = |name: &str, default: Option<u64>| {
-                let (text, line) = match (budget.text_with_line(name), default) {
-                    (Some(found), _) => found,
-                    (None, Some(default)) => return Ok(default),
-                    (None, None) => ("missing".into(), budget.line()),
-                };
-                parse_size(&text).map_err(|error| {
+            let mut size = |name: &str| {
+                let (text, line) = budget.text_with_line(name)?;
+                let wrong = |error: Error| {
                     budget.wrong(
                         Some(line),
                         &format!("wal_budget.{name}: {}", error.what()),
                         error.how_to_fix().unwrap_or_default(),
                     );
-                })
+                };
+                parse_size(&text).map_err(wrong).ok()
             };
-            let sizes = (size("warn", None), size("critical", None), size("spool_max", Some(SPOOL_MAX)));
-            let policy = budget.text("policy");
-            if let (Ok(warn), Ok(critical), Ok(spool_max)) = sizes {
-                entry.wal_budget = Some(WalBudgetEntry { warn, critical, policy, spool_max });
-            }
+            let (warn, critical, spool_max) = (size("warn"), size("critical"), size("spool_max"));
+            entry.wal_budget = WalBudgetEntry { warn, critical, policy: budget.text("policy"), spool_max };
             budget.end();
         });
         section.section("copy", |copy| {
@@ -403,9 +394,9 @@ commit: { max_seconds: 5, max_rows: 200000 }
     fn the_documented_form_is_read() {
         let file = ProjectFile::parse(GOOD).unwrap();
         assert_eq!(file.sources["claims_db"].tables, ["public.members", "public.claims"]);
-        let budget =
-            WalBudgetEntry { warn: 4 << 30, critical: 10 << 30, policy: Some("pause".into()), spool_max: SPOOL_MAX };
-        assert_eq!(file.sources["claims_db"].postgres.wal_budget, Some(budget));
+        let (warn, critical, policy) = (Some(4 << 30), Some(10 << 30), Some("pause".into()));
+        let budget = WalBudgetEntry { warn, critical, policy, spool_max: None };
+        assert_eq!(file.sources["claims_db"].postgres.wal_budget, budget);
         assert_eq!(file.commit.max_rows, 200_000);
     }
 

@@ -72,6 +72,86 @@ fn links_lead_somewhere() {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
+/// The text of a file of the project.
+fn text_of(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// Asserts that the words are some, and that each stands on a page.
+fn assert_told(words: &[String], what: &str, is_told: impl Fn(&str) -> bool) {
+    let missing: Vec<&String> = words.iter().filter(|word| !is_told(word)).collect();
+    assert!(!words.is_empty() && missing.is_empty(), "{what}: {missing:?}");
+}
+
+/// The variants of an enumeration as `rename_all = "snake_case"` spells them.
+fn variants(source: &str, start: &str) -> Vec<String> {
+    let body = source.split(start).nth(1).unwrap().split("\n}\n").next().unwrap();
+    let lines = body.lines().filter_map(|line| line.strip_prefix("    ")?.split([' ', ',']).next());
+    let names = lines.filter(|name| name.starts_with(|first: char| first.is_ascii_uppercase()));
+    names.map(snake_case).collect()
+}
+
+fn snake_case(name: &str) -> String {
+    let mut out = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.push(letter.to_ascii_lowercase());
+    }
+    out
+}
+
+/// The first literal of every call of these functions.
+fn literals_of(source: &str, calls: &[&str]) -> Vec<String> {
+    let after = |call: &&str| source.split(&format!("{call}(\"")).skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let literals = calls.iter().flat_map(after);
+    literals.filter_map(|rest| rest.split('"').next().map(str::to_owned)).collect()
+}
+
+/// The long options that clap makes of these definitions.
+fn long_options(source: &str) -> Vec<String> {
+    let arguments = source.split("#[arg(").skip(1).filter_map(|rest| rest.split_once(")]\n"));
+    let long = arguments.filter(|(attribute, _)| attribute.split([',', ' ', '=']).any(|word| word == "long"));
+    let name = |(attribute, rest): (&str, &str)| match attribute.split_once("long = \"") {
+        Some((_, given)) => given.split('"').next().unwrap().to_owned(),
+        None => rest.trim_start().trim_start_matches("pub(crate) ").split(':').next().unwrap().replace('_', "-"),
+    };
+    long.map(name).collect()
+}
+
+#[test]
+fn every_event_of_the_audit_log_is_explained() {
+    let page = text_of("docs/privacy/auditor.md");
+    let events = variants(&text_of("crates/audit/src/event.rs"), "pub enum Event {\n");
+    assert_told(&events, "docs/privacy/auditor.md lacks events", |event| page.contains(&format!("`{event}`")));
+}
+
+#[test]
+fn every_key_of_the_project_file_is_explained() {
+    let source = text_of("crates/app/src/project.rs");
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    let calls = ["text", "text_with_line", "texts", "required", "list", "number", "section", "size"];
+    let page = quoted(&text_of("docs/guide/project.md"));
+    let is_told = |key: &str| {
+        page.iter().any(|words| words.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == key))
+    };
+    assert_told(&literals_of(source, &calls), "docs/guide/project.md lacks keys", is_told);
+}
+
+#[test]
+fn every_long_option_stands_on_a_page() {
+    let is_page = |source: &&sources::Source| source.path.ends_with(".md") && source.path != "CHANGELOG.md";
+    let pages: String = sources::all().iter().filter(is_page).map(|source| source.text.clone()).collect();
+    let is_told = |option: &str| {
+        pages
+            .split(&format!("--{option}"))
+            .skip(1)
+            .any(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-' || next == '_'))
+    };
+    assert_told(&long_options(&text_of("crates/app/src/cli.rs")), "no page names options", is_told);
+}
+
 /// Whether the file defines a function or type of the item's last name: `Writer::commit` looks for `commit`.
 fn defines(file: &Path, item: &str) -> bool {
     let name = item.rsplit("::").next().unwrap();
@@ -93,4 +173,15 @@ fn quotations_are_found() {
         defines(&root().join("xtask/tests/house/pages.rs"), "quoted")
             && !defines(&root().join("xtask/tests/house/pages.rs"), "quote")
     );
+}
+
+#[test]
+fn definitions_are_read() {
+    assert_eq!(
+        variants("pub enum E {\n    /// A\n    OneTwo {\n        At: u8,\n    },\n    Three,\n}\n", "enum E {\n"),
+        ["one_two", "three"]
+    );
+    let options = "#[arg(long)]\n    pub(crate) a_b: u8,\n#[arg(value_name = \"X\")]\n c: u8,\n#[arg(long = \"d\", value_name = \"E\")]\n es: u8,";
+    assert_eq!(long_options(options), ["a-b", "d"]);
+    assert_eq!(literals_of("r.text(\"a\"); r.texts(\"b\")", &["text", "texts"]), ["a", "b"]);
 }

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use change::{Error, Kind, Problem, Result, TableName};
+use change::{Error, Kind, Problem, Result};
 use comfy_table::{ContentArrangement, Table, presets};
 use gate::{Difference, Effect, Explanation, Policy, Rehearsed, Treatment};
 
 use crate::cli;
 use crate::clock::SystemClock;
+use crate::named::named;
 use crate::outcome::{Outcome, refused};
 use crate::project::POLICY_FILE;
 
@@ -17,13 +18,15 @@ pub(crate) fn run(dir: &Path, command: &cli::Policy) -> Result<Outcome> {
     match command {
         cli::Policy::Explain { tables } => with(&project, |policy| {
             let mut explanation = policy.explain();
-            keep_only(tables, &mut explanation.columns, |column| &column.table)?;
+            let tables = named(policy, tables)?;
+            explanation.columns.retain(|column| tables.contains(&column.table));
             print_explanation(&explanation);
             Ok(Outcome::Done)
         }),
         cli::Policy::Test { tables } => with(&project, |policy| {
             let mut rehearsed = policy.rehearse(Arc::new(SystemClock::new()))?;
-            keep_only(tables, &mut rehearsed, |rule| &rule.table)?;
+            let tables = named(policy, tables)?;
+            rehearsed.retain(|rule| tables.contains(&rule.table));
             print_rehearsed(&rehearsed);
             Ok(Outcome::Done)
         }),
@@ -51,17 +54,6 @@ fn read(path: &Path) -> Result<std::result::Result<Policy, Vec<Problem>>> {
             .fix("Name the project folder with --dir, or the policy's file.")
     })?;
     Ok(Policy::parse(&text, &path.display().to_string()))
-}
-
-/// Leaves what is of the named tables, all when none is named.
-fn keep_only<T>(tables: &[String], lines: &mut Vec<T>, table: impl Fn(&T) -> &TableName) -> Result<()> {
-    let is = |line: &T, name: &String| table(line).to_string() == *name;
-    if let Some(unknown) = tables.iter().find(|name| !lines.iter().any(|line| is(line, name))) {
-        return Err(Error::new(Kind::Config, format!("the policy has no rules for a table {unknown}"))
-            .fix("Write it as in the policy: source.schema.table."));
-    }
-    lines.retain(|line| tables.is_empty() || tables.iter().any(|name| is(line, name)));
-    Ok(())
 }
 
 fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {

@@ -19,6 +19,7 @@ use crate::assemble;
 use crate::audit::{Auditor, random};
 use crate::cli::Release;
 use crate::clock::SystemClock;
+use crate::named::one;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 
@@ -89,9 +90,7 @@ pub(crate) async fn run(dir: &Path, options: &Release) -> Result<Outcome> {
 }
 
 fn gate_of<'a>(policy: &'a Policy, name: &str) -> Result<(&'a TableName, &'a KGate)> {
-    let table = policy.tables().find(|table| table.to_string() == name).ok_or_else(|| {
-        Error::new(Kind::Config, format!("the policy has no table `{name}`")).fix("Write it as source.schema.table.")
-    })?;
+    let table = one(policy, name)?;
     let gate = policy.k_gate(table).ok_or_else(|| {
         Error::new(Kind::Config, format!("{table} has no k_gate"))
             .fix("Name its quasi-identifiers in policy.yaml: '*': { k_gate: ... }; without one, use lockgate query.")

@@ -1,16 +1,18 @@
 //! `lockgate remask`: what is stored already, under a policy that has become stricter; from the lake alone. Most of it is done beside a run,
 //! which stands aside for the switch only.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use audit::{Event, Program};
-use change::{Error, Kind, Problem, Result, TableName};
+use change::{Kind, Problem, Result, TableName};
 use indicatif::HumanBytes;
 
 use crate::alone::{Alone, alone};
 use crate::audit::Auditor;
 use crate::cli::Remask;
+use crate::named::named;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 use crate::remasking::{self, Remasking, Switched};
@@ -25,10 +27,7 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
     let state_dir = match Project::with_policy(dir) {
         Ok((project, policy)) => {
-            if !policy.tables().any(|table| options.names(table)) {
-                let error = Error::new(Kind::Config, "the policy has no such table");
-                return Err(error.fix("Write it as source.schema.table."));
-            }
+            named(&policy, &options.tables)?;
             project.state_dir()
         }
         Err(problems) => return refused(&problems),
@@ -41,7 +40,7 @@ pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
         Ok(alone) => alone,
         Err(problems) => return refused(&problems),
     };
-    let tables: Vec<TableName> = policy.tables().filter(|table| options.names(table)).cloned().collect();
+    let tables = named(&policy, &options.tables)?;
     let remasking = Remasking::open(project, &policy).await?;
     let auditor = Auditor::open(&remasking.project, remasking.clock.clone(), Program::Remask).await?;
     let done = switch(&remasking, &auditor, &tables, turn).await;
@@ -59,7 +58,7 @@ async fn stage(dir: &Path, state_dir: &Path, options: &Remask) -> Result<std::re
             Ok(read) => read,
             Err(problems) => return Ok(Err(problems)),
         };
-        let tables: Vec<TableName> = policy.tables().filter(|table| options.names(table)).cloned().collect();
+        let tables = named(&policy, &options.tables)?;
         let remasking = Remasking::open(project, &policy).await?;
         let Some(bytes) = pass(&remasking, &tables, &turn).await? else { continue };
         // What has come meanwhile is less than what was there, unless it comes faster than it can be written.
@@ -72,7 +71,7 @@ async fn stage(dir: &Path, state_dir: &Path, options: &Remask) -> Result<std::re
 
 /// Stages every data file that there is; returns the bytes that it found to do, `None` when somebody else wants to be alone.
 #[allow(clippy::print_stderr)]
-async fn pass(remasking: &Remasking, tables: &[TableName], turn: &Turn) -> Result<Option<u64>> {
+async fn pass(remasking: &Remasking, tables: &BTreeSet<TableName>, turn: &Turn) -> Result<Option<u64>> {
     let (mut bytes, mut said_at) = (0, remasking.clock.monotonic());
     for table in tables {
         for strict in remasking.strict(table).await?.into_iter().flatten() {
@@ -103,7 +102,7 @@ async fn pass(remasking: &Remasking, tables: &[TableName], turn: &Turn) -> Resul
 
 /// Switches the tables, gives the turn back, and removes what was.
 #[allow(clippy::print_stdout, clippy::print_stderr)]
-async fn switch(remasking: &Remasking, auditor: &Auditor, tables: &[TableName], turn: Turn) -> Result<Outcome> {
+async fn switch(remasking: &Remasking, auditor: &Auditor, tables: &BTreeSet<TableName>, turn: Turn) -> Result<Outcome> {
     let (mut switched, mut refusals, mut failed): (Vec<Switched>, _, _) = (Vec::new(), 0, None);
     for table in tables {
         match remasking.switch(table).await {

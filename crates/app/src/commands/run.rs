@@ -19,6 +19,7 @@ use crate::clock::SystemClock;
 use crate::erase;
 use crate::error_policy::{Action, table_action};
 use crate::held::{HeldStore, Witness};
+use crate::named::named;
 use crate::outcome::{Outcome, lost_task, print_problems, refused};
 use crate::pipeline::Ended;
 use crate::project::{POLICY_FILE, Project};
@@ -165,6 +166,7 @@ async fn gather_for(
         Ok(policy) => policy,
         Err(problems) => return refused(&problems).map(Err),
     };
+    let named = named(&policy, only)?;
     // Before the sources are looked at: what was seen of them would be old after a long wait.
     let keys = match patience {
         Some(stop) => key_wait::keys(&project, &policy, stop).await,
@@ -176,7 +178,7 @@ async fn gather_for(
         Err(error) => return refused(&[assemble::as_problem(POLICY_FILE, None, &error)]).map(Err),
         Ok(keys) => keys,
     };
-    let company = cast(&project, &policy, only).await?;
+    let company = cast(&project, &policy, &named).await?;
     if company.sources.values().all(|cast| cast.followed.is_empty()) {
         return nothing_to_do(&company).map(Err);
     }
@@ -225,23 +227,20 @@ impl Company {
     }
 }
 
-/// Looks at the sources and decides for each table with rules whether it takes part. One that cannot be followed does not hold up the
+/// Looks at the sources and decides for each named table whether it takes part. One that cannot be followed does not hold up the
 /// others.
-async fn cast(project: &Project, policy: &Policy, only: &[String]) -> Result<Company> {
+async fn cast(project: &Project, policy: &Policy, named: &BTreeSet<TableName>) -> Result<Company> {
     let mut company = Company::default();
-    let mut chosen = 0;
     for (name, entry) in &project.file.sources {
         let config = assemble::postgres_config(project, name, entry)?;
         let Tables { followable, refused } = postgres::tables(&config).await.map_err(|error| error.context(name))?;
         let mut cast = Cast::default();
         for table in policy.tables().filter(|table| table.source == *name) {
-            let short = format!("{}.{}", table.schema, table.table);
-            if !only.is_empty() && !only.contains(&short) {
+            if !named.contains(table) {
                 cast.holds_back = true;
                 company.left_out.insert(table.clone());
                 continue;
             }
-            chosen += 1;
             match judge(table, policy, &followable, &refused) {
                 Verdict::Follow(schema) => {
                     cast.followed.push(table.clone());
@@ -257,10 +256,6 @@ async fn cast(project: &Project, policy: &Policy, only: &[String]) -> Result<Com
             tracing::info!(table = %schema.table, "not captured: policy.yaml has no rules for it");
         }
         company.sources.insert(name.clone(), cast);
-    }
-    if chosen == 0 && !only.is_empty() {
-        return Err(Error::new(Kind::Config, "no source has a table with rules that --table names")
-            .fix("Write it as schema.table: public.claims."));
     }
     Ok(company)
 }

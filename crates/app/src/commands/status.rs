@@ -45,6 +45,8 @@ struct Line {
     /// Rows that are held back.
     held: u64,
     stopped: Option<String>,
+    /// Why the lake did not show the table: what it holds is not known.
+    unread: Option<String>,
 }
 
 /// One source, as `--json` prints it.
@@ -103,6 +105,8 @@ struct Report {
     lake: String,
     /// Why the lake cannot be read; null when it can.
     lake_error: Option<String>,
+    #[serde(skip)]
+    lake_is_away: bool,
     sources: Vec<SourceLine>,
     tables: Vec<Line>,
     /// Whether a run is going on.
@@ -125,11 +129,19 @@ pub(crate) async fn run(dir: &Path, options: &Status) -> Result<Outcome> {
     } else {
         print_tables(&report);
     }
-    if report.lake_error.is_some() || report.sources.iter().any(|source| source.error.is_some()) {
-        return Ok(Outcome::ToFix);
+    Ok(outcome(&report))
+}
+
+/// What is known to be wrong counts before what could not be asked.
+fn outcome(report: &Report) -> Outcome {
+    let any_table = |is: fn(&Line) -> bool| report.tables.iter().any(is);
+    let broken = report.lake_error.is_some() && !report.lake_is_away;
+    match broken || report.sources.iter().any(|source| source.error.is_some()) {
+        true => Outcome::ToFix,
+        false if any_table(|line| line.stopped.is_some()) => Outcome::Held,
+        false if report.lake_is_away || any_table(|line| line.unread.is_some()) => Outcome::Unfinished,
+        false => Outcome::Done,
     }
-    let held = report.tables.iter().any(|line| line.stopped.is_some());
-    Ok(if held { Outcome::Held } else { Outcome::Done })
 }
 
 async fn report(project: &Project) -> Result<Report> {
@@ -139,7 +151,9 @@ async fn report(project: &Project) -> Result<Report> {
     let read = tokio::time::timeout(LAKE_ANSWERS_WITHIN, lines(&lake, seen.as_ref(), now)).await;
     let read = read.unwrap_or_else(|_| Err(Error::new(Kind::Unavailable, "the lake does not answer")));
     let lake_error = read.as_ref().err().map(ToString::to_string);
-    let (mut tables, mut unread) = read.unwrap_or_default();
+    let lake_is_away = read.as_ref().is_err_and(|error| error.kind() == Kind::Unavailable);
+    let (mut tables, mut unread) =
+        read.unwrap_or_else(|_| (Vec::new(), stopped_in_run(seen.as_ref()).into_values().collect()));
     let held =
         HeldStore::existing(&project.state_dir())?.map_or_else(|| Ok(BTreeMap::new()), |store| store.counts())?;
     let held: BTreeMap<String, u64> = held.into_iter().map(|(table, rows)| (table.to_string(), rows)).collect();
@@ -176,6 +190,7 @@ async fn report(project: &Project) -> Result<Report> {
     Ok(Report {
         lake: project.lake_url(),
         lake_error,
+        lake_is_away,
         sources,
         tables: unread.into_iter().chain(tables).collect(),
         running: seen.as_ref().is_some_and(|seen| seen.is_alive(now)),
@@ -185,22 +200,28 @@ async fn report(project: &Project) -> Result<Report> {
     })
 }
 
+/// The tables that the run says are stopped.
+fn stopped_in_run(seen: Option<&Seen>) -> BTreeMap<String, Line> {
+    let stopped = seen.into_iter().flat_map(|seen| &seen.tables).filter(|(_, last)| last.stopped.is_some());
+    let line = |table: &String, stopped| Line { table: table.clone(), stopped, ..Line::default() };
+    stopped.map(|(table, last)| (table.clone(), line(table, last.stopped.clone()))).collect()
+}
+
 /// The tables of the lake, and those that are stopped without being there or cannot be read.
 async fn lines(lake: &Arc<Lake>, seen: Option<&Seen>, now: change::Timestamp) -> Result<(Vec<Line>, Vec<Line>)> {
-    let mut unread: BTreeMap<String, Line> = BTreeMap::new();
-    let mut stopped = |table: String, why: String| {
-        unread.insert(table.clone(), Line { table, stopped: Some(why), ..Line::default() });
-    };
-    for (table, last) in seen.into_iter().flat_map(|seen| &seen.tables) {
-        if let Some(why) = &last.stopped {
-            stopped(table.clone(), why.clone());
-        }
-    }
+    let mut unread = stopped_in_run(seen);
     let mut found: BTreeMap<TableName, BTreeMap<Layer, TableStatus>> = BTreeMap::new();
     for table in lake.tables().await? {
         match lake.status(&table.name, table.layer).await {
             Ok(status) => drop(found.entry(table.name).or_default().insert(table.layer, status)),
-            Err(error) => stopped(table.name.to_string(), error.to_string()),
+            Err(error) => {
+                let line = unread.entry(table.name.to_string()).or_default();
+                line.table = table.name.to_string();
+                match error.kind() {
+                    Kind::Unavailable => line.unread = Some(error.to_string()),
+                    _ => line.stopped = Some(error.to_string()),
+                }
+            }
         }
     }
     let line = |(name, mut layers): (TableName, BTreeMap<Layer, TableStatus>)| {
@@ -223,7 +244,8 @@ async fn lines(lake: &Arc<Lake>, seen: Option<&Seen>, now: change::Timestamp) ->
             absent_columns: last.map(|last| last.absent_columns.clone()).unwrap_or_default(),
             invalid: last.map(|last| last.invalid.clone()).unwrap_or_default(),
             held: 0,
-            stopped: last.and_then(|last| last.stopped.clone()),
+            stopped: unread.get(&table).and_then(|line| line.stopped.clone()),
+            unread: unread.get(&table).and_then(|line| line.unread.clone()),
             table,
         })
     };
@@ -288,11 +310,12 @@ fn print_tables(report: &Report) {
         "state",
     ]);
     for line in &report.tables {
-        let state = match (&line.stopped, line.copied) {
-            (Some(_), _) => "STOPPED".to_owned(),
-            (None, false) => format!("copying {}/{}", line.chunks_done, line.chunks),
-            (None, true) if report.running => "following".to_owned(),
-            (None, true) => "not running".to_owned(),
+        let state = match (line.copied, &line.stopped, &line.unread) {
+            (_, Some(_), _) => "STOPPED".to_owned(),
+            (_, None, Some(_)) => "not known".to_owned(),
+            (false, None, None) => format!("copying {}/{}", line.chunks_done, line.chunks),
+            (true, None, None) if report.running => "following".to_owned(),
+            (true, None, None) => "not running".to_owned(),
         };
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         let committed = line.committed_seconds_ago.map(ago).unwrap_or_default();
@@ -319,6 +342,9 @@ fn print_notes(line: &Line) {
     if let Some(why) = &line.stopped {
         println!("{} is stopped: {why}", line.table);
     }
+    if let Some(why) = &line.unread {
+        println!("{} was not read: {why}", line.table);
+    }
     if !line.absent_columns.is_empty() {
         let columns = line.absent_columns.join(", ");
         println!("{}: null from now on, because the source does not have them any more: {columns}", line.table);
@@ -331,5 +357,36 @@ fn print_notes(line: &Line) {
     }
     if !line.dropped_columns.is_empty() {
         println!("{}: not stored, because no rule names them: {}", line.table, line.dropped_columns.join(", "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(tables: Vec<Line>) -> Report {
+        Report {
+            lake: String::new(),
+            lake_error: None,
+            lake_is_away: false,
+            sources: Vec::new(),
+            tables,
+            running: true,
+            waits: None,
+            run_seconds_ago: None,
+            last_error: None,
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_asked_is_not_stopped_and_worth_another_try() {
+        let why = || Some("why".to_owned());
+        let (stopped, unread) =
+            (|| Line { stopped: why(), ..Line::default() }, || Line { unread: why(), ..Line::default() });
+        assert_eq!(outcome(&report(vec![Line::default()])), Outcome::Done);
+        assert_eq!(outcome(&report(vec![unread()])), Outcome::Unfinished);
+        assert_eq!(outcome(&report(vec![unread(), stopped()])), Outcome::Held);
+        let of_lake = |lake_is_away| outcome(&Report { lake_error: why(), lake_is_away, ..report(Vec::new()) });
+        assert_eq!([of_lake(true), of_lake(false)], [Outcome::Unfinished, Outcome::ToFix]);
     }
 }

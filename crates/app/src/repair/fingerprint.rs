@@ -1,8 +1,6 @@
 //! What a cleared row is known by while it is compared.
 
-use std::sync::Arc;
-
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use change::{Error, Identity, Kind, Result};
@@ -23,7 +21,8 @@ pub(crate) struct Print {
 
 /// Makes the fingerprints of one table's rows, in the columns of its lake table.
 pub(crate) struct Fingerprints {
-    columns: Vec<Compared>,
+    /// Indexes of the columns that are compared.
+    columns: Vec<usize>,
     /// Indexes of the key's columns; none when rows form a multiset.
     key: Vec<usize>,
     keys: RowConverter,
@@ -31,13 +30,6 @@ pub(crate) struct Fingerprints {
     seed: u64,
     /// Columns that the lake does not have yet.
     pub(crate) not_stored: Vec<String>,
-    /// Columns of which only presence is compared.
-    pub(crate) by_presence: Vec<String>,
-}
-
-struct Compared {
-    index: usize,
-    by_presence: bool,
 }
 
 impl Fingerprints {
@@ -56,38 +48,27 @@ impl Fingerprints {
             return Err(Error::new(Kind::Contract, what).fix("Give the source table its key back, or copy it anew."));
         }
         let schema = stored.columns();
-        let (mut columns, mut not_stored, mut by_presence) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut columns, mut not_stored) = (Vec::new(), Vec::new());
         for column in &cleared.columns {
-            let Ok(index) = schema.index_of(&column.name) else {
-                not_stored.push(column.name.clone());
-                continue;
-            };
-            let dated = gate.dated().contains(&column.name);
-            if dated {
-                by_presence.push(column.name.clone());
+            match schema.index_of(&column.name) {
+                Ok(index) => columns.push(index),
+                Err(_) => not_stored.push(column.name.clone()),
             }
-            columns.push(Compared { index, by_presence: dated });
         }
         let key = named.iter().filter_map(|name| schema.index_of(name).ok()).collect::<Vec<_>>();
         let of = |index: usize| schema.field(index).data_type().clone();
         let keys = converter(key.iter().map(|index| of(*index)))?;
-        let rows = converter(
-            columns.iter().map(|column| if column.by_presence { DataType::Boolean } else { of(column.index) }),
-        )?;
-        Ok(Self { columns, key, keys, rows, seed: seed()?, not_stored, by_presence })
+        let rows = converter(columns.iter().map(|index| of(*index)))?;
+        Ok(Self { columns, key, keys, rows, seed: seed()?, not_stored })
     }
 
     /// One fingerprint for each row of the lake table's structure.
     pub(crate) fn of(&self, rows: &RecordBatch, gate: &TableGate) -> Result<Vec<Print>> {
         let schema = rows.schema();
-        let columns = self.columns.iter().map(|column| -> Result<ArrayRef> {
-            let values = rows.column(column.index);
-            if column.by_presence {
-                let present = (0..values.len()).map(|row| Some(values.is_valid(row)));
-                return Ok(Arc::new(present.collect::<BooleanArray>()));
-            }
+        let columns = self.columns.iter().map(|index| -> Result<ArrayRef> {
+            let values = rows.column(*index);
             // Cells of the same value are not the same: what they hold is compared.
-            let comparable = gate.comparable(schema.field(column.index).name(), values)?;
+            let comparable = gate.comparable(schema.field(*index).name(), values)?;
             Ok(comparable.unwrap_or_else(|| values.clone()))
         });
         let whole = self.hashes(&self.rows, columns.collect::<Result<_>>()?, rows.num_rows())?;

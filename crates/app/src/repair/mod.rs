@@ -2,7 +2,7 @@
 //!
 //! Raw rows cannot be compared with a masked lake. So the source's rows are read as a first copy reads them (chunks of blocks, a short
 //! transaction each), pass the same gate, and are compared as what they become: the transforms give the same output for the same value.
-//! Columns whose output hangs on the day of processing (ages, years that show an age) are compared by being null or not.
+//! What depends on the day of processing (years that show an age) is brought to today's on both sides first.
 //!
 //! **In bounded memory.** A row is known by two keyed 128-bit fingerprints of its cleared values, one of its key and one of the whole row; the
 //! seed is drawn for each comparison and nothing of it is written anywhere. A table too large for one pass is first summed up in

@@ -74,12 +74,10 @@ impl<'a> Sides<'a> {
 
     /// What cannot be compared in full, in words.
     pub(crate) fn notes(&self) -> Vec<String> {
-        let said =
-            |columns: &[String], what: &str| (!columns.is_empty()).then(|| format!("{}: {}", what, columns.join(", ")));
-        let presence =
-            said(&self.prints.by_presence, "compared by being there only, as they hang on the day of processing");
-        let missing = said(&self.prints.not_stored, "not compared, as the lake does not have them yet");
-        presence.into_iter().chain(missing).collect()
+        let columns = &self.prints.not_stored;
+        let missing = (!columns.is_empty())
+            .then(|| format!("not compared, as the lake does not have them yet: {}", columns.join(", ")));
+        missing.into_iter().collect()
     }
 
     /// Everything in one part when it is small; else the buckets of keys that differ, found by reading both sides once.

@@ -197,7 +197,7 @@ async fn wrong_wishes_are_refused_before_a_run_is_asked() {
     let said =
         |output: std::process::Output| (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned());
     let (code, text) = said(project.lockgate(&["remask", "--table", "db.public.nothing"]));
-    assert!(code == Some(1) && text.contains("the policy has no such table"), "{text}");
+    assert!(code == Some(1) && text.contains("policy.yaml has no table"), "{text}");
     let (code, text) = said(project.erase(&["--subject", "db.public.account.id"], "\n"));
     assert!(code == Some(1) && text.contains("no identifiers"), "{text}");
     // A run that cannot answer: who asked it would wait.

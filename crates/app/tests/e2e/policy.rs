@@ -66,7 +66,7 @@ fn explain_says_what_becomes_of_every_column_and_class() {
     }
     let text = folder.says(&["explain", "--table", "db.public.visits"], 0, &["visit_id"]);
     assert!(!text.contains("birth_date"), "{text}");
-    folder.says(&["explain", "--table", "db.public.visit"], 1, &["no rules for a table db.public.visit", "fix:"]);
+    folder.says(&["explain", "--table", "db.public.visit"], 1, &["policy.yaml has no table db.public.visit", "fix:"]);
 }
 
 #[test]

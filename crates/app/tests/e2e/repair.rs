@@ -344,3 +344,55 @@ async fn over_its_budget_the_slot_is_dropped_and_the_run_names_the_repair() {
     project.assert_same("t", &["id", "v", "big"]).await;
     project.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_named_in_short_or_in_full_and_one_that_is_not_there_is_refused_beside_others() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1);";
+    let project = Project::new("named", setup, &["public.t"], "  db.public.t: { id: keep }\n").await;
+    for name in ["public.t", "db.public.t"] {
+        project.lockgate_ok(&["run", "--once", "--table", name]);
+        assert_eq!(verify(&project, &["--table", name]).1, Some(0));
+        project.lockgate_ok(&["remask", "--table", name]);
+        project.lockgate_ok(&["policy", "explain", "--table", name]);
+    }
+    for command in [&["run", "--once"][..], &["verify"], &["repair"], &["remask"], &["policy", "test"]] {
+        let refused = project.lockgate(&[command, &["--table", "public.t", "--table", "public.typo"]].concat());
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(1) && said.contains("no table public.typo"), "{command:?}: {said}");
+    }
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_documents_and_years_of_birth_are_compared_by_value() {
+    let setup = r#"CREATE TABLE t (id int PRIMARY KEY, born date, note text, doc jsonb);
+        INSERT INTO t SELECT i, date '1900-01-01' + i * 200, 'walks ' || i || ' miles, born in 1930', jsonb_build_object('born', '1980-01-01', 'plan', i)
+        FROM generate_series(1, 300) i;"#;
+    let policy = "  db.public.t:
+    id: keep
+    born: dob_generalise
+    note: { transform: scrub_text(detect), reason: r, reviewer: p }
+    doc: { transform: json_paths, paths: { born: dob_generalise, plan: keep } }\n";
+    let project = Project::new("byvalue", setup, &["public.t"], policy).await;
+    project.lockgate_ok(&["run", "--once"]);
+    let (report, code) = verify(&project, &[]);
+    assert_eq!((differences(&report, "t"), code), ([0; 3], Some(0)), "{report}");
+    assert_eq!(report["tables"][0]["notes"], serde_json::json!([]), "{report}");
+
+    project.database.batch_execute("SELECT pg_drop_replication_slot('lockgate_e2e')").await.unwrap();
+    let gap = r#"UPDATE t SET born = '1999-01-01' WHERE id = 10; UPDATE t SET note = 'runs' WHERE id = 20;
+        UPDATE t SET doc = '{"born": "1980-01-01", "plan": "gold"}' WHERE id = 30; UPDATE t SET doc = '{"born": "1981-01-01", "plan": 40}' WHERE id = 40;
+        UPDATE t SET born = '1901-01-01' WHERE id = 1;"#;
+    project.database.batch_execute(gap).await.unwrap();
+    let (report, code) = verify(&project, &[]);
+    // Both births of row 1 are in the group above 89.
+    assert_eq!((differences(&report, "t"), code), ([0, 0, 4], Some(1)), "{report}");
+    project.lockgate_ok(&["repair"]);
+    project.lockgate_ok(&["run", "--once"]);
+    let (report, code) = verify(&project, &[]);
+    assert_eq!((differences(&report, "t"), code), ([0; 3], Some(0)), "{report}");
+    let mended = project.query("SELECT born, note, doc FROM db.public.t WHERE id IN (10, 20, 30, 40) ORDER BY id");
+    assert!(mended[0].starts_with("1999,") && mended[1].contains(",runs,"), "{mended:?}");
+    assert!(mended[2].contains("gold") && mended[3].contains("1981"), "{mended:?}");
+    project.end().await;
+}

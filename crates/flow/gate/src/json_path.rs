@@ -64,7 +64,7 @@ impl fmt::Display for JsonPaths {
 }
 
 /// The paths as a tree, for one walk through a document.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Branch {
     /// The rule of this number.
     Leaf(usize),

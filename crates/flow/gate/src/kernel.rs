@@ -1,5 +1,6 @@
 //! The transforms over Arrow arrays. No output shares memory with its input.
 
+mod aged;
 pub(crate) mod amount;
 mod base32;
 pub(crate) mod cells;
@@ -28,6 +29,7 @@ use arrow::array::{Array, ArrayRef, StringArray, new_null_array};
 use arrow::datatypes::DataType;
 use change::{Error, Kind, Result, TableName};
 
+use self::aged::Aged;
 use self::cells::CellSealer;
 pub(crate) use self::column::Passed;
 use self::nested::Nested;
@@ -73,6 +75,7 @@ pub(crate) enum Kernel {
     Nested(Nested),
     X12(X12),
     Scrub(TextScrub),
+    Aged(Aged),
 }
 
 /// Values of one inner rule, and the row of each.
@@ -211,6 +214,7 @@ impl Kernel {
             Kernel::Nested(nested) => nested.apply(array, beside),
             Kernel::X12(x12) => x12.apply(array, beside),
             Kernel::Scrub(scrub) => scrub.apply(array, beside),
+            Kernel::Aged(aged) => aged.apply(array, today),
         }
     }
 }

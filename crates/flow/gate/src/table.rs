@@ -31,7 +31,6 @@ pub struct TableGate {
     absent: Vec<String>,
     rules: BTreeMap<String, String>,
     epochs: BTreeMap<String, u32>,
-    dated: Vec<String>,
     /// `None` without keys, or when rows have no key to be known by.
     holder: Option<Holder>,
     clock: Arc<dyn Clock>,
@@ -158,8 +157,6 @@ impl TableGate {
         let absent = named.map(|rule| rule.column.clone()).filter(|name| raw.index_of(name).is_none()).collect();
         let all = || rules.columns.iter().flat_map(Rule::with_beside);
         let epochs = means.keys.iter().flat_map(|keys| all().flat_map(|rule| rule.epochs(keys))).collect();
-        let dated = rules.columns.iter().filter(|rule| rule.transform.depends_on_today());
-        let dated = dated.map(|rule| rule.column.clone()).collect();
         let of_columns = raw
             .columns
             .iter()
@@ -170,7 +167,7 @@ impl TableGate {
         let cleared = Arc::new(ClearedSchema { table: raw.table.clone(), columns, identity });
         let holder = Holder::new(means, raw)?;
         let (raw, clock) = (raw.clone(), means.clock.clone());
-        Ok(Self { raw, cleared, passages, dropped, absent, rules: spelled, epochs, dated, holder, clock, keeper })
+        Ok(Self { raw, cleared, passages, dropped, absent, rules: spelled, epochs, holder, clock, keeper })
     }
 
     /// Whether raw rows of this structure may come to this gate.
@@ -217,22 +214,20 @@ impl TableGate {
         check_renamed((&before.numbers(), before.rules()), (&self.numbers(), self.rules()))
     }
 
-    /// Columns whose cleared value hangs on the day of processing: the same row, cleared on two days, may differ in them.
-    pub fn dated(&self) -> &[String] {
-        &self.dated
-    }
-
     /// A column of stored rows as values that can be compared: equal for equal raw values. `None` where the stored values are that already;
-    /// encrypted cells become keyed hashes of what they hold, and null where their key was destroyed.
+    /// encrypted cells become keyed hashes of what they hold, and null where their key was destroyed; what depends on the day of processing
+    /// becomes what it would be today.
     ///
     /// # Errors
     /// What the store of data keys says.
     pub fn comparable(&self, column: &str, stored: &ArrayRef) -> Result<Option<ArrayRef>> {
         let named = self.cleared.columns.iter().position(|cleared| cleared.name == column);
-        match named.and_then(|at| self.passages.get(at)).map(|passage| &passage.kernel) {
-            Some(Kernel::Cells(sealer)) => sealer.comparable(stored).map(Some),
-            _ => Ok(None),
+        let Some(passage) = named.and_then(|at| self.passages.get(at)) else { return Ok(None) };
+        if let Kernel::Cells(sealer) = &passage.kernel {
+            return sealer.comparable(stored).map(Some);
         }
+        let beside = Beside { today: Date::from_timestamp(self.clock.now()), subject: None, known: &[] };
+        passage.kernel.aged().map(|aged| Ok(aged.apply(stored, beside)?.values)).transpose()
     }
 
     /// Clears a batch: every row passes but those of suppressed persons, in order, and each column by its rule. The result shares no memory with the raw rows.

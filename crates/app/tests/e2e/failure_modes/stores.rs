@@ -43,3 +43,18 @@ async fn mode_04_an_object_store_that_fails_stalls_and_loses_answers_loses_and_d
     project.assert_ledger().await;
     project.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_says_that_the_lake_is_away_and_worth_another_try() {
+    let project = Project::new("away", &setup(10), &TABLES, POLICY).await;
+    project.lockgate_ok(&["run", "--once"]);
+    let nowhere = serde_json::json!({ "aws_endpoint": "http://127.0.0.1:1", "allow_http": "true", "aws_region": "eu-central-1",
+        "aws_access_key_id": "a", "aws_secret_access_key": "b", "allow_unencrypted": "true" });
+    move_lake(&project, &serde_json::json!({ "url": "s3://lake/here", "options": nowhere }));
+    let status = project.lockgate(&["status", "--json"]);
+    let said = String::from_utf8_lossy(&status.stderr).into_owned();
+    assert_eq!(status.status.code(), Some(4), "{said}");
+    let json: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert!(json["lake_error"].is_string(), "{json}");
+    project.end().await;
+}

@@ -51,7 +51,8 @@ pub(crate) fn truncate(array: &dyn Array, unit: DateUnit) -> Result<Passed> {
     })
 }
 
-fn shown_year(year: i32, today: Date) -> Option<i16> {
+/// The year, or the bucket's where it shows an age above 89.
+pub(super) fn shown_year(year: i32, today: Date) -> Option<i16> {
     i16::try_from(year.max(today.year - OLDEST_SHOWN - 1)).ok()
 }
 

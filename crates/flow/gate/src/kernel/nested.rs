@@ -66,6 +66,15 @@ impl Nested {
         Ok(kernels.map(|kernels| Self { tree, kernels }))
     }
 
+    /// For documents that this rule has written on an earlier day, see [`Kernel::aged`].
+    pub(super) fn aged(&self) -> Option<Self> {
+        let kernels: Vec<Option<Kernel>> = self.kernels.iter().map(Kernel::aged).collect();
+        kernels.iter().any(Option::is_some).then(|| Self {
+            tree: self.tree.clone(),
+            kernels: kernels.into_iter().map(|kernel| kernel.unwrap_or(Kernel::Keep)).collect(),
+        })
+    }
+
     /// What is not JSON cannot be read.
     pub(crate) fn apply(&self, array: &dyn Array, beside: Beside<'_>) -> Result<Passed> {
         match array.data_type() {

@@ -39,6 +39,11 @@ impl TextScrub {
         Self { tier, known: known.iter().map(|column| (column.clone(), KnownKind::of(column))).collect() }
     }
 
+    /// For texts that this rule has written on an earlier day: what the row itself says is not in them any more.
+    pub(super) fn aged(&self) -> Self {
+        Self { tier: self.tier, known: Vec::new() }
+    }
+
     /// A text that cannot be scrubbed is replaced as a whole and counted, and so is one of which a known value was not sent.
     pub(crate) fn apply(&self, array: &dyn Array, beside: Beside<'_>) -> Result<Passed> {
         match array.data_type() {

@@ -54,6 +54,11 @@ impl X12 {
         Ok(Self { ready: map.ready, places: Places::of(paths.into_iter()), kernels })
     }
 
+    /// Whether it writes years that depend on the day of processing.
+    pub(super) fn shows_years(&self) -> bool {
+        self.kernels.iter().flatten().any(|element| matches!(element.kernel, Kernel::DateYear | Kernel::DobGeneralise))
+    }
+
     /// What is no such document, or has an envelope that contradicts itself, cannot be read.
     pub(crate) fn apply(&self, array: &dyn Array, beside: Beside<'_>) -> Result<Passed> {
         match array.data_type() {
