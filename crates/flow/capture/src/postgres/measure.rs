@@ -239,7 +239,7 @@ struct Looked {
     in_use: bool,
     /// Of the tables, since the last time.
     news: Vec<(TableName, TableNotice)>,
-    /// The publication is not there any more, or is another one.
+    /// The publication is not there any more, is another one, or was altered.
     gone: Option<Error>,
 }
 
@@ -259,15 +259,11 @@ async fn measured(watched: &mut Watched, session: &mut Option<Session>) -> Resul
     Ok(Looked { lag, in_use, news, gone })
 }
 
-/// What became of the publication; `None` when it is the one that was found at open.
+/// What became of the publication; `None` when it is as it was found at open.
 async fn lost_publication(watched: &Watched, session: &Session) -> Result<Option<Error>> {
     let Watched { address, publication: name, tables, .. } = watched;
-    let Some(before) = tables.values().next().map(|table| table.standing.publication) else { return Ok(None) };
-    Ok(match publication::oid(address, session, name).await? {
-        Some(now) if now == before => None,
-        Some(_) => Some(publication::made_again(name)),
-        None => Some(publication::gone(name)),
-    })
+    let Some(before) = tables.values().next().map(|table| &table.standing) else { return Ok(None) };
+    Ok(publication::gap(name, before, publication::head(address, session, name).await?.as_ref()))
 }
 
 /// What became of the tables since the last time; those that are lost are stopped and looked at no more.
