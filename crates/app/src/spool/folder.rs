@@ -127,7 +127,6 @@ impl SpoolFolder {
                 Ok(Entry::Boundary(boundary)) => found = Some((at, boundary)),
                 Ok(Entry::Begin(stamp, _)) if stamp != *gate.stamp() => return Err(self.of_another_policy()),
                 Ok(_) => {}
-                Err(error) if error.kind() == Kind::Contract => {}
                 Err(error) if entry == 0 => return Err(error),
                 Err(error) => {
                     tracing::warn!(segment = %path.display(), %error, "what lies behind is cut off; it was not confirmed to the source");
@@ -183,7 +182,8 @@ pub(crate) fn must_be_empty(state_dir: &Path, what: &str) -> Result<()> {
         let path = entry.map_err(|error| unusable(&root, error))?.path();
         if !numbers(&path).map_err(|error| unusable(&path, error))?.is_empty() {
             let what = format!("rows wait in {} for the lake, and {what} would not reach them", path.display());
-            return Err(Error::new(Kind::Config, what).fix("Drain them first: lockgate run --once."));
+            let fix = "Drain them first: lockgate run --once. They stay while a table is stopped: restore it, or take both of its folders out of the lake.";
+            return Err(Error::new(Kind::Config, what).fix(fix));
         }
     }
     Ok(())

@@ -84,6 +84,7 @@ impl Spool {
                 Entry::Structure(table) => known = table == self.table,
                 Entry::Rows(batch) => rows.push(batch.meta().positions.value(0)[0]),
                 Entry::Boundary(boundary) => last = Some(boundary.through.as_bytes()[0]),
+                Entry::Unread(_, error) => return Err(error),
                 Entry::Begin(..) | Entry::Truncated(..) => {}
             }
         }
