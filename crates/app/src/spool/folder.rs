@@ -25,12 +25,16 @@ impl SpoolFolder {
     /// The spool of a source, when there is one with something in it. What lies behind its last boundary is cut off.
     ///
     /// # Errors
-    /// `Privacy` when it does not open with these keys, `Config` when it was filled under another policy.
+    /// `Privacy` when it does not open with these keys, `Config` when it was filled under another policy, `Unavailable` while another process
+    /// has it, whether something is in it or not.
     pub fn waiting(state_dir: &Path, source: &str, gate: &Gate) -> Result<Option<Self>> {
         let path = place(state_dir, source);
-        // One that was drained leaves its folder behind.
-        if !path.exists() || numbers(&path).map_err(|error| unusable(&path, error))?.is_empty() {
+        if !path.exists() {
             return Ok(None);
+        }
+        // One that was drained leaves its folder behind; one that is about to be filled is somebody's already.
+        if numbers(&path).map_err(|error| unusable(&path, error))?.is_empty() {
+            return lock(&path).map(|_| None);
         }
         let folder = Self::open(state_dir, source, gate)?;
         Ok(if folder.segments.is_empty() { None } else { Some(folder) })

@@ -187,6 +187,17 @@ fn segments_that_are_durable_go_and_the_rest_stands_alone() {
 }
 
 #[test]
+fn one_that_is_about_to_be_filled_turns_others_away() {
+    let spool = Spool::new("empty");
+    assert!(spool.waiting().unwrap().is_none());
+    let writer = spool.writer(u64::MAX);
+    let Err(error) = spool.waiting() else { panic!("taken for drained") };
+    assert_eq!(error.kind(), Kind::Unavailable);
+    drop(writer);
+    assert!(spool.waiting().unwrap().is_none());
+}
+
+#[test]
 fn it_opens_once_at_a_time_under_its_own_policy_and_keeps_to_its_limit() {
     let spool = Spool::new("limits");
     let mut writer = spool.writer(8 << 10);
