@@ -464,7 +464,7 @@ fn common(layers: &[(Layer, TableCheckpoint)]) -> Option<TableCheckpoint> {
         }
         (None, None) => None,
     };
-    Some(TableCheckpoint { stream, copy, released: 0 })
+    Some(TableCheckpoint { stream, copy, released: first.released.min(second.released) })
 }
 
 fn lower(first: Option<&Checkpoint>, second: Option<&Checkpoint>) -> Option<Checkpoint> {
@@ -523,8 +523,10 @@ mod tests {
 
     #[test]
     fn a_table_resumes_from_what_both_of_its_layers_have() {
-        let layers = [(Layer::Current, checkpoint(3, &[0, 1, 3])), (Layer::Changes, checkpoint(5, &[1, 2, 3]))];
+        let mut layers = [(Layer::Current, checkpoint(3, &[0, 1, 3])), (Layer::Changes, checkpoint(5, &[1, 2, 3]))];
+        (layers[0].1.released, layers[1].1.released) = (8, 6);
         let common = common(&layers).unwrap();
+        assert_eq!(common.released, 6);
         assert_eq!(common.stream.unwrap().through, Position::from_bytes(&[3]));
         let copy = common.copy.unwrap();
         assert_eq!((0..4).filter(|chunk| copy.done.contains(*chunk)).collect::<Vec<_>>(), [1, 3]);

@@ -139,6 +139,8 @@ impl Worker {
             Command::CommitCopy(chunk, progress) => self.commit_copy(chunk, progress).await.map(Some),
             Command::CommitStream(checkpoint) => self.commit_stream(checkpoint).await.map(Some),
             Command::CommitAs(checkpoint) => {
+                // Each layer has its own releases.
+                let checkpoint = TableCheckpoint { released: self.writer.checkpoint().released, ..checkpoint };
                 let (version, rows, newest) = self.commit(checkpoint, true, false).await?;
                 Ok(Some(News::Stream { version, rows, newest }))
             }

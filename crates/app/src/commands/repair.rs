@@ -12,6 +12,7 @@ use crate::alone::{Alone, alone};
 use crate::assemble::{self, Cast, Means, Parts};
 use crate::audit::Auditor;
 use crate::cli::Repair;
+use crate::held::HeldStore;
 use crate::outcome::{Outcome, refused};
 use crate::repair::{self, Limits, Mended, Sides};
 use crate::turn::Work;
@@ -50,6 +51,7 @@ async fn source(parts: &Parts, auditor: &Auditor, name: &str, cast: &Cast, optio
     let Some(start) = begin(parts, name, &mut reader, &recorded, (options.force, cast.holds_back)).await? else {
         return Ok(true);
     };
+    forget_held(parts, cast, &recorded, &start)?;
     let mut left = Vec::new();
     for table in &cast.followed {
         match recorded.tables.get(table) {
@@ -57,7 +59,8 @@ async fn source(parts: &Parts, auditor: &Auditor, name: &str, cast: &Cast, optio
             Some(before) => match cannot_be_compared(&reader, table, before) {
                 Some(why) => say(table, &format!("{why}: the next run copies it anew")),
                 None => match one(parts, &reader, table, &start, before, options).await {
-                    Ok(mended) => {
+                    Ok(Repaired::ToCopy(why)) => say(table, &format!("{why}: the next run copies it anew")),
+                    Ok(Repaired::Mended(mended)) => {
                         let Mended { inserted, updated, deleted, .. } = mended;
                         let table_name = Name::new(table.to_string());
                         auditor.record(Event::Repaired { table: table_name, inserted, updated, deleted })?;
@@ -137,6 +140,28 @@ async fn begin(
     Ok(Some(start))
 }
 
+/// What was held back of the tables is in what their source has now.
+fn forget_held(parts: &Parts, cast: &Cast, recorded: &Resume, start: &FreshStart) -> Result<()> {
+    let Some(store) = HeldStore::existing(&parts.project.state_dir())? else { return Ok(()) };
+    for table in cast.followed.iter().chain(cast.refused.keys()) {
+        if recorded.tables.get(table).is_none_or(|at| assemble::stands_at(at, start)) {
+            continue;
+        }
+        let rows = store.superseded(table, &start.stream.through)?;
+        if rows > 0 {
+            say(table, &format!("{rows} held rows are given up for what the source has of them now"));
+        }
+    }
+    Ok(())
+}
+
+/// What became of a table.
+enum Repaired {
+    Mended(Mended),
+    /// Why the next run has to copy it.
+    ToCopy(&'static str),
+}
+
 /// Why the next run has to copy a table.
 fn cannot_be_compared(reader: &Reread, table: &TableName, before: &TableCheckpoint) -> Option<&'static str> {
     let Some(schema) = reader.schema(table) else { return Some("cannot be read") };
@@ -154,20 +179,24 @@ async fn one(
     start: &FreshStart,
     before: &TableCheckpoint,
     options: &Repair,
-) -> Result<Mended> {
+) -> Result<Repaired> {
     let schema = reader.schema(table).ok_or_else(|| Error::new(Kind::Bug, "it was not looked up"))?;
     let gate = parts.gate.table(schema)?;
     let mut workers = Means::of(parts).mending_workers();
     let writers = workers.writers(&gate).await?;
-    workers.enter(writers);
+    let [log, current] = workers.enter(writers).released;
+    if log != current {
+        workers.close().await;
+        return Ok(Repaired::ToCopy("one of its two lake tables lacks rows that were released"));
+    }
     let number = repair::level(&parts.lake, &mut workers, table, start).await?;
     let stored = parts.lake.stored(table, Layer::Current).await?;
     let stored = stored.ok_or_else(|| Error::new(Kind::Bug, "it is not in the lake"))?;
     let limits = Limits::new(options.limits.rate, options.limits.memory, parts.clock.clone());
-    let sides = Sides::new(reader, &gate, stored, &limits, &start.stream.through).await?;
+    let sides = Sides::new(reader, &gate, stored, &limits, &start.stream.through).await?.writing();
     let mended = repair::mend(&sides, reader, &mut workers, (start, before, number), &parts.clock).await;
     workers.close().await;
-    mended
+    Ok(mended?.map_or(Repaired::ToCopy("the source has rows of it that are to be held back"), Repaired::Mended))
 }
 
 fn say_mended(table: &TableName, mended: &Mended) {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::run::gather;
 use crate::assemble::{self, Cast, Parts};
 use crate::cli::Verify;
+use crate::held::HeldStore;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 use crate::repair::{self, Limits, Sides, Verdict};
@@ -115,9 +116,21 @@ async fn compare(parts: &Parts, reader: &Reread, table: &TableName, options: &Ve
     let version = Some(stored.version());
     let limits = Limits::new(options.limits.rate, options.limits.memory, parts.clock.clone());
     let mut sides = Sides::new(reader, &gate, stored, &limits, &low).await?;
-    let notes = sides.notes();
+    let mut notes = sides.notes();
+    notes.extend(held(parts, table)?);
     let verdict = repair::verify(&mut sides, reader, &parts.lake, running).await?;
     Ok(Line { table: table.to_string(), equal: verdict.is_equal(), verdict, version, notes, error: None })
+}
+
+/// Rows of the table that wait outside the lake, in words.
+fn held(parts: &Parts, table: &TableName) -> Result<Option<String>> {
+    let Some(store) = HeldStore::existing(&parts.project.state_dir())? else { return Ok(None) };
+    let rows = store.counts()?.remove(table);
+    Ok(rows.map(|rows| {
+        format!(
+            "{rows} rows are held back (lockgate held list), and what they would write counts as missing or different"
+        )
+    }))
 }
 
 #[allow(clippy::print_stdout)]

@@ -191,6 +191,21 @@ impl HeldStore {
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(broken)
     }
 
+    /// The table is made what its source is, at or above a position: rows that were held or on their way at or below it, and rows of an
+    /// earlier copy, stand for nothing any more. Returns how many there were.
+    pub(crate) fn superseded(&self, table: &TableName, through: &Position) -> Result<u64> {
+        let (tbl, mut connection) = (name(table)?, self.connection());
+        let transaction = connection.transaction().map_err(broken)?;
+        let old = "FROM held WHERE tbl = ?1 AND (copied = 1 OR last <= ?2)";
+        let of = params![tbl, through.as_bytes()];
+        let count = format!("SELECT count(*) {old} AND state <> 'gone'");
+        let rows: i64 = transaction.query_row(&count, of, |row| row.get(0)).map_err(broken)?;
+        transaction.execute(&format!("DELETE {old}"), of).map_err(broken)?;
+        transaction.commit().map_err(broken)?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(broken)?;
+        Ok(rows.unsigned_abs())
+    }
+
     /// Both tables are beyond a position: what is gone at or below it cannot come again.
     pub(crate) fn forget(&self, table: &TableName, through: &Position) -> Result<()> {
         let sql = "DELETE FROM held WHERE tbl = ?1 AND state = 'gone' AND copied = 0 AND last <= ?2";
@@ -344,6 +359,22 @@ mod tests {
         // The first copy was given up; what it had is gone, and the change with it.
         assert!(store.keep(&table, &[copied(7)], 0, "policy").unwrap().is_empty());
         assert_eq!(store.count().unwrap(), 1);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_is_superseded_is_gone_whatever_became_of_it_and_what_came_later_stays() {
+        let copied = HeldRow { copied: true, ..held(4, 2, unreadable()) };
+        let rows = [held(1, 1, unreadable()), copied, held(3, 3, unreadable()), held(8, 1, Why::Behind)];
+        let (store, table, folder) = store("superseded", &rows);
+        store.mark(&Choice::These(vec![1])).unwrap();
+        assert_eq!(places(store.take(&table, &boundary(7), 1).unwrap()), [1]);
+        store.erase(&[3]).unwrap();
+        assert_eq!(store.superseded(&table, &Position::from_bytes(&[5])).unwrap(), 2);
+        assert!(store.begun(&table).unwrap().is_none());
+        let left: Vec<i64> = store.lines().unwrap().iter().map(|line| line.id).collect();
+        assert_eq!(left, [4]);
+        assert_eq!(store.superseded(&TableName::new("db", "public", "other"), &Position::from_bytes(&[9])).unwrap(), 0);
         std::fs::remove_dir_all(folder).unwrap();
     }
 

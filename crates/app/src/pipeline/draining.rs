@@ -32,6 +32,9 @@ impl Pipeline {
         let structure = |table: &TableName| progress.gates.get(table).map(|gates| gates.newest.schema().clone());
         match spool.next(structure)? {
             Some(Entry::Rows(rows)) => self.admit(rows, progress).await,
+            // They wait for the next run, and so does the spool.
+            Some(Entry::Unread(table, _)) if progress.stopped.contains_key(&table) => Ok(()),
+            Some(Entry::Unread(table, why)) => self.hold_table(table, Err(why), progress),
             Some(Entry::Structure(schema)) => self.take(Event::SchemaChanged { schema }, progress).await,
             Some(Entry::Boundary(boundary)) => self.take(Event::Boundary(boundary), progress).await,
             Some(Entry::Truncated(table, Truncation { position, txid, ordinal, committed_at })) => {
@@ -78,10 +81,6 @@ impl Pipeline {
     /// Rows that have passed the gate before.
     async fn admit(&mut self, rows: ClearedBatch, progress: &mut Progress) -> Result<()> {
         progress.boundary = None;
-        let table = rows.schema().table.clone();
-        if !progress.gates.contains_key(&table) {
-            return Ok(());
-        }
         progress.pending.add(rows.len() as u64, self.clock.monotonic());
         self.workers.write(rows, None).await
     }

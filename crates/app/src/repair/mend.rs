@@ -47,7 +47,8 @@ struct Known {
     in_source: bool,
 }
 
-/// Compares a table with its source and writes what differs; then it stands where the new stream begins.
+/// Compares a table with its source and writes what differs; then it stands where the new stream begins. `None` when the source has rows that
+/// the rules hold back: only a copy can hold them.
 ///
 /// `before` is what the lake had recorded of the table, `number` the number of the last change that an earlier try has written.
 ///
@@ -59,13 +60,18 @@ pub(crate) async fn mend(
     workers: &mut Workers,
     (start, before, number): (&FreshStart, &TableCheckpoint, u64),
     clock: &Arc<dyn Clock>,
-) -> Result<Mended> {
+) -> Result<Option<Mended>> {
     let table = &sides.gate.schema().table;
     let mut mender =
         Mender { table, workers, start, clock: clock.as_ref(), before, number, waiting: 0, mended: Mended::default() };
     let survey = sides.survey().await?;
     for part in &survey.parts {
-        mender.part(sides, part).await?;
+        if !sides.withheld() {
+            mender.part(sides, part).await?;
+        }
+    }
+    if sides.withheld() {
+        return Ok(None);
     }
     if let Some((source, _)) = survey.rows {
         mender.mended.compared = source;
@@ -75,7 +81,7 @@ pub(crate) async fn mend(
     copy.finished = Some(reader.end_of_log(&start.stream.through).await?);
     let done = TableCheckpoint { stream: Some(start.stream.clone()), copy: Some(copy), ..before.clone() };
     mender.workers.commit_as(table, &done).await?;
-    Ok(mender.mended)
+    Ok(Some(mender.mended))
 }
 
 /// Brings the current rows to where the change log is, when an earlier try was killed between its two commits. Gives the number of the last
@@ -129,6 +135,9 @@ impl Mender<'_> {
                 Reading::ChunkEnd => Ok(()),
             })
             .await?;
+        if sides.withheld() {
+            return Ok(());
+        }
         known.retain(|_, known| !known.in_source);
         if !known.is_empty() {
             sides.lake(async |rows, prints| self.remove(&rows, &prints, &known).await).await?;

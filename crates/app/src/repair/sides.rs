@@ -1,9 +1,11 @@
 //! The two sides of a table, read as fingerprints.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use capture::postgres::Reread;
 use change::{CopyProgress, Position, Result};
 use futures::TryStreamExt;
-use gate::{ClearedBatch, TableGate};
+use gate::{Cleared, ClearedBatch, TableGate};
 use lake::{StoredRows, StoredTable};
 use tokio::sync::mpsc;
 
@@ -22,6 +24,9 @@ pub(crate) struct Sides<'a> {
     prints: Fingerprints,
     limits: &'a Limits,
     plan: CopyProgress,
+    /// Reading the source ends at rows that the rules hold back.
+    writes: bool,
+    withheld: AtomicBool,
 }
 
 /// What reading the source gives.
@@ -57,7 +62,17 @@ impl<'a> Sides<'a> {
     ) -> Result<Self> {
         let prints = Fingerprints::new(gate, &stored)?;
         let plan = reader.plan(&gate.schema().table, low, limits.chunk_rows()).await?;
-        Ok(Self { reader, gate, stored, prints, limits, plan })
+        Ok(Self { reader, gate, stored, prints, limits, plan, writes: false, withheld: AtomicBool::new(false) })
+    }
+
+    /// The same sides for somebody who writes what is read: reading ends at rows that the rules hold back, see [`Sides::withheld`].
+    pub(crate) fn writing(self) -> Self {
+        Self { writes: true, ..self }
+    }
+
+    /// Whether reading ended at rows that the rules hold back.
+    pub(crate) fn withheld(&self) -> bool {
+        self.withheld.load(Ordering::Relaxed)
     }
 
     /// The same sides as they are now: the lake's newest version, and the source in its present size.
@@ -111,7 +126,15 @@ impl<'a> Sides<'a> {
             let taking = async {
                 while let Some(batch) = batches.recv().await {
                     let rows = batch.len() as u64;
-                    let cleared = self.gate.clear(batch)?.batch;
+                    // What is left of the transaction is passed over.
+                    if self.withheld() {
+                        continue;
+                    }
+                    let Cleared { batch: cleared, invalid, .. } = self.gate.clear(batch)?;
+                    if self.writes && self.gate.would_hold(&invalid) {
+                        self.withheld.store(true, Ordering::Relaxed);
+                        continue;
+                    }
                     let prints = self.prints.of(&self.stored.fit(&cleared)?, self.gate)?;
                     each(Reading::Rows(cleared, prints)).await?;
                     self.limits.after(rows).await;
@@ -119,6 +142,9 @@ impl<'a> Sides<'a> {
                 Ok(())
             };
             tokio::try_join!(taking, reading)?;
+            if self.withheld() {
+                break;
+            }
             each(Reading::ChunkEnd).await?;
         }
         Ok(())

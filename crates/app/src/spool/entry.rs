@@ -16,6 +16,8 @@ pub(crate) enum Entry {
     Structure(Arc<TableSchema>),
     /// Streamed rows that have passed the gate.
     Rows(ClearedBatch),
+    /// Rows that cannot be read as their table is now, and why.
+    Unread(TableName, Error),
     /// Every row of a table was removed.
     Truncated(TableName, Truncation),
     /// Everything at or below was handed over.
@@ -40,6 +42,7 @@ impl Entry {
         let note = match self {
             Self::Structure(table) => return Ok(Spooled::Structure(table)),
             Self::Rows(rows) => return Ok(Spooled::Rows(rows)),
+            Self::Unread(table, why) => return Ok(Spooled::Unread(table, why)),
             Self::Truncated(table, Truncation { position, txid, ordinal, committed_at }) => {
                 Note::Truncated { table, position, txid, ordinal, committed_at }
             }
@@ -56,6 +59,7 @@ impl Entry {
         let note = match spooled {
             Spooled::Structure(table) => return Ok(Self::Structure(table)),
             Spooled::Rows(rows) => return Ok(Self::Rows(rows)),
+            Spooled::Unread(table, why) => return Ok(Self::Unread(table, why)),
             Spooled::Note(note) => note,
         };
         let strange = || {

@@ -25,12 +25,16 @@ impl SpoolFolder {
     /// The spool of a source, when there is one with something in it. What lies behind its last boundary is cut off.
     ///
     /// # Errors
-    /// `Privacy` when it does not open with these keys, `Config` when it was filled under another policy.
+    /// `Privacy` when it does not open with these keys, `Config` when it was filled under another policy, `Unavailable` while another process
+    /// has it, whether something is in it or not.
     pub fn waiting(state_dir: &Path, source: &str, gate: &Gate) -> Result<Option<Self>> {
         let path = place(state_dir, source);
-        // One that was drained leaves its folder behind.
-        if !path.exists() || numbers(&path).map_err(|error| unusable(&path, error))?.is_empty() {
+        if !path.exists() {
             return Ok(None);
+        }
+        // One that was drained leaves its folder behind; one that is about to be filled is somebody's already.
+        if numbers(&path).map_err(|error| unusable(&path, error))?.is_empty() {
+            return lock(&path).map(|_| None);
         }
         let folder = Self::open(state_dir, source, gate)?;
         Ok(if folder.segments.is_empty() { None } else { Some(folder) })
@@ -127,7 +131,6 @@ impl SpoolFolder {
                 Ok(Entry::Boundary(boundary)) => found = Some((at, boundary)),
                 Ok(Entry::Begin(stamp, _)) if stamp != *gate.stamp() => return Err(self.of_another_policy()),
                 Ok(_) => {}
-                Err(error) if error.kind() == Kind::Contract => {}
                 Err(error) if entry == 0 => return Err(error),
                 Err(error) => {
                     tracing::warn!(segment = %path.display(), %error, "what lies behind is cut off; it was not confirmed to the source");
@@ -183,7 +186,8 @@ pub(crate) fn must_be_empty(state_dir: &Path, what: &str) -> Result<()> {
         let path = entry.map_err(|error| unusable(&root, error))?.path();
         if !numbers(&path).map_err(|error| unusable(&path, error))?.is_empty() {
             let what = format!("rows wait in {} for the lake, and {what} would not reach them", path.display());
-            return Err(Error::new(Kind::Config, what).fix("Drain them first: lockgate run --once."));
+            let fix = "Drain them first: lockgate run --once. They stay while a table is stopped: restore it, or take both of its folders out of the lake.";
+            return Err(Error::new(Kind::Config, what).fix(fix));
         }
     }
     Ok(())

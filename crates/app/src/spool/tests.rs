@@ -89,6 +89,7 @@ impl Spool {
                 Entry::Structure(table) => known = table == self.table,
                 Entry::Rows(batch) => rows.push(batch.meta().positions.value(0)[0]),
                 Entry::Boundary(boundary) => last = Some(boundary.through.as_bytes()[0]),
+                Entry::Unread(_, error) => return Err(error),
                 Entry::Begin(..) | Entry::Truncated(..) => {}
             }
         }
@@ -187,6 +188,17 @@ fn segments_that_are_durable_go_and_the_rest_stands_alone() {
     let (rows, last) = spool.read().unwrap();
     assert!(rows[0] <= 9 && rows.ends_with(&[9, 10, 11, 12]) && last == Some(12), "{rows:?}");
     spool.waiting().unwrap().unwrap().finish().unwrap();
+    assert!(spool.waiting().unwrap().is_none());
+}
+
+#[test]
+fn one_that_is_about_to_be_filled_turns_others_away() {
+    let spool = Spool::new("empty");
+    assert!(spool.waiting().unwrap().is_none());
+    let writer = spool.writer(u64::MAX);
+    let Err(error) = spool.waiting() else { panic!("taken for drained") };
+    assert_eq!(error.kind(), Kind::Unavailable);
+    drop(writer);
     assert!(spool.waiting().unwrap().is_none());
 }
 

@@ -286,7 +286,7 @@ async fn held_rows_of_an_erased_person_go_and_those_of_others_stay() {
     project.end().await;
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     for file in files(from) {
         let copy = to.join(file.strip_prefix(from).unwrap());
         std::fs::create_dir_all(copy.parent().unwrap()).unwrap();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::held::copy_folder;
 use super::project::{Project, files};
 
 const SETUP: &str = "
@@ -302,6 +303,112 @@ fn foreign_commit(table: &std::path::Path) {
     ];
     let text: Vec<String> = lines.iter().map(Value::to_string).collect();
     std::fs::write(table.join(format!("_delta_log/{:020}.json", newest + 1)), text.join("\n")).unwrap();
+}
+
+const PERSONS: &str = "CREATE TABLE person (id int PRIMARY KEY, born text, plan text);
+    INSERT INTO person SELECT i, '1980-01-01', 'gold' FROM generate_series(1, 50) i;
+    UPDATE person SET born = 'unknown' WHERE id = 7;";
+const HOLD: &str = "  db.public.person: { id: keep, born: { transform: date_year, on_invalid: hold }, plan: keep }\nmax_invalid_percent: 50\n";
+const NULL: &str = "  db.public.person: { id: keep, born: date_year, plan: keep }\nmax_invalid_percent: 50\n";
+
+/// A project of which rows are held: one since the first copy, one since an update.
+async fn with_held_rows(name: &str) -> Project {
+    let project = Project::new(name, PERSONS, &["public.person"], HOLD).await;
+    held(&project, 1);
+    project.database.batch_execute("UPDATE person SET born = 'n/a', plan = 'held' WHERE id = 8").await.unwrap();
+    held(&project, 2);
+    project
+}
+
+/// Catches up; so many rows are held then.
+fn held(project: &Project, rows: usize) {
+    let run = project.lockgate(&["run", "--once"]);
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(if rows > 0 { 3 } else { 0 }), "{said}");
+    let list: Value = serde_json::from_str(&project.lockgate_ok(&["held", "list", "--json"])).unwrap();
+    assert_eq!(list.as_array().unwrap().len(), rows, "{list}");
+}
+
+async fn lose_the_slot(project: &Project, gap: &str) {
+    project.database.batch_execute("SELECT pg_drop_replication_slot('lockgate_e2e')").await.unwrap();
+    project.database.batch_execute(gap).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_held_before_a_gap_do_not_come_in_over_what_a_repair_wrote() {
+    let project = with_held_rows("repairheld").await;
+    let report = project.lockgate(&["verify", "--json"]);
+    let report = String::from_utf8_lossy(&report.stdout).into_owned();
+    assert!(report.contains("2 rows are held back"), "{report}");
+    lose_the_slot(&project, "UPDATE person SET born = '1990-01-01', plan = 'mended' WHERE id IN (7, 8)").await;
+    let said = project.lockgate_ok(&["repair"]);
+    assert!(said.contains("2 held rows are given up") && said.contains("1 inserted, 1 updated, 0 deleted"), "{said}");
+    project.write_policy(NULL);
+    project.lockgate_ok(&["held", "release", "--all"]);
+    held(&project, 0);
+    project.assert_same("person", &["id", "plan"]).await;
+    assert_eq!(differences(&verify(&project, &[]).0, "person"), [0; 3]);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_writes_no_row_that_is_to_be_held() {
+    let project = with_held_rows("repairholds").await;
+    lose_the_slot(&project, "UPDATE person SET born = '1990-01-01', plan = 'mended' WHERE id = 7").await;
+    let said = project.lockgate_ok(&["repair"]);
+    assert!(said.contains("to be held back: the next run copies it anew"), "{said}");
+    assert_eq!(project.query("SELECT count(*) FROM db.public.person WHERE born IS NULL"), ["0"]);
+    held(&project, 1);
+    assert_eq!(project.query("SELECT id, plan FROM db.public.person WHERE id IN (7, 8)"), ["7,mended"]);
+    project.write_policy(NULL);
+    project.lockgate_ok(&["held", "release", "--all"]);
+    held(&project, 0);
+    project.assert_same("person", &["id", "plan"]).await;
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_after_half_a_release_does_not_bring_its_rows_twice() {
+    let project = with_held_rows("repairhalf").await;
+    let (current, store) = (project.lake_table("person"), project.dir.join(".lockgate/held.sqlite"));
+    let (current_before, store_before) = (project.dir.join("current"), project.dir.join("store"));
+    copy_folder(&current, &current_before);
+    std::fs::copy(&store, &store_before).unwrap();
+    project.write_policy(NULL);
+    project.lockgate_ok(&["held", "release", "--all"]);
+    held(&project, 0);
+
+    // As if the process had died when the change log had the release and the current rows had not.
+    let ended = rusqlite::Connection::open(&store).unwrap();
+    let begun: (String, i64, String) = ended
+        .query_row("SELECT tbl, number, boundary FROM release_begun", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    drop(ended);
+    for behind in ["held.sqlite-wal", "held.sqlite-shm"] {
+        drop(std::fs::remove_file(project.dir.join(".lockgate").join(behind)));
+    }
+    std::fs::copy(&store_before, &store).unwrap();
+    let again = rusqlite::Connection::open(&store).unwrap();
+    again
+        .execute("INSERT INTO release_begun VALUES (?1, ?2, ?3)", rusqlite::params![begun.0, begun.1, begun.2])
+        .unwrap();
+    assert_eq!(again.execute("UPDATE held SET state = 'taken', release_number = ?1", [begun.1]).unwrap(), 2);
+    drop(again);
+    std::fs::remove_dir_all(&current).unwrap();
+    std::fs::remove_dir_all(project.dir.join(".lockgate/index")).unwrap();
+    copy_folder(&current_before, &current);
+
+    lose_the_slot(&project, "UPDATE person SET plan = 'later' WHERE id = 8").await;
+    let said = project.lockgate_ok(&["repair"]);
+    assert!(said.contains("rows that were released: the next run copies it anew"), "{said}");
+    held(&project, 0);
+    project.assert_same("person", &["id", "plan"]).await;
+    // By the release, and by the new copy.
+    let ops = "SELECT \"_lg_op\" FROM db.public.person__changes WHERE id = 7 ORDER BY \"_lg_position\"";
+    assert_eq!(project.query(ops), ["r", "r"]);
+    project.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

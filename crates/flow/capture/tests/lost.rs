@@ -214,6 +214,47 @@ async fn a_publication_that_is_dropped_or_made_again_is_a_hard_stop() {
 }
 
 #[tokio::test]
+async fn other_tables_of_a_publication_and_the_upkeep_of_the_catalog_leave_it_as_it_is() {
+    let (server, config, mut replay, source) = followed().await;
+    drop(source);
+    server.execute("create table beside (id int primary key)").await.unwrap();
+    for harmless in [
+        "alter publication lockgate add table beside",
+        "alter publication lockgate drop table beside",
+        "vacuum freeze pg_publication",
+        "vacuum full pg_publication",
+    ] {
+        server.execute(harmless).await.unwrap();
+    }
+    server.execute("update counters set n = 1 where id < 9").await.unwrap();
+    agrees_after_restart(&server, &config, &mut replay).await;
+}
+
+#[tokio::test]
+async fn a_publication_that_is_altered_is_a_hard_stop_though_it_is_as_it_was_again() {
+    let (server, config, mut replay, mut source) = followed().await;
+    server.execute("alter publication lockgate set (publish = 'insert')").await.unwrap();
+    server.execute("update counters set n = 2 where id < 9; delete from counters where id = 9").await.unwrap();
+    let ended = async {
+        loop {
+            match source.next().await {
+                Ok(event) => replay.apply(event),
+                Err(error) => break error,
+            }
+        }
+    };
+    let error = tokio::time::timeout(Duration::from_secs(20), ended).await.expect("it goes on without updates");
+    is_lost(&error, "leaves out update, delete, truncate");
+    drop(source);
+    is_lost(&open(&config, &replay.resume("db")).await.err().unwrap(), "leaves out update, delete, truncate");
+    for back in ["set (publish = 'insert, update, delete, truncate')", "rename to other", "rename to lockgate"] {
+        let publication = if back.ends_with("to lockgate") { "other" } else { "lockgate" };
+        server.execute(&format!("alter publication {publication} {back}")).await.unwrap();
+    }
+    is_lost(&open(&config, &replay.resume("db")).await.err().unwrap(), "may not have published everything");
+}
+
+#[tokio::test]
 async fn a_partition_that_leaves_stops_its_table_and_a_new_start_copies_what_is_left() {
     let server = PrivatePostgres::start().await.unwrap();
     server

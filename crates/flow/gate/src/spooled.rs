@@ -20,6 +20,8 @@ pub enum Spooled {
     Structure(Arc<TableSchema>),
     /// Streamed rows that have passed.
     Rows(ClearedBatch),
+    /// Rows that opened and cannot be read: their table has no structure now, or another one. What to do so that they can.
+    Unread(TableName, Error),
     /// What the keeper of the spool writes between them; no row value.
     Note(Vec<u8>),
 }
@@ -51,16 +53,17 @@ impl SpoolCipher {
         let (tag, plain) = match entry {
             Spooled::Structure(table) => (b's', carried::structure(table).ok_or_else(|| unwritable(&table.table))?),
             Spooled::Rows(rows) => (b'r', encode(rows).ok_or_else(|| unwritable(&rows.schema().table))?),
+            Spooled::Unread(table, _) => return Err(unwritable(table)),
             Spooled::Note(note) => (b'n', Zeroizing::new(note.clone())),
         };
         let tagged = Zeroizing::new([&[tag], plain.as_slice()].concat());
         self.0.sealer(WHAT).seal(nonce, place, &tagged)
     }
 
-    /// Opens an entry that was sealed for this place. `structure` is how the table is cleared now.
+    /// Opens an entry that was sealed for this place. `structure` is how the table is cleared now; `None` when it is not.
     ///
     /// # Errors
-    /// [`Kind::Privacy`] when it is damaged, was moved, or was sealed with another key; [`Kind::Contract`] when its table is cleared otherwise now.
+    /// [`Kind::Privacy`] when it is damaged, was moved, or was sealed with another key.
     pub fn open(
         &self,
         place: &[u8],
@@ -87,11 +90,12 @@ fn encode(batch: &ClearedBatch) -> Option<Zeroizing<Vec<u8>>> {
 fn decode(carried: Carried, structure: impl FnOnce(&TableName) -> Option<Arc<ClearedSchema>>) -> Result<Spooled> {
     let Carried { fields, said, columns, meta, unsent } = carried;
     let table = carried::name(&said).ok_or_else(|| Error::new(Kind::Bug, "rows of a spool do not name their table"))?;
-    let otherwise = || {
-        Error::new(Kind::Contract, format!("{table}: its rows in the spool were cleared under other rules"))
-            .fix("Put the policy of then back until the spool is drained.")
+    let unread = |table: TableName| {
+        let error =
+            Error::new(Kind::Contract, format!("{table}: its rows in the spool were cleared under other rules"));
+        Spooled::Unread(table, error.fix("Put the policy of then back until the spool is drained."))
     };
-    let schema = structure(&table).ok_or_else(otherwise)?;
+    let Some(schema) = structure(&table) else { return Ok(unread(table)) };
     let arrow = schema.arrow();
     let same = arrow.fields().len() == fields.len()
         && arrow
@@ -99,11 +103,9 @@ fn decode(carried: Carried, structure: impl FnOnce(&TableName) -> Option<Arc<Cle
             .iter()
             .zip(&fields)
             .all(|(now, then)| now.name() == then.name() && now.data_type() == then.data_type());
-    if !same {
-        return Err(otherwise());
-    }
     let options = RecordBatchOptions::new().with_row_count(Some(meta.len()));
-    let rows = RecordBatch::try_new_with_options(arrow, columns, &options).map_err(|_| otherwise())?;
+    let rows = same.then(|| RecordBatch::try_new_with_options(arrow, columns, &options).ok()).flatten();
+    let Some(rows) = rows else { return Ok(unread(table)) };
     Ok(Spooled::Rows(ClearedBatch::new(schema, Origin::Stream, rows, meta, unsent)))
 }
 
@@ -164,8 +166,10 @@ mod tests {
             assert_eq!(error.kind(), Kind::Privacy);
         }
         for now in [None, Some(structure(&["id"])), Some(structure(&["id", "ssn"]))] {
-            let Err(error) = cipher(0).open(b"1/1", &sealed, |_| now) else { panic!("under other rules") };
-            assert_eq!(error.kind(), Kind::Contract);
+            let Spooled::Unread(table, error) = cipher(0).open(b"1/1", &sealed, |_| now).unwrap() else {
+                panic!("under other rules")
+            };
+            assert_eq!((&table, error.kind()), (&schema.table, Kind::Contract));
         }
     }
 

@@ -21,7 +21,7 @@ fn foreign_writes(python: &Path, project: &Project) -> String {
 }
 
 /// Deletes the rows of the newest data file of the accounts, as a program does that knows every table feature of ours.
-fn delete_newest(project: &Project) {
+pub(super) fn delete_newest(project: &Project) {
     let log = project.lake_table("account").join("_delta_log");
     let entries = std::fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().path());
     let newest = entries.filter(|path| path.extension().is_some_and(|kind| kind == "json")).max().unwrap();

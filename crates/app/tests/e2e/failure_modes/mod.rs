@@ -11,6 +11,7 @@ mod copying;
 pub(crate) mod disk;
 mod foreign_writers;
 mod network;
+mod publication;
 mod replica;
 mod server;
 mod slot;

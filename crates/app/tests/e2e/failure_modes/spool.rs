@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::project::Project;
 use super::disk::Disk;
+use super::foreign_writers::delete_newest;
 use super::ledger::{Writer, edit, ledger};
 use super::patience::until;
 use super::process::Process;
@@ -93,6 +94,36 @@ async fn mode_01_while_the_lake_is_away_the_spool_lets_the_source_go_and_is_drai
     project.assert_followed(writer, running).await;
     let log = project.lockgate_ok(&["audit", "list"]);
     assert!(log.contains("spool_filled") && log.contains("spool_drained"), "the audit log has nothing of the spool");
+    drop(disk);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mode_01_a_table_that_stops_keeps_the_spool_and_the_other_tables_drain() {
+    let Some((project, disk)) = away("spool-stopped", "200MiB").await else { return };
+    let writer = Writer::start(&project.postgres, ACCOUNTS as i32);
+    let running = Process::start(&project);
+    project.wait_for("SELECT count(*) > 20 FROM db.public.entry", "true").await;
+    disk.fill();
+    spooling(&project, &running).await;
+    running.kill_9();
+    writer.stop().await;
+    disk.free();
+    delete_newest(&project);
+    // The second time nothing of it is applied twice.
+    for _ in 0..2 {
+        let stopped = project.lockgate(&["run", "--once"]);
+        let said = String::from_utf8_lossy(&stopped.stderr).into_owned();
+        assert!(stopped.status.code() == Some(3) && said.contains("the spool stays"), "{said}");
+        assert!(said.contains("another program has changed the table's rows"), "{said}");
+        project.assert_same("entry", &["id", "account", "amount"]).await;
+        assert!(!segments(&project).is_empty(), "the rows of the stopped table are nowhere");
+    }
+    for table in ["account", "account__changes"] {
+        std::fs::remove_dir_all(project.lake_table(table)).unwrap();
+    }
+    project.assert_ledger().await;
+    assert!(segments(&project).is_empty());
     drop(disk);
     project.end().await;
 }

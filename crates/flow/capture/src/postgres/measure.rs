@@ -15,6 +15,7 @@ use super::failure;
 use super::publication;
 use super::slot::{self, SlotState};
 use super::standing::{self, Fate, Standing};
+use super::stream::PAUSE_MAX;
 
 /// How often the slot is measured.
 const MEASURE_EVERY: Duration = Duration::from_secs(3);
@@ -176,21 +177,51 @@ pub(crate) async fn watch(mut watched: Watched) {
     }
 }
 
-/// How often it is tried again to drop the slot, whose walsender needs a moment to notice that nobody listens.
-const DROP_EVERY: Duration = Duration::from_millis(200);
+/// The first pause before it is tried again to drop the slot: its walsender needs a moment to notice that nobody listens.
+const DROP_AGAIN: Duration = Duration::from_millis(200);
+/// How often it is said that the slot cannot be dropped.
+const SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// Drops the slot, however long that takes: the server's disk goes before the stream. What the run ends with.
+/// The tries of something that is tried until it succeeds.
+struct Tries {
+    pause: Duration,
+    /// Since it was last said that it fails; `None` before.
+    silent: Option<Duration>,
+}
+
+impl Tries {
+    /// Another one failed: how long to wait, and whether to say so.
+    fn failed(&mut self) -> (Duration, bool) {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(PAUSE_MAX);
+        let say = self.silent.is_none_or(|silent| silent >= SAID_EVERY);
+        self.silent = Some(self.silent.filter(|_| !say).unwrap_or_default() + pause);
+        (pause, say)
+    }
+}
+
+/// Drops the slot, however long that takes: the server's disk goes before the stream. What the run ends with; `Auth` when this user may not.
 async fn give_up(watched: &Watched, session: &mut Option<Session>, retained: u64) -> Error {
-    let Watched { address, slot, budget, follower, .. } = watched;
+    let Watched { address, slot, budget, follower, health, .. } = watched;
     // A lake that is away makes the reader wait with the slot in its hands.
     follower.abort();
+    health.set_idle(Some("over its budget: the slot is being dropped".into()));
+    let mut tries = Tries { pause: DROP_AGAIN, silent: None };
     loop {
-        match dropped(address, slot, session).await {
+        let tried = tokio::time::timeout(ANSWERS_WITHIN, dropped(address, slot, session)).await;
+        let error = match tried.unwrap_or_else(|_| Err(failure::silent(address))) {
             Ok(true) => break,
-            Ok(false) => {}
-            Err(error) => tracing::error!(slot, %error, "the slot is over its budget and cannot be dropped yet"),
+            Ok(false) => "somebody reads it".to_owned(),
+            Err(error) if error.kind() == Kind::Auth => {
+                return error.context(format!("the slot {slot} is over its budget and cannot be dropped"));
+            }
+            Err(error) => error.to_string(),
+        };
+        let (pause, say) = tries.failed();
+        if say {
+            tracing::error!(slot, error, "the slot is over its budget and cannot be dropped yet");
         }
-        tokio::time::sleep(DROP_EVERY).await;
+        tokio::time::sleep(pause).await;
     }
     let critical = budget.critical.0;
     let what = format!(
@@ -239,7 +270,7 @@ struct Looked {
     in_use: bool,
     /// Of the tables, since the last time.
     news: Vec<(TableName, TableNotice)>,
-    /// The publication is not there any more, or is another one.
+    /// The publication is not there any more, is another one, or was altered.
     gone: Option<Error>,
 }
 
@@ -259,15 +290,11 @@ async fn measured(watched: &mut Watched, session: &mut Option<Session>) -> Resul
     Ok(Looked { lag, in_use, news, gone })
 }
 
-/// What became of the publication; `None` when it is the one that was found at open.
+/// What became of the publication; `None` when it is as it was found at open.
 async fn lost_publication(watched: &Watched, session: &Session) -> Result<Option<Error>> {
     let Watched { address, publication: name, tables, .. } = watched;
-    let Some(before) = tables.values().next().map(|table| table.standing.publication) else { return Ok(None) };
-    Ok(match publication::oid(address, session, name).await? {
-        Some(now) if now == before => None,
-        Some(_) => Some(publication::made_again(name)),
-        None => Some(publication::gone(name)),
-    })
+    let Some(before) = tables.values().next().map(|table| &table.standing) else { return Ok(None) };
+    Ok(publication::gap(name, before, publication::head(address, session, name).await?.as_ref()))
 }
 
 /// What became of the tables since the last time; those that are lost are stopped and looked at no more.
@@ -322,6 +349,21 @@ pub(crate) async fn nudge(address: &Address, session: &Session) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_dropped_is_tried_ever_more_seldom_and_said_once_a_minute() {
+        let mut tries = Tries { pause: DROP_AGAIN, silent: None };
+        let (mut waited, mut said, mut count) = (Duration::ZERO, Vec::new(), 0);
+        while waited < Duration::from_secs(600) {
+            let (pause, say) = tries.failed();
+            said.extend(say.then_some(waited));
+            waited += pause;
+            count += 1;
+        }
+        assert!(count < 60 && tries.pause == PAUSE_MAX, "{count} tries in ten minutes");
+        assert_eq!((said[0], said.len()), (Duration::ZERO, 10));
+        assert!(said.windows(2).all(|two| two[1] - two[0] >= SAID_EVERY));
+    }
 
     #[test]
     fn lag_is_counted_from_the_end_of_the_log() {

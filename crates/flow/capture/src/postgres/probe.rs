@@ -171,7 +171,10 @@ async fn look_at_publication(
     }
     for step in publication::steps(name, found.as_ref(), &fit) {
         match step {
-            Step::Refuse { what, fix } => report.problems.push(problem(&what, &fix)),
+            Step::Refuse(refusal) => {
+                let error = refusal.error(has_slot);
+                report.problems.push(problem(error.what(), error.how_to_fix().unwrap_or_default()));
+            }
             Step::Run { sql } => {
                 let allowed = publication::allowed(address, session, &fit).await?;
                 let (severity, fix) = if allowed {

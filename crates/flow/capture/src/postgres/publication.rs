@@ -6,15 +6,24 @@ use super::catalog::CatalogTable;
 use super::client::{Address, Session};
 use super::failure;
 use super::slot::COPY_AGAIN;
+use super::standing::Standing;
 use super::table::quoted;
+
+/// The row of a publication in `pg_publication`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Head {
+    /// Another one after it was dropped and made again.
+    pub(crate) oid: u32,
+    /// `xmin`: another one after every `ALTER PUBLICATION` but those of its tables and schemas.
+    pub(crate) version: u32,
+    pub(crate) operations_missing: Vec<&'static str>,
+    pub(crate) via_root: bool,
+}
 
 /// A publication as the catalog shows it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Publication {
-    /// `pg_publication.oid`: another one after it was dropped and made again.
-    pub(crate) oid: u32,
-    pub(crate) operations_missing: Vec<&'static str>,
-    pub(crate) via_root: bool,
+    pub(crate) head: Head,
     /// Oids of the tables that it publishes.
     pub(crate) tables: BTreeSet<u32>,
     /// Oids of tables of which it publishes some rows only.
@@ -29,7 +38,40 @@ pub(crate) enum Step {
     /// Run this statement. Tables that it adds are new to the stream.
     Run { sql: String },
     /// The publication cannot be used as it is.
-    Refuse { what: String, fix: String },
+    Refuse(Refusal),
+}
+
+/// Why a publication cannot be used as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Refusal {
+    what: String,
+    /// The statement that mends it.
+    fix: String,
+    /// What was changed meanwhile may not have been published.
+    loses: bool,
+}
+
+impl Refusal {
+    /// The error; with `recorded`, something was followed before.
+    pub(crate) fn error(self, recorded: bool) -> Error {
+        let Self { what, fix, loses } = self;
+        match loses && recorded {
+            true => Error::new(Kind::SourceGone, what).fix(format!("{fix} {COPY_AGAIN}")),
+            false => Error::new(Kind::Config, what).fix(fix),
+        }
+    }
+}
+
+/// Reads the publication's row; `None` when there is none.
+pub(crate) async fn head(address: &Address, session: &Session, name: &str) -> Result<Option<Head>> {
+    let sql = "select pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, oid, xmin::text::int8
+               from pg_publication where pubname = $1";
+    let row = session.client.query_opt(sql, &[&name]).await;
+    Ok(row.map_err(|e| failure::asking(address, "reading the publication", e))?.map(|row| {
+        let names = ["insert", "update", "delete", "truncate"];
+        let operations_missing = (0..4).filter(|i| !row.get::<_, bool>(*i)).map(|i| names[i]).collect();
+        Head { oid: row.get(5), version: row.get::<_, i64>(6) as u32, operations_missing, via_root: row.get(4) }
+    }))
 }
 
 /// Reads the publication; `None` when there is none.
@@ -41,13 +83,8 @@ pub(crate) async fn read(
 ) -> Result<Option<Publication>> {
     let ask = |e| failure::asking(address, "reading the publication", e);
     let client = &session.client;
-    let sql =
-        "select pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, oid from pg_publication where pubname = $1";
-    let Some(row) = client.query_opt(sql, &[&name]).await.map_err(ask)? else { return Ok(None) };
-    let names = ["insert", "update", "delete", "truncate"];
-    let operations_missing = (0..4).filter(|i| !row.get::<_, bool>(*i)).map(|i| names[i]).collect();
-    let via_root: bool = row.get(4);
-    let mut publication = Publication { oid: row.get(5), operations_missing, via_root, ..Publication::default() };
+    let Some(head) = head(address, session, name).await? else { return Ok(None) };
+    let mut publication = Publication { head, ..Publication::default() };
     let members = "select c.oid from pg_publication_tables t join pg_namespace n on n.nspname = t.schemaname
                    join pg_class c on c.relnamespace = n.oid and c.relname = t.tablename where t.pubname = $1";
     publication.tables = client.query(members, &[&name]).await.map_err(ask)?.iter().map(|row| row.get(0)).collect();
@@ -81,27 +118,32 @@ pub(crate) fn steps(name: &str, found: Option<&Publication>, tables: &[CatalogTa
         return vec![Step::Run { sql }];
     };
     let mut steps = Vec::new();
-    if !found.operations_missing.is_empty() {
-        steps.push(Step::Refuse {
-            what: format!("the publication {name} leaves out {}", found.operations_missing.join(", ")),
+    let Head { operations_missing, via_root, .. } = &found.head;
+    if !operations_missing.is_empty() {
+        steps.push(Step::Refuse(Refusal {
+            what: format!("the publication {name} leaves out {}", operations_missing.join(", ")),
             fix: format!("Run: ALTER PUBLICATION {quoted_name} SET (publish = 'insert, update, delete, truncate');"),
-        });
+            loses: true,
+        }));
     }
-    if !found.via_root && tables.iter().any(|table| table.partitioned) {
-        steps.push(Step::Refuse {
+    if !via_root && tables.iter().any(|table| table.partitioned) {
+        steps.push(Step::Refuse(Refusal {
             what: format!("the publication {name} publishes partitions by their own names"),
             fix: format!("Run: ALTER PUBLICATION {quoted_name} SET (publish_via_partition_root = true);"),
-        });
+            loses: true,
+        }));
         return steps;
     }
     for table in tables.iter().filter(|table| found.filtered.contains(&table.table.oid)) {
-        steps.push(Step::Refuse {
+        steps.push(Step::Refuse(Refusal {
             what: format!("the publication {name} has a row filter on {}, which the first copy would not follow", table.table.table),
             fix: format!(
                 "Publish the table whole: ALTER PUBLICATION {quoted_name} DROP TABLE {table}; ALTER PUBLICATION {quoted_name} ADD TABLE {table};",
                 table = table.quoted()
             ),
-        });
+            // Its new entry makes it copied anew.
+            loses: false,
+        }));
     }
     let missing: Vec<&CatalogTable> = tables.iter().filter(|table| !found.tables.contains(&table.table.oid)).collect();
     if !missing.is_empty() {
@@ -140,10 +182,21 @@ pub(crate) fn made_again(name: &str) -> Error {
     Error::new(Kind::SourceGone, what).fix(COPY_AGAIN)
 }
 
-/// The oid of the publication now.
-pub(crate) async fn oid(address: &Address, session: &Session, name: &str) -> Result<Option<u32>> {
-    let row = session.client.query_opt("select oid from pg_publication where pubname = $1", &[&name]).await;
-    Ok(row.map_err(|e| failure::asking(address, "reading the publication", e))?.map(|row| row.get(0)))
+/// Why changes may be missing from what was published through `before` until now; `None` when none are.
+pub(crate) fn gap(name: &str, before: &Standing, now: Option<&Head>) -> Option<Error> {
+    let Some(now) = now else { return Some(gone(name)) };
+    if now.oid != before.publication {
+        return Some(made_again(name));
+    }
+    if before.version.is_none_or(|version| version == now.version) {
+        return None;
+    }
+    let left_out = match now.operations_missing.as_slice() {
+        [] => "meanwhile it may not have published everything".to_owned(),
+        missing => format!("it leaves out {}", missing.join(", ")),
+    };
+    let what = format!("the publication {name} was altered since the tables were copied through it: {left_out}");
+    Some(Error::new(Kind::SourceGone, what).fix(COPY_AGAIN))
 }
 
 /// How long [`reads_from`] may take: the server decodes what the slot holds up to the first change that is published.
@@ -188,4 +241,47 @@ pub(crate) async fn allowed(address: &Address, session: &Session, tables: &[Cata
                           and not exists (select from pg_class where oid = any ($1) and not pg_has_role(relowner, 'USAGE')))";
     let row = session.client.query_one(sql, &[&oids]).await;
     Ok(row.map_err(|e| failure::asking(address, "reading the rights to publish", e))?.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_publication_that_was_left_alone_has_published_everything() {
+        let before = Standing { table: 1, publication: 7, version: Some(20), entries: vec![3] };
+        let now = Head { oid: 7, version: 20, operations_missing: Vec::new(), via_root: true };
+        let said = |before: &Standing, now: Option<&Head>| {
+            gap("p", before, now).map(|error| {
+                assert_eq!((error.kind(), error.how_to_fix()), (Kind::SourceGone, Some(COPY_AGAIN)));
+                error.what().to_owned()
+            })
+        };
+        assert_eq!(said(&before, Some(&now)), None);
+        // Records of older versions know the number of the publication alone.
+        let older = Standing { version: None, ..before.clone() };
+        assert_eq!(said(&older, Some(&Head { version: 21, ..now.clone() })), None);
+        for (now, part) in [
+            (None, "is gone"),
+            (Some(Head { oid: 8, ..now.clone() }), "made again"),
+            (Some(Head { version: 21, ..now.clone() }), "may not have published everything"),
+            (Some(Head { version: 21, operations_missing: vec!["update"], ..now.clone() }), "leaves out update"),
+        ] {
+            let said = said(&before, now.as_ref()).unwrap();
+            assert!(said.contains(part), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_a_setting_to_correct_only_while_nothing_was_followed() {
+        let head = Head { operations_missing: vec!["update", "delete"], via_root: true, ..Head::default() };
+        let found = Publication { head, ..Publication::default() };
+        for (recorded, kind) in [(false, Kind::Config), (true, Kind::SourceGone)] {
+            let [Step::Refuse(refusal)] = &steps("p", Some(&found), &[])[..] else { panic!("not refused") };
+            let error = refusal.clone().error(recorded);
+            let fix = error.how_to_fix().unwrap();
+            assert_eq!((error.kind(), fix.contains("lockgate repair")), (kind, recorded), "{error}");
+            assert!(fix.contains("SET (publish = 'insert, update, delete, truncate')"), "{error}");
+        }
+    }
 }

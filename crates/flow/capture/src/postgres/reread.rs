@@ -87,7 +87,7 @@ impl Reread {
 
     /// Whether the publication is there.
     pub async fn is_published(&self) -> Result<bool> {
-        Ok(publication::oid(&self.address, &self.session, self.config.publication()).await?.is_some())
+        Ok(publication::head(&self.address, &self.session, self.config.publication()).await?.is_some())
     }
 
     /// The end of the database's log now, in the epoch of `like`. A stream comes to it even if nobody writes.
@@ -113,12 +113,18 @@ impl Reread {
         let recorded = Recorded::of(resume)?;
         let Some(highest) = recorded.highest else { return Ok(()) };
         let name = self.config.publication();
-        let Some(found) = publication::oid(&self.address, &self.session, name).await? else {
+        let Some(found) = publication::read(&self.address, &self.session, name, self.server.version).await? else {
             return Err(publication::gone(name));
         };
         for progress in resume.tables.values().filter_map(|table| table.copy.as_ref()) {
-            if Plan::read(progress)?.of().is_some_and(|of| of.publication != found) {
-                return Err(publication::made_again(name));
+            let plan = Plan::read(progress)?;
+            if let Some(error) = plan.of().and_then(|of| publication::gap(name, of, Some(&found.head))) {
+                return Err(error);
+            }
+        }
+        for step in publication::steps(name, Some(&found), &self.followable().await?) {
+            if let Step::Refuse(refusal) = step {
+                return Err(refusal.error(true));
             }
         }
         let state = slot::read(&self.address, &self.session, &self.config.slot).await?;
@@ -254,7 +260,7 @@ impl Reread {
         for step in publication::steps(name, before.as_ref(), &tables) {
             match step {
                 Step::Run { sql } => publication::run(&self.address, &self.session, &sql).await?,
-                Step::Refuse { what, fix } => return Err(Error::new(Kind::Config, what).fix(fix)),
+                Step::Refuse(refusal) => return Err(refusal.error(false)),
             }
         }
         Ok(())

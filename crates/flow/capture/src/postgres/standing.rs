@@ -16,6 +16,9 @@ pub(crate) struct Standing {
     pub(crate) table: u32,
     /// `pg_publication.oid`.
     pub(crate) publication: u32,
+    /// `xmin` of the publication's row; records of older versions lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) version: Option<u32>,
     /// What publishes it: `pg_publication_rel.oid`, `pg_publication_namespace.oid` of its schema, and the publication itself when it is for all
     /// tables. Each is new whenever it is taken out and put back.
     pub(crate) entries: Vec<u32>,
@@ -107,7 +110,7 @@ pub(crate) async fn find(
         ""
     };
     let sql = format!(
-        "select c.oid, n.nspname, c.relname, p.oid as publication,
+        "select c.oid, n.nspname, c.relname, p.oid as publication, p.xmin::text::int8 as version,
                 array(select r.oid from pg_publication_rel r where r.prpubid = p.oid and r.prrelid = c.oid {schemas}
                       union all select p.oid where p.puballtables) as entries,
                 array(select relid::oid from pg_partition_tree(c.oid) union select c.oid) as parts
@@ -119,8 +122,13 @@ pub(crate) async fn find(
     let found = rows.iter().map(|row| {
         let (table, publication): (u32, Option<u32>) = (row.get("oid"), row.get("publication"));
         let entries: Vec<u32> = row.get("entries");
-        let standing =
-            publication.filter(|_| !entries.is_empty()).map(|publication| Standing { table, publication, entries });
+        let version = row.get::<_, Option<i64>>("version").map(|version| version as u32);
+        let standing = publication.filter(|_| !entries.is_empty()).map(|publication| Standing {
+            table,
+            publication,
+            version,
+            entries,
+        });
         let parts = row.get::<_, Vec<u32>>("parts").into_iter().collect();
         (table, Found { schema: row.get("nspname"), name: row.get("relname"), standing, parts })
     });
@@ -150,7 +158,7 @@ mod tests {
     use super::*;
 
     fn standing(entries: &[u32]) -> Standing {
-        Standing { table: 1, publication: 2, entries: entries.to_vec() }
+        Standing { table: 1, publication: 2, version: Some(3), entries: entries.to_vec() }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::copy::snapshot::{Snapshot, wait_for_writers};
 use super::identity::{Recorded, Resume};
 use super::measure::{Health, WatchedTable, WatchedTables, end_of_log};
 use super::position::PgPosition;
-use super::publication::{self, Step};
+use super::publication::{self, Head, Step};
 use super::room::Room;
 use super::server::Server;
 use super::slot::{self, SlotVerdict};
@@ -134,7 +134,7 @@ impl Opening<'_> {
             return Err(publication::gone(name));
         }
         if let Some(before) = &before {
-            self.same_publication(before.oid, &tables)?;
+            self.same_publication(&before.head, &tables)?;
         }
         self.leave_unwanted(name, &tables).await?;
         if tables.is_empty() {
@@ -144,24 +144,26 @@ impl Opening<'_> {
         for step in publication::steps(name, before.as_ref(), &tables) {
             match step {
                 Step::Run { sql } => publication::run(&self.address, &self.session, &sql).await?,
-                Step::Refuse { what, fix } => return Err(Error::new(Kind::Config, what).fix(fix)),
+                Step::Refuse(refusal) => return Err(refusal.error(self.recorded.highest.is_some())),
             }
         }
         let oids: Vec<u32> = tables.iter().map(|table| table.table.oid).collect();
         let mut found = standing::find(&self.address, &self.session, name, self.server.version, &oids).await?;
+        let known = before.as_ref().map(|before| before.head.version);
         let before = before.unwrap_or_default();
         for table in &mut tables {
             if let Some(columns) = before.columns.get(&table.table.oid) {
                 table.limit_to(columns);
             }
         }
+        let same = |standing: &Standing| known.is_none_or(|version| standing.version == Some(version));
         let published = tables.into_iter().map(|catalog| {
             let oid = catalog.table.oid;
-            let (standing, parts) =
-                found.remove(&oid).and_then(|found| Some((found.standing?, found.parts))).ok_or_else(|| {
-                    let what = format!("{}: it left the publication while it was set up", catalog.table.table);
-                    Error::new(Kind::Unavailable, what).fix("Nothing, if it comes back; it is tried again.")
-                })?;
+            let found = found.remove(&oid).and_then(|found| Some((found.standing?, found.parts)));
+            let (standing, parts) = found.filter(|(standing, _)| same(standing)).ok_or_else(|| {
+                let what = format!("{}: the publication was altered while it was set up", catalog.table.table);
+                Error::new(Kind::Unavailable, what).fix("Nothing, if it has the table; it is tried again.")
+            })?;
             Ok(Published { catalog, standing, parts, before: before.tables.contains(&oid) })
         });
         published.collect()
@@ -180,12 +182,13 @@ impl Opening<'_> {
         if left.is_empty() { Ok(()) } else { publication::leave(&self.address, &self.session, name, &left).await }
     }
 
-    /// Whether what was copied of the tables was published by this publication.
-    fn same_publication(&self, oid: u32, tables: &[CatalogTable]) -> Result<()> {
+    /// Whether everything since the tables were copied was published by this publication.
+    fn same_publication(&self, found: &Head, tables: &[CatalogTable]) -> Result<()> {
         let stored = tables.iter().filter_map(|table| self.resume.tables.get(&table.table.table)?.copy.as_ref());
         for progress in stored {
-            if Plan::read(progress)?.of().is_some_and(|of| of.publication != oid) {
-                return Err(publication::made_again(self.config.publication()));
+            let gap = |of: &Standing| publication::gap(self.config.publication(), of, Some(found));
+            if let Some(error) = Plan::read(progress)?.of().and_then(gap) {
+                return Err(error);
             }
         }
         Ok(())

@@ -38,7 +38,7 @@ const IDLE_BOUNDARY: Duration = Duration::from_millis(200);
 /// Log messages read in a row before timers and confirmations are looked at.
 const DRAIN: usize = 512;
 /// The pauses between reconnects grow to this.
-const PAUSE_MAX: Duration = Duration::from_secs(15);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How long reconnects go on before the loop is told.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 

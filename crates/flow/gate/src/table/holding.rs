@@ -43,6 +43,15 @@ impl TableGate {
         self.passages.iter().any(|passage| passage.holds)
     }
 
+    /// Whether rows with these unreadable values, as [`Cleared::invalid`] counts them, are to be kept back.
+    pub fn would_hold(&self, invalid: &[(String, u64)]) -> bool {
+        let holds = |column: &str| {
+            let mut passages = self.passages.iter().zip(&self.cleared.columns);
+            passages.any(|(passage, cleared)| passage.holds && cleared.name == column)
+        };
+        invalid.iter().any(|(column, _)| holds(column))
+    }
+
     /// Clears a batch as [`TableGate::clear`] does, but for the rows that are to be held: they are in [`Cleared::held`], and `index` knows of
     /// them.
     ///

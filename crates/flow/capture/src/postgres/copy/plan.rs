@@ -134,7 +134,7 @@ mod tests {
     }
 
     fn planned(leaves: Vec<Leaf>) -> Plan {
-        Plan::new(Standing { table: 7, publication: 8, entries: vec![9] }, leaves)
+        Plan::new(Standing { table: 7, publication: 8, version: Some(6), entries: vec![9] }, leaves)
     }
 
     #[test]
