@@ -16,7 +16,7 @@ use crate::failure::Explain;
 use crate::lake::{Lake, objects};
 use crate::log::TableLog;
 use crate::naming::LakeTable;
-use crate::{offload, upkeep};
+use crate::offload;
 
 /// Data files of versions that nobody can read any more. They are of no table, so they may be removed at any time.
 #[must_use = "the files are still there"]
@@ -57,7 +57,7 @@ impl Lake {
         let mut delta = DeltaTable::new(log.store.clone());
         offload::outside(delta.load()).await.explain(doing)?;
         offload::outside(checkpoints::create_checkpoint(&delta, None)).await.explain(doing)?;
-        if upkeep::last_checkpoint(&log).await? != log.version {
+        if log.last_checkpoint().await? != log.version {
             return Err(Error::new(
                 Kind::Unavailable,
                 format!("{table}: the checkpoint of the Delta log was not made"),

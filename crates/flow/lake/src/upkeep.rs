@@ -7,8 +7,6 @@ use change::{Result, Timestamp};
 use deltalake::DeltaTable;
 use deltalake::kernel::{Action, Add};
 use deltalake::protocol::checkpoints;
-use object_store::ObjectStoreExt as _;
-use object_store::path::Path;
 use tokio::sync::Mutex;
 
 use crate::changes::{Changes, partition, without_date};
@@ -238,7 +236,7 @@ fn folder_of(add: &Add) -> String {
 async fn log_checkpoint(log: &TableLog, state: &mut State) -> Result<()> {
     let last = match state.checkpointed {
         Some(version) => version,
-        None => last_checkpoint(log).await?,
+        None => log.last_checkpoint().await?,
     };
     state.checkpointed = Some(last);
     if log.version < last + LOG_CHECKPOINT_EVERY {
@@ -253,20 +251,6 @@ async fn log_checkpoint(log: &TableLog, state: &mut State) -> Result<()> {
         .await
         .map(|_| ())
         .explain(|| format!("{}: cannot clean the Delta log", log.table))
-}
-
-/// The version of the newest log checkpoint; 0 when there is none.
-pub(crate) async fn last_checkpoint(log: &TableLog) -> Result<u64> {
-    let path = Path::from("_delta_log/_last_checkpoint");
-    let doing = || format!("{}: cannot read {path}", log.table);
-    let found = match log.store.object_store(None).get(&path).await {
-        Ok(found) => found.bytes().await.explain(doing)?,
-        Err(object_store::Error::NotFound { .. }) => return Ok(0),
-        Err(error) => return Err(error).explain(doing),
-    };
-    // It is a hint: one that cannot be read makes a checkpoint come early.
-    let hint = serde_json::from_slice::<serde_json::Value>(&found).unwrap_or_default();
-    Ok(hint.get("version").and_then(serde_json::Value::as_u64).unwrap_or_default())
 }
 
 /// Only while no file waits for its commit: it belongs to no version yet, and a clock that jumps makes it old.

@@ -1,11 +1,14 @@
 //! One test for each way in which the lake could lose, repeat or resurrect rows.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use change::{Identity, Kind, Op, Origin};
-use lake::{Layer, Outcome};
+use lake::{Doomed, LakeTable, Layer, Outcome};
 
 use crate::table::{
-    Cell, Door, TestLake, commit_copy, commit_stream, done, keyed, position, progress, row, text, try_commit_stream,
+    Cell, Door, START, TestLake, commit_copy, commit_stream, done, keyed, name, position, progress, row, text,
+    try_commit_stream,
 };
 
 fn insert(lsn: u64, id: i64) -> crate::table::Row {
@@ -64,6 +67,54 @@ async fn the_second_of_two_writers_is_fenced() {
         }
         assert_eq!(lake.read(layer).await.len(), 1);
     }
+}
+
+/// A writer of another machine, with its own index.
+async fn rival(lake: &TestLake, door: &Door, layer: Layer) -> lake::TableWriter {
+    let options = lake::WriterOptions::new(lake.clock.clone(), lake.dir.join("rival"), None);
+    lake.lake.writer(&door.schema(), layer, options).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_writer_that_slept_through_the_end_of_the_history_is_fenced() {
+    for layer in [Layer::Current, Layer::Changes] {
+        let (lake, door) = (TestLake::new().await, keyed());
+        let mut asleep = rival(&lake, &door, layer).await;
+        done(commit_copy(&mut asleep, progress(position(1, 0), 0, &[], Some(position(1, 0)))).await);
+        let person = row(Op::Insert, 10, 2, &[Cell::Int(2), text("person"), text("b")]);
+        asleep.write(&door.batch(Origin::Stream, &[insert(10, 1), person])).await.unwrap();
+        done(commit_stream(&mut asleep, 11).await);
+        let doomed = Doomed { columns: vec![("name".into(), false)], values: Arc::new(["person".into()].into()) };
+        let erased = lake.lake.erase(&name(), &doomed, &lake.dir.join("index"), START).await.unwrap();
+        assert_eq!(erased[&layer].rows, 1);
+        let table = LakeTable::new(name(), layer).unwrap();
+        lake.lake.purge_history(&table, START).await.unwrap();
+        asleep.write(&door.batch(Origin::Stream, &[insert(20, 3)])).await.unwrap();
+        match commit_stream(&mut asleep, 21).await {
+            Outcome::Conflicted(error) => assert_eq!(error.kind(), Kind::Conflict),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(lake.read(layer).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_slept_while_another_cleaned_the_log_is_fenced() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut asleep = rival(&lake, &door, Layer::Current).await;
+    asleep.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+    done(commit_stream(&mut asleep, 11).await);
+    let mut other = lake.writer(&door, Layer::Current).await;
+    for lsn in 2..=55 {
+        other.write(&door.batch(Origin::Stream, &[insert(lsn * 10, lsn as i64)])).await.unwrap();
+        done(commit_stream(&mut other, lsn * 10 + 1).await);
+    }
+    other.maintain().await.unwrap();
+    let log = lake.folder(Layer::Current).join("_delta_log");
+    (0..50).for_each(|version| std::fs::remove_file(log.join(format!("{version:020}.json"))).unwrap());
+    asleep.write(&door.batch(Origin::Stream, &[insert(20, 100)])).await.unwrap();
+    assert!(matches!(commit_stream(&mut asleep, 21).await, Outcome::Conflicted(_)));
+    assert_eq!(lake.read(Layer::Current).await.len(), 55);
 }
 
 #[tokio::test]
