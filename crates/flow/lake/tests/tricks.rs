@@ -109,3 +109,22 @@ async fn a_version_that_somebody_writes_at_this_moment_is_tried_again() {
         assert_eq!(read(&lake, layer).await.len(), 1);
     }
 }
+
+#[tokio::test]
+async fn an_index_that_is_damaged_when_its_last_step_is_finished_is_built_anew() {
+    let (local, door, store) = (TestLake::new().await, keyed(), Arc::new(TrickyStore::default()));
+    let lake = Lake::in_store(store.clone()).unwrap();
+    let mut writer = lake.writer(&door.schema(), Layer::Current, local.options()).await.unwrap();
+    writer.write(&door.batch(Origin::Stream, &[insert(10, 1), insert(10, 2)])).await.unwrap();
+    store.plays(Trick::Unanswered);
+    tokio::time::timeout(Duration::from_secs(2), commit_stream(&mut writer, 11)).await.unwrap_err();
+    drop(writer);
+    let blocks = local.index().join("blocks");
+    let mut bytes = std::fs::read(&blocks).unwrap();
+    bytes[4096..].fill(0xa5);
+    std::fs::write(&blocks, bytes).unwrap();
+    let mut writer = lake.writer(&door.schema(), Layer::Current, local.options()).await.unwrap();
+    writer.write(&door.batch(Origin::Stream, &[row(Op::Delete, 20, 1, &[Cell::Int(1)])])).await.unwrap();
+    done(commit_stream(&mut writer, 21).await);
+    assert_eq!(read(&lake, Layer::Current).await.len(), 1);
+}
