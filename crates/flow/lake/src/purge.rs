@@ -93,7 +93,8 @@ impl Past {
     }
 }
 
-async fn remove(store: &LogStoreRef, paths: &[String]) -> Result<()> {
+/// Removes objects; one that is not there is gone already.
+pub(crate) async fn remove(store: &LogStoreRef, paths: &[String]) -> Result<()> {
     let removing = paths.iter().map(|path| async move {
         match store.object_store(None).delete(&Path::from(path.as_str())).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
