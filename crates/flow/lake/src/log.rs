@@ -20,6 +20,9 @@ use crate::naming::LakeTable;
 use crate::offload;
 use crate::record::{DOMAIN, Record};
 
+/// Where the version of the newest log checkpoint stands.
+const HINT: &str = "_delta_log/_last_checkpoint";
+
 /// A data file of the table's current version.
 #[derive(Clone, Debug)]
 pub(crate) struct DataFile {
@@ -138,7 +141,7 @@ impl TableLog {
     ) -> Result<Committed> {
         let bytes = self.entry(operation, &actions, &record, now_ms)?;
         let version = self.version + 1;
-        if !write_entry(&self.table, &self.store, version, bytes).await? {
+        if !write_entry(&self.table, &self.store, version, bytes).await? || self.is_past(version).await? {
             return Ok(self.overtaken(version).await);
         }
         self.version = version;
@@ -188,6 +191,19 @@ impl TableLog {
             text += &serde_json::to_string(action).map_err(bug)?;
         }
         Ok(Bytes::from(text))
+    }
+
+    /// The version of the newest log checkpoint, as the hint says; 0 when there is none.
+    pub(crate) async fn last_checkpoint(&self) -> Result<u64> {
+        let found = hint(&self.store.object_store(None)).await;
+        Ok(found.explain(|| format!("{}: cannot read {HINT}", self.table))?.unwrap_or_default())
+    }
+
+    /// Whether the entry of a version that we have just put stands where nobody reads: the end of a history and the cleaning of a log make the
+    /// names of entries free again, for a process that has not seen it. The hint comes before anything is removed, and a log checkpoint of
+    /// ours is of a version that was there.
+    async fn is_past(&self, version: u64) -> Result<bool> {
+        Ok(self.last_checkpoint().await? >= version)
     }
 
     async fn overtaken(&self, version: u64) -> Committed {
@@ -249,21 +265,31 @@ async fn write_entry(table: &LakeTable, store: &LogStoreRef, version: u64, bytes
     match (store.read_commit_entry(version).await, error) {
         (Ok(Some(found)), _) => Ok(found == bytes),
         (_, TransactionError::ObjectStore { source }) => Err(source).explain(doing),
+        // Some stores deny a put while another one of the same name is under way.
+        (Ok(None), TransactionError::VersionAlreadyExists(_)) => {
+            let what = format!("{}: somebody writes it at this moment", doing());
+            Err(Error::new(Kind::Unavailable, what).fix("Nothing to do: it is tried again."))
+        }
         // Whose entry is there cannot be known now: that says nothing about the table.
         (Err(unread), TransactionError::VersionAlreadyExists(_)) => Err(unread).explain(doing),
         (_, error) => Err(error).explain(doing),
     }
 }
 
-/// The name of the newest file of a Delta log that stands for a version. What lies before the last checkpoint is not listed: a table with a
-/// commit a second has hundreds of thousands of such files.
-async fn newest_file(store: &dyn ObjectStore) -> object_store::Result<Option<String>> {
-    let hint = match store.get(&Path::from("_delta_log/_last_checkpoint")).await {
+/// The version of the newest log checkpoint. One that cannot be read is none.
+async fn hint(store: &dyn ObjectStore) -> object_store::Result<Option<u64>> {
+    let hint = match store.get(&Path::from(HINT)).await {
         Ok(hint) => serde_json::from_slice::<serde_json::Value>(&hint.bytes().await?).ok(),
         Err(object_store::Error::NotFound { .. }) => None,
         Err(error) => return Err(error),
     };
-    let from = hint.and_then(|hint| hint["version"].as_u64()).unwrap_or_default();
+    Ok(hint.and_then(|hint| hint.get("version")?.as_u64()))
+}
+
+/// The name of the newest file of a Delta log that stands for a version. What lies before the last checkpoint is not listed: a table with a
+/// commit a second has hundreds of thousands of such files.
+async fn newest_file(store: &dyn ObjectStore) -> object_store::Result<Option<String>> {
+    let from = hint(store).await?.unwrap_or_default();
     let offset = Path::from(format!("_delta_log/{from:020}"));
     let listed = store.list_with_offset(Some(&Path::from("_delta_log")), &offset);
     let name = |file: ObjectMeta| file.location.as_ref().strip_prefix("_delta_log/").map(str::to_owned);

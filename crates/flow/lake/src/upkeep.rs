@@ -7,8 +7,6 @@ use change::{Result, Timestamp};
 use deltalake::DeltaTable;
 use deltalake::kernel::{Action, Add};
 use deltalake::protocol::checkpoints;
-use object_store::ObjectStoreExt as _;
-use object_store::path::Path;
 use tokio::sync::Mutex;
 
 use crate::changes::{Changes, partition, without_date};
@@ -17,8 +15,7 @@ use crate::failure::Explain;
 use crate::index::{Change, KeyHash, KeyIndex, Place, Shape};
 use crate::join::{Joined, Target, join};
 use crate::log::{Committed, DataFile, TableLog, remove};
-use crate::offload;
-use crate::sweep::sweep;
+use crate::{offload, purge, sweep};
 
 /// Commits between two checkpoints of the log.
 const LOG_CHECKPOINT_EVERY: u64 = 50;
@@ -30,26 +27,34 @@ const TINY_BYTES: i64 = 1 << 20;
 const GROUP_BYTES: i64 = 24 << 20;
 /// Files of one compaction at least.
 const GROUP_FILES: usize = 8;
-/// A file with this share of deleted rows, and more than so many of them, is rewritten.
+/// Live rows of one compaction: it holds what the key index needs of each in memory.
+const GROUP_ROWS: u64 = 2_000_000;
+/// A file with this share of deleted rows, and more than so many of them or so many bytes, is rewritten.
 const DELETED_SHARE: f64 = 0.4;
 const WORN_ROWS: u64 = 1_000;
+const WORN_BYTES: i64 = 1 << 20;
 /// So many tiny files do not wait until a table has nothing else to do.
 const PRESSING_FILES: usize = 64;
-/// How often they are looked for.
+/// How often what no version needs is looked for: it costs a listing of the table.
 const SWEEP_EVERY_MICROS: i64 = 6 * 3600 * 1_000_000;
+/// So many objects are removed in one piece; the table's commits wait for it.
+const SWEPT_AT_ONCE: usize = 2_000;
 
 /// What upkeep remembers of a table.
 pub(crate) struct State {
-    /// Held while files are joined: one table of a lake at a time, so that memory does not grow with their number.
+    /// Held while files are joined or listed: one table of a lake at a time, so that memory does not grow with their number.
     turn: Arc<Mutex<()>>,
     /// The version of the last log checkpoint, once it is known.
     checkpointed: Option<u64>,
+    cleaned_at: Option<Timestamp>,
     swept_at: Option<Timestamp>,
+    /// What the last sweep has found and not yet removed.
+    past: Vec<String>,
 }
 
 impl State {
     pub(crate) fn new(turn: Arc<Mutex<()>>) -> Self {
-        Self { turn, checkpointed: None, swept_at: None }
+        Self { turn, checkpointed: None, cleaned_at: None, swept_at: None, past: Vec::new() }
     }
 }
 
@@ -58,37 +63,65 @@ fn live_bytes(file: &DataFile) -> i64 {
     (file.add.size as f64 * file.live() as f64 / file.rows.max(1) as f64) as i64
 }
 
-/// Whether so many rows of a file are deleted that it is worth rewriting alone.
+/// Whether so many rows of a file are deleted that it is worth rewriting alone, however large it is.
 fn is_worn(file: &DataFile) -> bool {
-    let gone = file.rows - file.live().min(file.rows);
-    gone as f64 >= file.rows as f64 * DELETED_SHARE && file.add.size <= GROUP_BYTES && gone > WORN_ROWS
+    let (gone, live) = (file.rows.saturating_sub(file.live()), live_bytes(file));
+    gone as f64 >= file.rows as f64 * DELETED_SHARE
+        && (gone > WORN_ROWS || file.add.size - live > WORN_BYTES)
+        && live <= GROUP_BYTES
+        && file.live() <= GROUP_ROWS
 }
 
-/// Files to join: a group of small ones, or those with many deleted rows. Pure.
+/// What one compaction may take in.
+#[derive(Default)]
+struct Group {
+    files: Vec<Add>,
+    read: i64,
+    live: i64,
+    rows: u64,
+}
+
+impl Group {
+    fn has_room_for(&self, file: &DataFile) -> bool {
+        self.read + file.add.size <= GROUP_BYTES && self.rows + file.live() <= GROUP_ROWS
+    }
+
+    fn push(&mut self, file: &DataFile) {
+        self.read += file.add.size;
+        self.live += live_bytes(file);
+        self.rows += file.live();
+        self.files.push(file.add.clone());
+    }
+}
+
+/// Files to join: those without a live row, a group of small ones, or those with many deleted rows. Pure.
 fn choose<'a>(files: impl Iterator<Item = &'a DataFile>) -> Vec<Add> {
-    let mut small: Vec<&DataFile> = files.filter(|file| file.add.size < SMALL_BYTES).collect();
-    small.sort_by_key(|file| live_bytes(file));
-    let (mut group, mut read, mut live) = (Vec::new(), 0_i64, 0_i64);
-    for file in &small {
+    let (dead, mut files): (Vec<&DataFile>, Vec<&DataFile>) = files.partition(|file| file.live() == 0);
+    if !dead.is_empty() {
+        return dead.into_iter().map(|file| file.add.clone()).collect();
+    }
+    files.sort_by_key(|file| live_bytes(file));
+    let mut group = Group::default();
+    for file in files.iter().filter(|file| file.add.size < SMALL_BYTES) {
         // A file that is larger than all before it together waits for its like: else every few commits would rewrite it.
-        let outweighs = live_bytes(file) > live.max(TINY_BYTES);
-        if read + file.add.size > GROUP_BYTES || outweighs {
+        if live_bytes(file) > group.live.max(TINY_BYTES) {
             break;
         }
-        read += file.add.size;
-        live += live_bytes(file);
-        group.push(file.add.clone());
+        if group.has_room_for(file) {
+            group.push(file);
+        }
     }
     // Joining pays when many files become one; a group of a few large ones waits, but for those that are mostly deleted.
-    if group.len() >= GROUP_FILES {
-        return group;
+    if group.files.len() >= GROUP_FILES {
+        return group.files;
     }
-    let mut read = 0;
-    let fits = |file: &&DataFile| {
-        read += file.add.size;
-        read <= GROUP_BYTES
-    };
-    small.into_iter().filter(|file| is_worn(file)).take_while(fits).map(|file| file.add.clone()).collect()
+    let mut group = Group::default();
+    for file in files.into_iter().filter(|file| is_worn(file)) {
+        if group.files.is_empty() || group.has_room_for(file) {
+            group.push(file);
+        }
+    }
+    group.files
 }
 
 /// Whether upkeep cannot wait until the table has nothing else to do: one that is always written would never come to it.
@@ -104,7 +137,7 @@ pub(crate) fn presses(log: &TableLog, state: &State) -> bool {
 
 /// One piece of upkeep of a current table.
 pub(crate) async fn current(table: &mut Current, state: &mut State, now: Timestamp) -> Result<()> {
-    log_checkpoint(&table.log, state).await?;
+    log_checkpoint(&table.log, state, now).await?;
     if table.stream.staged.is_empty() && table.copy.staged.is_empty() {
         sweep_when_due(&table.log, state, now).await?;
     }
@@ -131,7 +164,11 @@ async fn compact(table: &mut Current, old: &[Add], now_ms: i64) -> Result<()> {
         without: HashMap::new(),
     };
     let identifier = table.index.as_ref().map(|(_, identifier)| identifier);
-    let joined = join(&table.log.store, old, target, identifier, now_ms).await?;
+    let is_dead = |add: &Add| table.log.files.get(&add.path).is_some_and(|file| file.live() == 0);
+    let joined = match old.iter().all(is_dead) {
+        true => Joined::default(),
+        false => join(&table.log.store, old, target, identifier, now_ms).await?,
+    };
     let mut actions: Vec<Action> = old.iter().map(|add| Action::Remove(remove(add, false, now_ms))).collect();
     actions.extend(joined.add.clone().map(Action::Add));
     let version = table.log.version + 1;
@@ -189,6 +226,8 @@ fn prepare(index: &mut KeyIndex, version: u64, commit: u128, joined: &Joined, ol
 fn follow(index: &mut KeyIndex, version: u64, joined: &Joined, old: &[Add]) -> Result<()> {
     if index.shape() == Shape::Unique {
         index.finish()?;
+    } else if joined.rows.is_empty() {
+        index.advance(version)?;
     } else {
         // A move in a multiset costs as many reads as there are equal rows; one pass over the index costs the same for all.
         let places: HashMap<Place, Place> = moves(index, joined, old)?.map(|(_, from, to)| (from, to)).collect();
@@ -200,7 +239,7 @@ fn follow(index: &mut KeyIndex, version: u64, joined: &Joined, old: &[Add]) -> R
 
 /// One piece of upkeep of a change log.
 pub(crate) async fn changes(table: &mut Changes, state: &mut State, now: Timestamp) -> Result<()> {
-    log_checkpoint(&table.log, state).await?;
+    log_checkpoint(&table.log, state, now).await?;
     if !table.stages() {
         sweep_when_due(&table.log, state, now).await?;
     }
@@ -219,10 +258,9 @@ pub(crate) async fn changes(table: &mut Changes, state: &mut State, now: Timesta
             statistics: table.statistics.clone(),
             without: HashMap::new(),
         };
-        // A change log deletes nothing: there are rows.
-        let Some(add) = join(&table.log.store, &old, target, None, now_ms).await?.add else { continue };
+        let joined = join(&table.log.store, &old, target, None, now_ms).await?;
         let record = table.log.record.clone();
-        match table.replace(&old, add, record, now_ms).await? {
+        match table.replace(&old, joined.add, record, now_ms).await? {
             Committed::Done => {}
             Committed::Fenced(error) | Committed::Foreign(error) => return Err(error),
         }
@@ -235,10 +273,10 @@ fn folder_of(add: &Add) -> String {
     add.path.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_else(|| partition(None).0)
 }
 
-async fn log_checkpoint(log: &TableLog, state: &mut State) -> Result<()> {
+async fn log_checkpoint(log: &TableLog, state: &mut State, now: Timestamp) -> Result<()> {
     let last = match state.checkpointed {
         Some(version) => version,
-        None => last_checkpoint(log).await?,
+        None => log.last_checkpoint().await?,
     };
     state.checkpointed = Some(last);
     if log.version < last + LOG_CHECKPOINT_EVERY {
@@ -249,33 +287,28 @@ async fn log_checkpoint(log: &TableLog, state: &mut State) -> Result<()> {
     offload::outside(delta.load()).await.explain(doing)?;
     offload::outside(checkpoints::create_checkpoint(&delta, None)).await.explain(doing)?;
     state.checkpointed = Some(log.version);
+    let turn = state.turn.clone();
+    let Ok(_turn) = turn.try_lock() else { return Ok(()) };
+    if state.cleaned_at.is_some_and(|at| now - at < SWEEP_EVERY_MICROS) {
+        return Ok(());
+    }
+    state.cleaned_at = Some(now);
     offload::outside(checkpoints::cleanup_metadata(&delta, None))
         .await
         .map(|_| ())
         .explain(|| format!("{}: cannot clean the Delta log", log.table))
 }
 
-/// The version of the newest log checkpoint; 0 when there is none.
-pub(crate) async fn last_checkpoint(log: &TableLog) -> Result<u64> {
-    let path = Path::from("_delta_log/_last_checkpoint");
-    let doing = || format!("{}: cannot read {path}", log.table);
-    let found = match log.store.object_store(None).get(&path).await {
-        Ok(found) => found.bytes().await.explain(doing)?,
-        Err(object_store::Error::NotFound { .. }) => return Ok(0),
-        Err(error) => return Err(error).explain(doing),
-    };
-    // It is a hint: one that cannot be read makes a checkpoint come early.
-    let hint = serde_json::from_slice::<serde_json::Value>(&found).unwrap_or_default();
-    Ok(hint.get("version").and_then(serde_json::Value::as_u64).unwrap_or_default())
-}
-
 /// Only while no file waits for its commit: it belongs to no version yet, and a clock that jumps makes it old.
 async fn sweep_when_due(log: &TableLog, state: &mut State, now: Timestamp) -> Result<()> {
-    if state.swept_at.is_some_and(|at| now - at < SWEEP_EVERY_MICROS) {
-        return Ok(());
+    let turn = state.turn.clone();
+    let Ok(_turn) = turn.try_lock() else { return Ok(()) };
+    if state.past.is_empty() && state.swept_at.is_none_or(|at| now - at >= SWEEP_EVERY_MICROS) {
+        state.swept_at = Some(now);
+        state.past = sweep::past(log, now).await?;
     }
-    state.swept_at = Some(now);
-    sweep(log, now).await
+    let left = state.past.len().saturating_sub(SWEPT_AT_ONCE);
+    purge::remove(&log.store, &state.past.split_off(left)).await
 }
 
 #[cfg(test)]
@@ -320,5 +353,31 @@ mod tests {
         let mut uneven = vec![file(100 << 10, 1_000, 0); 9];
         uneven.push(file(6 << 20, 100_000, 99_000));
         assert_eq!(choose(uneven.iter()).len(), 10);
+    }
+
+    #[test]
+    fn a_large_file_of_mostly_deleted_rows_stops_nobody_and_is_rewritten_alone() {
+        let worn = file(30 << 20, 400_000, 399_000);
+        let mut files = vec![file(1 << 20, 10_000, 0); 20];
+        files.push(worn.clone());
+        assert_eq!(choose(files.iter()).len(), 20);
+        let huge = file(200 << 20, 4_000_000, 3_900_000);
+        let few = [file(1 << 20, 10_000, 0), worn, huge];
+        assert_eq!(choose(few[..2].iter()).len(), 1);
+        assert_eq!(choose(few[2..].iter()).len(), 1);
+        assert_eq!(choose([file(30 << 20, 100, 60)].iter()).len(), 1, "few rows, but large ones");
+        assert!(choose([file(1 << 10, 100, 60)].iter()).is_empty());
+    }
+
+    #[test]
+    fn a_group_has_no_more_rows_than_the_index_has_memory_for() {
+        let flat = vec![file(100 << 10, 200_000, 0); 20];
+        assert_eq!(choose(flat.iter()).len(), 10);
+    }
+
+    #[test]
+    fn files_without_a_live_row_go_at_once() {
+        let files = [file(1 << 20, 10, 10), file(1 << 20, 10_000, 0), file(100 << 20, 10_000, 10_000)];
+        assert_eq!(choose(files.iter()).len(), 2);
     }
 }

@@ -1,11 +1,14 @@
 //! One test for each way in which the lake could lose, repeat or resurrect rows.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
-use change::{Identity, Kind, Op, Origin};
-use lake::{Layer, Outcome};
+use change::{Identity, Kind, Op, Origin, TableCheckpoint};
+use lake::{Commit, Doomed, LakeTable, Layer, Outcome};
 
 use crate::table::{
-    Cell, Door, TestLake, commit_copy, commit_stream, done, keyed, position, progress, row, text, try_commit_stream,
+    Cell, Door, START, TestLake, commit_copy, commit_stream, done, keyed, name, position, progress, row, text, through,
+    try_commit_stream,
 };
 
 fn insert(lsn: u64, id: i64) -> crate::table::Row {
@@ -64,6 +67,54 @@ async fn the_second_of_two_writers_is_fenced() {
         }
         assert_eq!(lake.read(layer).await.len(), 1);
     }
+}
+
+/// A writer of another machine, with its own index.
+async fn rival(lake: &TestLake, door: &Door, layer: Layer) -> lake::TableWriter {
+    let options = lake::WriterOptions::new(lake.clock.clone(), lake.dir.join("rival"), None);
+    lake.lake.writer(&door.schema(), layer, options).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_writer_that_slept_through_the_end_of_the_history_is_fenced() {
+    for layer in [Layer::Current, Layer::Changes] {
+        let (lake, door) = (TestLake::new().await, keyed());
+        let mut asleep = rival(&lake, &door, layer).await;
+        done(commit_copy(&mut asleep, progress(position(1, 0), 0, &[], Some(position(1, 0)))).await);
+        let person = row(Op::Insert, 10, 2, &[Cell::Int(2), text("person"), text("b")]);
+        asleep.write(&door.batch(Origin::Stream, &[insert(10, 1), person])).await.unwrap();
+        done(commit_stream(&mut asleep, 11).await);
+        let doomed = Doomed { columns: vec![("name".into(), false)], values: Arc::new(["person".into()].into()) };
+        let erased = lake.lake.erase(&name(), &doomed, &lake.dir.join("index"), START).await.unwrap();
+        assert_eq!(erased[&layer].rows, 1);
+        let table = LakeTable::new(name(), layer).unwrap();
+        lake.lake.purge_history(&table, START).await.unwrap();
+        asleep.write(&door.batch(Origin::Stream, &[insert(20, 3)])).await.unwrap();
+        match commit_stream(&mut asleep, 21).await {
+            Outcome::Conflicted(error) => assert_eq!(error.kind(), Kind::Conflict),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(lake.read(layer).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_slept_while_another_cleaned_the_log_is_fenced() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut asleep = rival(&lake, &door, Layer::Current).await;
+    asleep.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+    done(commit_stream(&mut asleep, 11).await);
+    let mut other = lake.writer(&door, Layer::Current).await;
+    for lsn in 2..=55 {
+        other.write(&door.batch(Origin::Stream, &[insert(lsn * 10, lsn as i64)])).await.unwrap();
+        done(commit_stream(&mut other, lsn * 10 + 1).await);
+    }
+    other.maintain().await.unwrap();
+    let log = lake.folder(Layer::Current).join("_delta_log");
+    (0..50).for_each(|version| std::fs::remove_file(log.join(format!("{version:020}.json"))).unwrap());
+    asleep.write(&door.batch(Origin::Stream, &[insert(20, 100)])).await.unwrap();
+    assert!(matches!(commit_stream(&mut asleep, 21).await, Outcome::Conflicted(_)));
+    assert_eq!(lake.read(Layer::Current).await.len(), 55);
 }
 
 #[tokio::test]
@@ -130,6 +181,48 @@ async fn a_foreign_commit_that_only_arranges_files_is_taken_over() {
 }
 
 #[tokio::test]
+async fn a_foreign_column_behind_ours_moves_none() {
+    let wider = Door::new(
+        &[("id", DataType::Int64), ("name", DataType::Utf8), ("note", DataType::Utf8), ("more", DataType::Utf8)],
+        Identity::Key(vec![0]),
+    );
+    for layer in [Layer::Current, Layer::Changes] {
+        let (lake, door) = (TestLake::new().await, keyed());
+        let mut writer = lake.writer(&door, layer).await;
+        let version = done(commit_copy(&mut writer, progress(position(1, 0), 2, &[], None)).await).version;
+        drop(writer);
+        let log = lake.folder(layer).join("_delta_log");
+        let first = std::fs::read_to_string(log.join(format!("{:020}.json", 0))).unwrap();
+        let metadata = first.lines().find(|line| line.starts_with(r#"{"metaData""#)).unwrap();
+        let mut metadata: serde_json::Value = serde_json::from_str(metadata).unwrap();
+        let mut schema: serde_json::Value =
+            serde_json::from_str(metadata["metaData"]["schemaString"].as_str().unwrap()).unwrap();
+        let theirs = serde_json::json!({ "name": "theirs", "type": "string", "nullable": true, "metadata": {} });
+        schema["fields"].as_array_mut().unwrap().push(theirs);
+        metadata["metaData"]["schemaString"] = schema.to_string().into();
+        let info = r#"{"commitInfo":{"timestamp":1,"operation":"ADD COLUMN"}}"#;
+        std::fs::write(log.join(format!("{:020}.json", version + 1)), format!("{info}\n{metadata}")).unwrap();
+        let mut writer = lake.writer(&door, layer).await;
+        let copied = [row(Op::Copy, 1, 0, &[Cell::Int(1), text("a"), text("b")])];
+        writer.write(&door.batch(Origin::Copy { chunk: 0 }, &copied)).await.unwrap();
+        done(commit_copy(&mut writer, progress(position(1, 0), 2, &[0], None)).await);
+        writer.evolve(&wider.schema()).await.unwrap();
+        let copied = [row(Op::Copy, 1, 0, &[Cell::Int(2), text("a"), text("b"), text("c")])];
+        writer.write(&wider.batch(Origin::Copy { chunk: 1 }, &copied)).await.unwrap();
+        done(commit_copy(&mut writer, progress(position(1, 0), 2, &[0, 1], Some(position(1, 0)))).await);
+        let streamed = [row(Op::Insert, 10, 1, &[Cell::Int(3), text("a"), text("b"), text("c")])];
+        writer.write(&wider.batch(Origin::Stream, &streamed)).await.unwrap();
+        done(commit_stream(&mut writer, 11).await);
+        let rows = lake.read(layer).await;
+        let mut more: Vec<&str> = rows.iter().map(|row| row["more"].as_str()).collect();
+        more.sort_unstable();
+        assert_eq!(more, ["-", "c", "c"]);
+        assert!(rows.iter().all(|row| row["theirs"] == "-" && row["_lg_position"] != "-"), "{rows:?}");
+        assert!(rows.iter().all(|row| row["name"] == "a" && row["_lg_committed_at"] != "-"), "{rows:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_foreign_change_of_rows_stops_the_table_until_it_is_restored() {
     let (lake, door) = (TestLake::new().await, keyed());
     let mut writer = lake.writer(&door, Layer::Current).await;
@@ -157,6 +250,31 @@ async fn a_foreign_change_of_rows_stops_the_table_until_it_is_restored() {
     writer.write(&door.batch(Origin::Stream, &[insert(30, 3)])).await.unwrap();
     done(commit_stream(&mut writer, 31).await);
     assert_eq!(lake.read(Layer::Current).await.len(), 3);
+}
+
+#[tokio::test]
+async fn nothing_is_committed_over_a_foreign_change_of_rows() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    done(commit_copy(&mut writer, progress(position(1, 0), 0, &[], Some(position(1, 0)))).await);
+    writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+    let checkpoint = TableCheckpoint { stream: through(11), ..writer.checkpoint().clone() };
+    let stamp = serde_json::to_value(door.stamp()).unwrap();
+    let version = done(writer.commit(Commit { checkpoint, stream: true, copy: false, stamp }).await.unwrap()).version;
+    writer.close().unwrap();
+    foreign_commit(&lake, version + 1, "DELETE", &[removed(&added(&lake, version).1, true)]);
+    let table = LakeTable::new(name(), Layer::Current).unwrap();
+    let doomed = Doomed { columns: vec![("name".into(), false)], values: Arc::new(["a".into()].into()) };
+    let remasker = crate::staging::policy("id: keep, name: keep", &lake);
+    for error in [
+        lake.lake.erase(&name(), &doomed, &lake.dir.join("index"), START).await.err(),
+        lake.lake.purge_history(&table, START).await.err(),
+        lake.lake.stricter(&table, &remasker).await.err(),
+    ] {
+        let error = error.unwrap();
+        assert!(error.kind() == Kind::Conflict && error.to_string().contains("lockgate repair"), "{error}");
+    }
+    assert_eq!(lake.lake.status(&name(), Layer::Current).await.unwrap().version, version + 1);
 }
 
 #[tokio::test]

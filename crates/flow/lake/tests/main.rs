@@ -4,10 +4,12 @@
 mod cloud;
 mod copied;
 mod defects;
+mod erase;
 mod keyed;
 mod keyless;
 mod staging;
 mod table;
+mod tricks;
 mod upkeep;
 
 /// Runs a random test for so many seeds, two at a time: those from 0 on, from `LOCKGATE_SEED` on, or `LOCKGATE_SEEDS` many. Names the seed

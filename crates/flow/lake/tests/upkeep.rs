@@ -124,6 +124,28 @@ async fn versions_within_the_retention_stay_readable_and_older_files_go() {
 }
 
 #[tokio::test]
+async fn very_many_old_files_go_in_pieces() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let (folder, mut aged) = (lake.folder(Layer::Current), HashSet::new());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    let insert = |lsn: u64| row(Op::Insert, lsn, 1, &[Cell::Int(lsn as i64), text("a"), text("b")]);
+    writer.write(&door.batch(Origin::Stream, &[insert(10)])).await.unwrap();
+    done(commit_stream(&mut writer, 11).await);
+    (0..2_100).for_each(|number| fs::write(folder.join(format!("part-{number}.zstd.parquet")), b"").unwrap());
+    age(&folder, START - 1, &mut aged);
+    lake.clock.0.store(START + 10 * DAY, Ordering::Relaxed);
+    writer.write(&door.batch(Origin::Stream, &[insert(20)])).await.unwrap();
+    done(commit_stream(&mut writer, 21).await);
+    age(&folder, START + 10 * DAY, &mut aged);
+    let files = || fs::read_dir(&folder).unwrap().filter(|file| file.as_ref().unwrap().path().is_file()).count();
+    for left in [102, 2, 2] {
+        writer.maintain().await.unwrap();
+        assert_eq!(files(), left);
+    }
+    assert_eq!(lake.read(Layer::Current).await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_clock_that_jumps_removes_no_file_that_waits_and_turns_nothing_back() {
     let (lake, door) = (TestLake::new().await, keyed());
     let wider = crate::table::Door::new(
@@ -159,6 +181,73 @@ async fn a_clock_that_jumps_removes_no_file_that_waits_and_turns_nothing_back() 
     assert_eq!(through, position(31, 0));
     let ids: Vec<String> = lake.read(Layer::Current).await.into_iter().map(|row| row["id"].clone()).collect();
     assert_eq!(ids, ["2"]);
+}
+
+#[tokio::test]
+async fn files_of_a_first_copy_without_a_live_row_go_when_it_is_finished() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    let copied = [1, 2].map(|id| row(Op::Copy, 1, 0, &[Cell::Int(id), text("a"), text("b")]));
+    writer.write(&door.batch(Origin::Copy { chunk: 0 }, &copied)).await.unwrap();
+    done(commit_copy(&mut writer, progress(position(1, 0), 1, &[0], None)).await);
+    let deletes = [1, 2].map(|id| row(Op::Delete, 10, id as u64, &[Cell::Int(id)]));
+    writer.write(&door.batch(Origin::Stream, &deletes)).await.unwrap();
+    done(commit_stream(&mut writer, 11).await);
+    writer.maintain().await.unwrap();
+    let files = async || lake.lake.status(&name(), Layer::Current).await.unwrap().files;
+    assert_eq!(files().await, 2, "deleted rows tell which keys must not come back");
+    done(commit_copy(&mut writer, progress(position(1, 0), 1, &[0], Some(position(12, 0)))).await);
+    writer.maintain().await.unwrap();
+    assert_eq!(files().await, 0);
+    for (lsn, op) in [(20, Op::Insert), (30, Op::Update), (40, Op::Delete)] {
+        writer.write(&door.batch(Origin::Stream, &[row(op, lsn, 1, &[Cell::Int(1), text("a")])])).await.unwrap();
+        done(commit_stream(&mut writer, lsn + 1).await);
+        assert_eq!(lake.read(Layer::Current).await.len(), usize::from(op != Op::Delete));
+    }
+}
+
+/// The data files that an index knows, by its list: checksum, length of the path, number, path; no path when the file is gone.
+fn indexed(list: &Path) -> HashSet<u32> {
+    let (bytes, mut known) = (fs::read(list).unwrap(), HashSet::new());
+    let mut rest = bytes.as_slice();
+    while let Some((header, tail)) = rest.split_at_checked(12) {
+        let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
+        match word(4) {
+            0 => known.remove(&word(8)),
+            _ => known.insert(word(8)),
+        };
+        rest = &tail[word(4) as usize..];
+    }
+    known
+}
+
+#[tokio::test]
+async fn the_index_forgets_files_that_died_without_a_compaction() {
+    let whole_row = crate::table::Door::new(
+        &[("id", arrow::datatypes::DataType::Int64), ("name", arrow::datatypes::DataType::Utf8)],
+        change::Identity::WholeRow,
+    );
+    for door in [keyed(), whole_row] {
+        let lake = TestLake::new().await;
+        let mut writer = lake.writer(&door, Layer::Current).await;
+        done(commit_copy(&mut writer, progress(position(1, 0), 0, &[], Some(position(1, 0)))).await);
+        for lsn in 1..=20_u64 {
+            // Each commit takes the row of the one before, and leaves one of its own.
+            let cells = [Cell::Int(1), text("a")];
+            let mut rows = vec![row(Op::Delete, lsn * 10, 1, &cells), row(Op::Insert, lsn * 10, 2, &cells)];
+            rows.drain(..usize::from(lsn == 1));
+            writer.write(&door.batch(Origin::Stream, &rows)).await.unwrap();
+            done(commit_stream(&mut writer, lsn * 10 + 5).await);
+        }
+        assert_eq!(indexed(&lake.index().join("files")).len(), 1);
+        writer.close().unwrap();
+        let mut writer = lake.writer(&door, Layer::Current).await;
+        let delete = row(Op::Delete, 900, 1, &[Cell::Int(1), text("a")]);
+        writer.write(&door.batch(Origin::Stream, &[delete])).await.unwrap();
+        done(commit_stream(&mut writer, 901).await);
+        assert_eq!(lake.read(Layer::Current).await.len(), 0);
+        assert_eq!(indexed(&lake.index().join("files")).len(), 0);
+    }
 }
 
 #[tokio::test]
