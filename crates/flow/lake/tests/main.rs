@@ -6,6 +6,7 @@ mod copied;
 mod defects;
 mod keyed;
 mod keyless;
+mod remask;
 mod staging;
 mod table;
 mod upkeep;

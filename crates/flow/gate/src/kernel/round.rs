@@ -173,7 +173,9 @@ mod tests {
         }
         assert!(is_smaller(quantity("0.99"), quantity("1")).unwrap());
         assert!(quantity("0.05").fits(&DataType::Decimal128(12, 2)) && !quantity("0.05").fits(&DataType::Int32));
-        assert!(quantity("0.01").is_unit_of(&DataType::Decimal128(12, 2)) && quantity("1").is_unit_of(&DataType::Int16));
+        assert!(
+            quantity("0.01").is_unit_of(&DataType::Decimal128(12, 2)) && quantity("1").is_unit_of(&DataType::Int16)
+        );
         assert!(!quantity("1").is_unit_of(&DataType::Decimal128(12, 2)) && !quantity("2").is_unit_of(&DataType::Int16));
         assert!(!quantity("0.005").fits(&DataType::Decimal128(12, 2)) && !quantity("1").fits(&DataType::Utf8));
     }

@@ -311,7 +311,8 @@ fn an_identifier_made_coarse_is_treated_as_one_that_is_kept() {
         };
         let coarse = ["round(10)", "bucket(0 10)", "hierarchy(ndc product)", "hierarchy(icd10 category)"];
         for transform in coarse.into_iter().chain(["top_code(5)", "zip3", "age_cap", "date_year"]) {
-            let declared = |class: char| refused(&format!("code: {{ transform: {transform}, class: {class}, {vouched} }}"));
+            let declared =
+                |class: char| refused(&format!("code: {{ transform: {transform}, class: {class}, {vouched} }}"));
             for class in ['A', 'D', 'G', 'J'] {
                 let what = declared(class).unwrap_or_default();
                 assert!(what.contains("its declared class may not be shown"), "{profile} {transform} {class}: {what}");

@@ -326,7 +326,8 @@ fn notes(random: &mut Random) -> Planted {
         columns: Vec::new(),
         identity: Identity::InsertOnly,
     };
-    let mut planted = Planted { schema: Arc::new(schema), columns: Vec::new(), rules: Vec::new(), canaries: Vec::new() };
+    let mut planted =
+        Planted { schema: Arc::new(schema), columns: Vec::new(), rules: Vec::new(), canaries: Vec::new() };
     planted.add("last_name", Arc::new(StringArray::from(names)), "drop");
     planted.add("note", Arc::new(StringArray::from(notes)), "scrub_text(detect,last_name)");
     planted
