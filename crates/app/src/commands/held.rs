@@ -9,7 +9,7 @@ use audit::{Event, HeldAction, Name, Program};
 use change::{Clock, Error, Kind, Result};
 use chrono::DateTime;
 use comfy_table::{ContentArrangement, Table, presets};
-use gate::{Policy, Sealed};
+use gate::{Cleared, Policy, Sealed};
 use serde::Serialize;
 
 use crate::assemble;
@@ -150,7 +150,8 @@ fn why(line: &HeldLine) -> String {
     }
 }
 
-/// The row as the policy lets it in; what is not in the lake's columns is not shown.
+/// The row as the policy lets it in; what is not in the lake's columns is not shown. Of a table with a `k_gate`, only which columns cannot
+/// be read: one row is no group.
 #[allow(clippy::print_stdout)]
 fn show(project: &Project, policy: &Policy, store: &HeldStore, id: i64) -> Result<Outcome> {
     let lines = store.lines()?;
@@ -178,6 +179,18 @@ fn show(project: &Project, policy: &Policy, store: &HeldStore, id: i64) -> Resul
     let cleared = gate.table(&structure)?.preview(&sealed)?;
     println!("{}, {} committed {}, held {}", line.table, line.op, time(line.committed_at), time(line.held_at));
     println!("{}", why(line));
+    if policy.k_gate(&line.table).is_some() {
+        for (column, _) in &cleared.invalid {
+            println!("  {column}: (cannot be read)");
+        }
+        println!("{} has a k_gate: its values are not shown", line.table);
+        return Ok(Outcome::Done);
+    }
+    print_values(&cleared)
+}
+
+#[allow(clippy::print_stdout)]
+fn print_values(cleared: &Cleared) -> Result<Outcome> {
     let rows = cleared.batch.rows();
     let unfit = |_| Error::new(Kind::Bug, "a cleared value cannot be shown");
     let options = FormatOptions::default().with_null("null");

@@ -40,6 +40,8 @@ struct Line {
     chunks: u64,
     dropped_columns: Vec<String>,
     absent_columns: Vec<String>,
+    /// Columns of which stored values may show what is hidden today.
+    outdated_columns: Vec<String>,
     /// Values that a transform could not read and replaced by null since the start of the run, by column.
     invalid: BTreeMap<String, u64>,
     /// Rows that are held back.
@@ -230,7 +232,9 @@ async fn lines(lake: &Arc<Lake>, seen: Option<&Seen>, now: change::Timestamp) ->
         let table = name.to_string();
         let last = seen.and_then(|seen| seen.tables.get(&table));
         let copy = status.checkpoint.copy.as_ref();
+        let outdated = status.stamp.iter().flat_map(|stamp| stamp.outdated(now));
         Some(Line {
+            outdated_columns: outdated.map(str::to_owned).collect(),
             rows: status.rows,
             files: status.files,
             bytes: status.bytes,
@@ -348,6 +352,13 @@ fn print_notes(line: &Line) {
     if !line.absent_columns.is_empty() {
         let columns = line.absent_columns.join(", ");
         println!("{}: null from now on, because the source does not have them any more: {columns}", line.table);
+    }
+    if !line.outdated_columns.is_empty() {
+        let columns = line.outdated_columns.join(", ");
+        println!(
+            "{}: made in an earlier or unknown year, or by an older ZIP table; lockgate remask: {columns}",
+            line.table
+        );
     }
     for (column, count) in &line.invalid {
         println!("{}.{column}: {count} values that its transform could not read became null", line.table);

@@ -122,3 +122,29 @@ async fn a_table_leaves_in_groups_of_at_least_k_and_in_no_other_way() {
     assert!(String::from_utf8_lossy(&release("db.public.visits", "other").stderr).contains("has no k_gate"));
     project.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_row_of_a_table_with_a_k_gate_is_not_shown() {
+    let setup = "CREATE TABLE members (member_id int PRIMARY KEY, zip text, born text, plan text);
+        INSERT INTO members SELECT i, '10025', '1980-01-01', 'plan' FROM generate_series(1, 20) i;
+        INSERT INTO members VALUES (21, '90210', 'n/a', 'silver');";
+    let policy = "  db.public.members:
+    '*': { k_gate: { columns: { zip: [prefix(2)] } } }
+    member_id: hmac_token(member)
+    zip: zip3
+    born: { transform: date_year, on_invalid: hold }
+    plan: keep
+max_invalid_percent: 50
+";
+    let project = Project::new("held_groups", setup, &["public.members"], policy).await;
+    assert_eq!(project.lockgate(&["run", "--once"]).status.code(), Some(3));
+    let list: serde_json::Value = serde_json::from_str(&project.lockgate_ok(&["held", "list", "--json"])).unwrap();
+    let id = list[0]["id"].to_string();
+    let shown = project.lockgate_ok(&["held", "show", &id]);
+    assert!(shown.contains("born: (cannot be read)") && shown.contains("has a k_gate"), "{shown}");
+    assert!(!shown.contains("902") && !shown.contains("silver") && !shown.contains("member.1."), "{shown}");
+    project.write_policy(&policy.replace("    '*': { k_gate: { columns: { zip: [prefix(2)] } } }\n", ""));
+    let shown = project.lockgate_ok(&["held", "show", &id]);
+    assert!(shown.contains("plan: silver") && shown.contains("zip: 902"), "{shown}");
+    project.end().await;
+}

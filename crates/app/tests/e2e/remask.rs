@@ -1,5 +1,7 @@
 //! A stricter policy over stored rows: the result is that of a fresh copy, and nothing of what is hidden now is left.
 
+use std::path::Path;
+
 use super::erase::traced;
 use super::project::Project;
 
@@ -52,5 +54,48 @@ async fn stored_rows_become_what_a_fresh_copy_would_be_and_the_stream_goes_on() 
     assert!(said.contains("cannot be computed from that") && said.contains("Copy the table anew"), "{said}");
     assert_eq!(project.lockgate(&["audit", "verify"]).status.code(), Some(0));
     assert!(project.lockgate_ok(&["audit", "list"]).contains("remasked columns="));
+    project.end().await;
+}
+
+/// Makes the log say that the rows were processed in another year.
+fn backdate(folder: &Path) {
+    let files = std::fs::read_dir(folder.join("_delta_log")).unwrap().map(|entry| entry.unwrap().path());
+    let mut found = false;
+    for path in files.filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let year = |year: i32| format!("processed_in\\\":{year}");
+        let dated = (2026..2100).fold(text.clone(), |text, now| text.replace(&year(now), &year(2025)));
+        found |= dated != text;
+        std::fs::write(&path, dated).unwrap();
+    }
+    assert!(found, "no commit of {} says its year", folder.display());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_names_years_of_the_past_until_they_are_remasked() {
+    let policy = "  db.public.members: { member_id: hmac_token(member), plan: keep, born: dob_generalise }\n  db.public.other: { id: keep }\n";
+    let project = Project::new("remask_years", SETUP, &["public.members", "public.other"], policy).await;
+    project.lockgate_ok(&["run", "--once"]);
+    assert!(!project.lockgate_ok(&["status"]).contains("earlier or unknown year"));
+    for folder in ["members", "members__changes", "other"] {
+        backdate(&project.lake_table(folder));
+    }
+    let query = "SELECT member_id, plan, born FROM db.public.members ORDER BY plan";
+    let before = project.query(query);
+    project.database.batch_execute("UPDATE members SET plan = plan || '!'").await.unwrap();
+    // What comes in the new year does not hide what is there of the old one.
+    project.lockgate_ok(&["run", "--once"]);
+    let status: serde_json::Value = serde_json::from_str(&project.lockgate_ok(&["status", "--json"])).unwrap();
+    let outdated: Vec<_> = status["tables"].as_array().unwrap().iter().map(|line| &line["outdated_columns"]).collect();
+    assert_eq!(outdated, [&serde_json::json!(["born"]), &serde_json::json!([])]);
+    assert!(project.lockgate_ok(&["status"]).contains("db.public.members: made in an earlier or unknown year"));
+    let said = project.lockgate_ok(&["remask"]);
+    assert!(said.contains("db.public.members: born as the policy wants it now"), "{said}");
+    assert!(said.contains("other: nothing to do"), "{said}");
+    assert!(!project.lockgate_ok(&["status"]).contains("earlier or unknown year"));
+    assert_eq!(project.lockgate_ok(&["remask", "--table", "db.public.members"]), "db.public.members: nothing to do\n");
+    project.lockgate_ok(&["run", "--once"]);
+    let after: Vec<String> = project.query(query).iter().map(|row| row.replace('!', "")).collect();
+    assert_eq!(after, before);
     project.end().await;
 }

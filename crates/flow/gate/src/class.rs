@@ -206,7 +206,8 @@ pub fn classify(column: &str) -> Option<Class> {
 /// or free text, which may hold all of them. `note_type` is about a note and does not hold one.
 pub(crate) fn names_direct_identifier(column: &str) -> bool {
     use Class as C;
-    const ABOUT: [&str; 8] = ["type", "kind", "status", "category", "indicator", "flag", "count", "language"];
+    const ABOUT: [&str; 10] =
+        ["type", "kind", "status", "category", "indicator", "flag", "count", "counts", "cnt", "language"];
     let about = words(column).last().is_some_and(|last| ABOUT.contains(&last.as_str()));
     let direct = [
         C::Name,
@@ -338,7 +339,7 @@ mod tests {
         for direct in ["note", "phone", "home_address", "member_id", "ssn", "device_serial", "lat"] {
             assert!(names_direct_identifier(direct), "{direct}");
         }
-        for other in ["note_type", "phone_status", "city", "claim_id", "paid_amount", "thing"] {
+        for other in ["note_type", "phone_status", "login_cnt", "city", "claim_id", "paid_amount", "thing"] {
             assert!(!names_direct_identifier(other), "{other}");
         }
     }

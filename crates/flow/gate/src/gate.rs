@@ -330,6 +330,15 @@ fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report
             );
             report.error(rule.line, what, "Choose a transform that fits the type, or `drop`.");
         }
+        if let Transform::Round { step } = rule.transform
+            && step.is_unit_of(&column.data_type)
+        {
+            let what = format!(
+                "{}.{} is {}, and `{}` leaves every value as it is",
+                schema.table, column.name, column.source_type, rule.transform
+            );
+            report.error(rule.line, what, "Choose a larger step; or write `keep`, if every value may be shown.");
+        }
         check_subject(schema, rule, report);
         if let Some(beside) = rule.beside().filter(|beside| schema.index_of(&beside.column).is_some()) {
             let what = format!("{} has a column `{}`, and `dual` makes another", schema.table, beside.column);

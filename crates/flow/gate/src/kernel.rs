@@ -43,6 +43,7 @@ use self::surrogate::Surrogates;
 use self::token::{Tokenizer, VaultCoder};
 use self::x12::X12;
 use crate::calendar::Date;
+use crate::epoch::Rotation;
 use crate::gate::Means;
 use crate::policy::Rule;
 use crate::transform::{CodeLevel, DateUnit, Edges, Quantity, Tier};
@@ -66,7 +67,9 @@ pub(crate) enum Kernel {
     Cells(Box<CellSealer>),
     AgeCap,
     DobGeneralise,
+    YearAgain,
     Zip3,
+    Zip3Again,
     GeoState,
     Bucket(Edges),
     Round(Quantity),
@@ -87,6 +90,27 @@ pub(crate) struct Setup<'a> {
     pub(crate) means: &'a Means,
     /// Whose columns they are; `None` for values that stand in no table.
     pub(crate) table: Option<&'a TableName>,
+}
+
+/// How values that are stored came about, as far as they may be made otherwise now.
+pub(crate) struct Stored<'a> {
+    pub(crate) keys: Option<&'a KeyRing>,
+    /// The epoch that made what is stored by a rule; `None` where no key made it.
+    pub(crate) epoch: &'a dyn Fn(&Rule) -> Option<u32>,
+    /// Years were made in an earlier year of processing.
+    pub(crate) old_years: bool,
+    /// ZIP prefixes were made by another census table.
+    pub(crate) old_zips: bool,
+}
+
+impl Stored<'_> {
+    /// The epochs that a rule's values come from and go to, when these are two.
+    fn epochs(&self, rule: &Rule) -> Result<Option<(u32, u32)>> {
+        let made_by_key = rule.transform.rotation() != Rotation::Free;
+        let Some(before) = (self.epoch)(rule).filter(|_| made_by_key) else { return Ok(None) };
+        let keys = self.keys.ok_or_else(|| Error::new(Kind::Privacy, "the keys are not there"))?;
+        Ok(rule.epoch(keys).map(|now| (before, now)).filter(|(before, now)| before != now))
+    }
 }
 
 impl Kernel {
@@ -146,19 +170,20 @@ impl Kernel {
         }))
     }
 
-    /// For stored values that a rule has made under other epochs of the key, brought to those of now; `before` tells the epoch of a place.
-    /// `None` when they cannot be computed from what is stored.
+    /// For stored values that a rule has made, brought to what it makes now. `None` when that cannot be computed from what is stored.
     ///
     /// # Errors
     /// [`Kind::Privacy`] when a key is missing.
-    pub(crate) fn moved(rule: &Rule, keys: &KeyRing, before: &dyn Fn(&Rule) -> Option<u32>) -> Result<Option<Self>> {
-        if let Transform::JsonPaths { paths } = &rule.transform {
-            return Ok(Nested::moved(paths, keys, before)?.map(Kernel::Nested));
+    pub(crate) fn moved(rule: &Rule, stored: &Stored<'_>) -> Result<Option<Self>> {
+        match &rule.transform {
+            Transform::JsonPaths { paths } => return Ok(Nested::moved(paths, stored)?.map(Kernel::Nested)),
+            Transform::X12Map { map } => return Ok(X12::moved(map, stored)?.map(Kernel::X12)),
+            Transform::DateYear | Transform::DobGeneralise if stored.old_years => return Ok(Some(Kernel::YearAgain)),
+            Transform::Zip3 if stored.old_zips => return Ok(Some(Kernel::Zip3Again)),
+            _ => {}
         }
-        let moves = |rule: &Rule| before(rule).zip(rule.epoch(keys)).filter(|(from, to)| from != to);
-        let Some((from, to)) = moves(rule) else {
-            // Other documents cannot be opened.
-            return Ok(rule.inner().all(|inner| moves(inner).is_none()).then_some(Kernel::Keep));
+        let (Some((from, to)), Some(keys)) = (stored.epochs(rule)?, stored.keys) else {
+            return Ok(Some(Kernel::Keep));
         };
         Ok(match &rule.transform {
             Transform::HmacToken { domain } => Retoken::wrap(keys, domain, from, to)?.map(Kernel::Retoken),
@@ -205,7 +230,9 @@ impl Kernel {
             Kernel::DateTrunc(unit) => dates::truncate(array, *unit),
             Kernel::AgeCap => amount::age(array),
             Kernel::DobGeneralise => dates::birth_year(array, today),
+            Kernel::YearAgain => dates::year_again(array, today),
             Kernel::Zip3 => place::zip3(array),
+            Kernel::Zip3Again => place::zip3_again(array),
             Kernel::GeoState => place::state(array),
             Kernel::Bucket(edges) => edges.apply(array),
             Kernel::Round(step) => round::round(array, *step),

@@ -55,7 +55,7 @@ impl Profile {
                 "nobody vouches for what scrubbing leaves in free text",
                 "Read a sample, then add a reason and a reviewer; or use drop.",
             ),
-            _ if self.excludes(rule.class) && (shows_values || shows_parts && self == Profile::SafeHarbor) => breach(
+            _ if self.excludes(rule.class) && (shows_values || shows_parts || is_of_another_class(rule)) => breach(
                 "its declared class may not be shown",
                 "Use a transform that removes or codes it, or correct `class`.",
             ),
@@ -81,7 +81,7 @@ impl Profile {
                 "nobody vouches that it does not identify a person",
                 "Add a reason and a reviewer: { transform: keep, reason: ..., reviewer: ... }; or use drop.",
             ),
-            _ if shows_values && looks_direct && !vouched => breach(
+            _ if (shows_values || shows_parts) && looks_direct && !vouched => breach(
                 "its name says that it holds a direct identifier or free text (45 CFR 164.514(e)(2))",
                 "Use hmac_token(domain) or drop, or add a reason and a reviewer who vouches that it does not.",
             ),
@@ -116,6 +116,18 @@ impl Profile {
             (_, Some(Declared::Identifies(letter))) => !matches!(letter, 'B' | 'C' | 'R'),
         }
     }
+}
+
+/// Whether the transform makes coarse what is of one class, and the column is declared to hold another: the first digits of a number are
+/// no ZIP area.
+fn is_of_another_class(rule: &Rule) -> bool {
+    use Transform as T;
+    let meant_for = match rule.transform {
+        T::Zip3 | T::GeoState => 'B',
+        T::DateYear | T::DateTrunc { .. } | T::DobGeneralise | T::AgeCap => 'C',
+        _ => return false,
+    };
+    matches!(rule.class, Some(Declared::Identifies(letter)) if letter != meant_for)
 }
 
 /// What stands between a rule and a profile.

@@ -1,5 +1,6 @@
-//! Stored rows under a stricter policy or another epoch of the key, from what is stored alone: nothing raw is needed to drop a column, to
-//! transform one that was kept, or to bring tokens to the epoch that wraps theirs.
+//! Stored rows under a stricter policy, another epoch of the key, a later year or another census table, from what is stored alone: nothing
+//! raw is needed to drop a column, to transform one that was kept, to bring tokens to the epoch that wraps theirs, or to see from a year that
+//! its person is above 89 by now.
 
 use std::sync::Arc;
 
@@ -9,8 +10,9 @@ use change::{Clock, Error, Kind, Result, TableName};
 
 use crate::calendar::Date;
 use crate::gate::Means;
+use crate::kernel::place::ZIP3_VINTAGE;
 use crate::kernel::subject::Beside;
-use crate::kernel::{Kernel, Setup};
+use crate::kernel::{Kernel, Setup, Stored};
 use crate::policy::Rule;
 use crate::suppress::Suppression;
 use crate::{KeyRing, Policy, PolicyStamp, TableStamp, Transform, Vault};
@@ -77,8 +79,10 @@ impl Remasker {
         policy.continues(&stored.policy)?;
         // Nothing is encrypted here: cells that are stored stay as they are.
         policy.cells.clone_from(&stored.policy.cells);
+        let processed_in = Some(self.today.year);
         let mut stamp = TableStamp {
             policy,
+            processed_in,
             rules: stored.rules.clone(),
             epochs: stored.epochs.clone(),
             numbers: stored.numbers.clone(),
@@ -131,20 +135,32 @@ impl Remasker {
         Ok((!nothing).then_some(remask))
     }
 
-    /// Whether something of a column is stored under another epoch than the rule has now.
+    /// Whether something of a column is stored as the rule does not make it any more: under another epoch, in another year or by another
+    /// census table.
     fn moves(&self, rule: &Rule, stored: &TableStamp) -> bool {
+        let (old_years, old_zips) = (self.has_old_years(stored), has_old_zips(stored));
+        let is_old =
+            |rule: &Rule| old_years && rule.transform.is_year() || old_zips && rule.transform == Transform::Zip3;
+        if is_old(rule) || rule.inner().any(is_old) {
+            return true;
+        }
         let Some(keys) = &self.means.keys else { return false };
         let other =
             |(place, epoch): (String, u32)| stored.epoch_of(&rule.column, &place).is_some_and(|before| before != epoch);
         rule.epochs(keys).into_iter().any(other)
     }
 
-    /// The way of a column from the epoch that is stored to that of now.
+    /// Whether years were made in an earlier year, or nobody knows when.
+    fn has_old_years(&self, stored: &TableStamp) -> bool {
+        stored.processed_in.is_none_or(|year| year < self.today.year)
+    }
+
+    /// The way of a column from what is stored to what the rule makes now.
     fn moved(&self, table: &TableName, rule: &Rule, stored: &TableStamp, columns: &Schema) -> Result<Changed> {
         self.beside(table, &rule.column, rule, stored, columns)
     }
 
-    /// A column made of the stored tokens of `of`, brought to the epoch of its own rule.
+    /// A column made of what `of` has stored, brought to what its own rule makes.
     fn beside(
         &self,
         table: &TableName,
@@ -154,10 +170,14 @@ impl Remasker {
         columns: &Schema,
     ) -> Result<Changed> {
         let field = field(table, of, columns)?;
-        let keys = self.means.keys.as_deref().ok_or_else(|| Error::new(Kind::Privacy, "the keys are not there"))?;
         let place = |inner: &Rule| if inner.within.is_some() { inner.place() } else { of.to_owned() };
-        let before = |inner: &Rule| stored.epoch_of(of, &place(inner));
-        let kernel = Kernel::moved(rule, keys, &before)?.ok_or_else(|| {
+        let made = Stored {
+            keys: self.means.keys.as_deref(),
+            epoch: &|inner: &Rule| stored.epoch_of(of, &place(inner)),
+            old_years: self.has_old_years(stored),
+            old_zips: has_old_zips(stored),
+        };
+        let kernel = Kernel::moved(rule, &made)?.ok_or_else(|| {
             let what = format!(
                 "{table}.{of} is stored under another key epoch, and `{}` cannot be brought from there to that of `{}`",
                 rule.transform, rule.column
@@ -167,7 +187,8 @@ impl Remasker {
             )
         })?;
         let data_type = field.data_type().clone();
-        Ok(Changed { column: rule.column.clone(), kernel, data_type, statistics: false, whole: true })
+        let statistics = rule.transform.statistics(&data_type);
+        Ok(Changed { column: rule.column.clone(), kernel, data_type, statistics, whole: true })
     }
 
     fn changed(&self, table: &TableName, rule: &Rule, columns: &Schema, identifies: bool) -> Result<Changed> {
@@ -188,6 +209,10 @@ impl Remasker {
         let statistics = !identifies && rule.transform.statistics(&data_type);
         Ok(Changed { column: rule.column.clone(), kernel, data_type, statistics, whole: identifies })
     }
+}
+
+fn has_old_zips(stored: &TableStamp) -> bool {
+    stored.policy.zip3_table != ZIP3_VINTAGE
 }
 
 fn field<'a>(table: &TableName, column: &str, columns: &'a Schema) -> Result<&'a Field> {
@@ -266,9 +291,12 @@ impl Remask {
         if passed.invalid > 0 && changed.whole {
             let what = format!("{}.{}: {} stored values cannot be read", self.table, changed.column, passed.invalid);
             return Err(Error::new(Kind::Data, what).fix(
-                "Choose another transform for the column, or look whether something else has written the table (lockgate verify).",
+                "Choose another transform for the column, copy the table anew, or look whether something else has written it (lockgate verify).",
             ));
         }
         Ok(passed.values)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use change::{Error, Kind, Result};
+use change::{Error, Kind, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::calendar::Date;
 use crate::epoch::is_beside;
+use crate::kernel::place::ZIP3_VINTAGE;
 use crate::{Profile, TableGate};
 
 /// Under which policy and keys rows were cleared: goes into every commit's metadata.
@@ -26,7 +28,7 @@ pub struct PolicyStamp {
     /// The store of the data keys of cells, see [`crate::CellKeys::id`]; `None` when no cell is encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cells: Option<String>,
-    /// The vintage of the ZIP table.
+    /// The vintage of the ZIP table; of a table in the lake, that by which its oldest prefixes were made.
     pub zip3_table: String,
 }
 
@@ -78,12 +80,22 @@ impl PolicyStamp {
 /// How rules begin whose transforms an epoch of the key makes.
 const KEYED: [&str; 5] = ["hmac_token(", "siv_token(", "fpe_ff1(", "date_shift(", "dict_surrogate("];
 
+/// Transforms whose years later show an age above 89.
+const YEARS: [&str; 2] = ["date_year", "dob_generalise"];
+
+/// Transforms that go by the census table.
+const ZIPS: [&str; 1] = ["zip3"];
+
 /// What a table's commits say of how its rows were cleared: the policy, and the rule of each column.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableStamp {
     /// The whole policy.
     #[serde(flatten)]
     pub policy: PolicyStamp,
+    /// The year of processing in which the oldest of its years were made: in a later one they may show an age above 89. Older
+    /// releases did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processed_in: Option<i32>,
     /// The rule of every column that the source has or had, as [`crate::TableGate::rules`] spells it.
     #[serde(default)]
     pub rules: BTreeMap<String, String>,
@@ -124,6 +136,7 @@ impl TableStamp {
     pub fn of(policy: &PolicyStamp, gate: &TableGate) -> Self {
         Self {
             policy: policy.clone(),
+            processed_in: Some(gate.today().year),
             rules: gate.rules().clone(),
             epochs: gate.epochs().clone(),
             numbers: gate.numbers(),
@@ -145,6 +158,24 @@ impl TableStamp {
         self.numbers.extend(now.numbers);
     }
 
+    /// Stored columns that may show what the day of `now` hides, until they are remasked: their years were made in an earlier or an unknown
+    /// year, or their ZIP prefixes by another census table.
+    pub fn outdated(&self, now: Timestamp) -> Vec<&str> {
+        let year = Date::from_timestamp(now).year;
+        let years = if self.processed_in.is_none_or(|before| before < year) { &YEARS[..] } else { &[] };
+        let zips = if self.policy.zip3_table == ZIP3_VINTAGE { &[][..] } else { &ZIPS };
+        self.made_by(&[years, zips].concat())
+    }
+
+    /// Stored columns of which a value is made by one of these transforms.
+    fn made_by(&self, transforms: &[&str]) -> Vec<&str> {
+        let within = |rule: &str, transform: &str| {
+            rule == transform || rule.contains(&format!("={transform}")) || rule.starts_with("x12_map(")
+        };
+        let made = |rule: &str| transforms.iter().any(|transform| within(rule, transform));
+        self.rules.iter().filter(|(_, rule)| made(rule)).map(|(column, _)| column.as_str()).collect()
+    }
+
     /// The epoch that made what is stored at a place of a column; `None` when the column is not stored, or no key made it.
     pub(crate) fn epoch_of(&self, column: &str, place: &str) -> Option<u32> {
         let is_stored = match self.rules.get(column) {
@@ -157,7 +188,8 @@ impl TableStamp {
         if is_stored { written.or_else(of_old) } else { None }
     }
 
-    /// The stamp of rows that join those stored under `previous`: columns that have left keep their rule.
+    /// The stamp of rows that join those stored under `previous`: columns that have left keep their rule, and what is stored stays as old as
+    /// it is.
     ///
     /// # Errors
     /// [`Kind::Privacy`] when the key, its epoch or the rule of a stored column is another one: old and new rows would not mean the same, a row
@@ -187,6 +219,12 @@ impl TableStamp {
                     "Run `lockgate remask`: it brings what is stored to epoch {now}. Or stay: write `epoch: {before}` to the rule."
                 )));
             }
+        }
+        if previous.rules.is_empty() || !previous.made_by(&YEARS).is_empty() {
+            self.processed_in = previous.processed_in;
+        }
+        if previous.rules.is_empty() || !previous.made_by(&ZIPS).is_empty() {
+            self.policy.zip3_table.clone_from(&previous.policy.zip3_table);
         }
         for (place, before) in &previous.epochs {
             self.epochs.entry(place.clone()).or_insert(*before);
@@ -271,6 +309,7 @@ mod tests {
                 cells: Some("c".into()),
                 zip3_table: String::new(),
             },
+            processed_in: Some(2026),
             rules: rules.iter().map(|(column, rule)| ((*column).to_owned(), (*rule).to_owned())).collect(),
             epochs: BTreeMap::new(),
             numbers: BTreeMap::new(),

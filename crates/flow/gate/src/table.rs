@@ -214,6 +214,11 @@ impl TableGate {
         check_renamed((&before.numbers(), before.rules()), (&self.numbers(), self.rules()))
     }
 
+    /// The day of processing.
+    pub(crate) fn today(&self) -> Date {
+        Date::from_timestamp(self.clock.now())
+    }
+
     /// A column of stored rows as values that can be compared: equal for equal raw values. `None` where the stored values are that already;
     /// encrypted cells become keyed hashes of what they hold, and null where their key was destroyed; what depends on the day of processing
     /// becomes what it would be today.
@@ -305,7 +310,7 @@ impl TableGate {
             values: coming.rows.column(subject),
             unsent: coming.unsent.0[subject].as_ref(),
         };
-        Beside { today: Date::from_timestamp(self.clock.now()), subject: passage.subject.map(cells), known }
+        Beside { today: self.today(), subject: passage.subject.map(cells), known }
     }
 
     fn let_out(&self, coming: Coming, passing: Passing) -> Result<Cleared> {

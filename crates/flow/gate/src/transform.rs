@@ -194,6 +194,11 @@ impl Transform {
         }
     }
 
+    /// Whether the output is a year, which later shows an age above 89.
+    pub(crate) fn is_year(&self) -> bool {
+        matches!(self, Transform::DateYear | Transform::DobGeneralise)
+    }
+
     /// Whether two outputs for the same value differ: such a column is compared by what its cells hold.
     pub(crate) fn is_random(&self) -> bool {
         matches!(self, Transform::EncryptCell { .. })

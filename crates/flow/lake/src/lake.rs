@@ -8,7 +8,7 @@ use datafusion::catalog::TableProvider;
 use deltalake::DeltaTable;
 use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_for, logstore_with};
 use futures::{StreamExt, TryStreamExt, stream};
-use gate::ClearedSchema;
+use gate::{ClearedSchema, TableStamp};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde::Serialize;
@@ -22,6 +22,7 @@ use crate::failure::Explain;
 use crate::location;
 use crate::log::{DataFile, TableLog};
 use crate::naming::{LakeTable, Layer};
+use crate::remask::stamp_of;
 use crate::stored::StoredTable;
 use crate::writer::{TableWriter, Turns, WriterOptions};
 
@@ -75,6 +76,8 @@ pub struct TableStatus {
     pub committed_at: Option<Timestamp>,
     /// What the table has made durable of its source.
     pub checkpoint: TableCheckpoint,
+    /// How its rows were cleared; `None` before the first commit.
+    pub stamp: Option<TableStamp>,
 }
 
 impl Lake {
@@ -182,6 +185,7 @@ impl Lake {
             files: log.files.len() as u64,
             bytes: log.files.values().map(|file| u64::try_from(file.add.size).unwrap_or_default()).sum(),
             committed_at: written.map(|meta| meta.last_modified.timestamp_micros()),
+            stamp: stamp_of(&table, &log.record)?,
             checkpoint: log.record.checkpoint,
         })
     }

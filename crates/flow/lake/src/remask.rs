@@ -52,7 +52,7 @@ struct Moved {
 }
 
 /// The stamp of the last commit; `None` before there was one.
-fn stamp_of(table: &LakeTable, record: &Record) -> Result<Option<TableStamp>> {
+pub(crate) fn stamp_of(table: &LakeTable, record: &Record) -> Result<Option<TableStamp>> {
     if record.stamp.is_null() {
         return Ok(None);
     }

@@ -7,6 +7,7 @@ mod defects;
 mod erase;
 mod keyed;
 mod keyless;
+mod remask;
 mod staging;
 mod table;
 mod tricks;

@@ -93,6 +93,11 @@ impl Door {
 
     /// Under these rules.
     pub(crate) fn under(rules: &str, columns: &[(&str, DataType)], identity: Identity) -> Self {
+        Self::under_at(rules, columns, identity, START)
+    }
+
+    /// Under these rules, with this day of processing.
+    pub(crate) fn under_at(rules: &str, columns: &[(&str, DataType)], identity: Identity, now: Timestamp) -> Self {
         let column = |(name, data_type): &(&str, DataType)| Column {
             name: (*name).into(),
             data_type: data_type.clone(),
@@ -103,7 +108,7 @@ impl Door {
         let schema = Arc::new(TableSchema { table: name(), columns: columns.iter().map(column).collect(), identity });
         let policy = format!("profile: none\ntables:\n  db.public.t: {{ {rules} }}\n");
         let policy = Policy::parse(&policy, "policy.yaml").unwrap();
-        let clock = Arc::new(TestClock(AtomicI64::new(START)));
+        let clock = Arc::new(TestClock(AtomicI64::new(now)));
         let gate = policy
             .compile(std::slice::from_ref(&schema), None, None, clock)
             .map_err(|problems| format!("{problems:?}"))

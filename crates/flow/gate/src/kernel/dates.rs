@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrowPrimitiveType, AsArray, PrimitiveArray};
+use arrow::array::{Array, ArrowPrimitiveType, AsArray, Int16Array, PrimitiveArray};
 use arrow::datatypes::{DataType, Date32Type, Int16Type, TimeUnit, TimestampMicrosecondType};
 use change::{Error, Kind, Result};
 
@@ -35,6 +35,20 @@ pub(crate) fn birth_year(array: &dyn Array, today: Date) -> Result<Passed> {
         let year = Date::from_days(days).year;
         (days <= now && year >= today.year - OLDEST_AGE).then(|| shown_year(year, today)).flatten()
     })
+}
+
+/// Years that stand in the lake, as [`year`] and [`birth_year`] write them today. Documents hold them as text, X12 as their first days.
+pub(crate) fn year_again(array: &dyn Array, today: Date) -> Result<Passed> {
+    let shown = |year: Option<i32>| year.and_then(|year| shown_year(year, today));
+    let of_text =
+        |text: &str| text.parse::<i16>().ok().map(i32::from).or_else(|| Date::parse(text).map(|day| day.year));
+    let values: Int16Array = match array.data_type() {
+        DataType::Int16 => array.as_primitive::<Int16Type>().iter().map(|year| shown(year.map(i32::from))).collect(),
+        DataType::Utf8 => array.as_string::<i32>().iter().map(|text| shown(text.and_then(of_text))).collect(),
+        other => return Err(Error::new(Kind::Bug, format!("years were expected in a column of type {other}"))),
+    };
+    let invalid = (values.null_count() - array.null_count()) as u64;
+    Ok(Passed { values: Arc::new(values), invalid })
 }
 
 /// The first day of the month, quarter or week (Monday). Days outside the years 1 to 9999 are not readable.
@@ -121,6 +135,23 @@ mod tests {
         let passed = year(&text(&["2024-02-29", "9999-12-31", "1900-05-05", "2024-02-30"]), TODAY).unwrap();
         assert_eq!(years(&passed), [Some(2024), Some(9999), Some(1936), None]);
         assert_eq!(passed.invalid, 1);
+    }
+
+    #[test]
+    fn a_stored_year_becomes_what_another_day_makes_of_the_date() {
+        let dates = text(&["1901-05-05", "1936-12-31", "1937-01-01", "1938-06-01", "2024-02-29"]);
+        let later = Date { year: 2028, ..TODAY };
+        for make in [year, birth_year] {
+            let (stored, fresh) = (make(&dates, TODAY).unwrap(), make(&dates, later).unwrap());
+            assert_ne!(years(&stored), years(&fresh));
+            assert_eq!(years(&year_again(&stored.values, later).unwrap()), years(&fresh));
+        }
+        let in_documents = text(&["1936", "2024", "19360101", "soon"]);
+        let passed = year_again(&in_documents, later).unwrap();
+        assert_eq!(years(&passed), [Some(1938), Some(2024), Some(1938), None]);
+        assert_eq!(passed.invalid, 1);
+        let nulls = Int16Array::from(vec![None, Some(2024)]);
+        assert_eq!(year_again(&nulls, later).unwrap().invalid, 0);
     }
 
     #[test]

@@ -9,12 +9,10 @@ use change::{Error, Kind, Result};
 use super::column::{Passed, TextColumn};
 use super::scrub::KnownCells;
 use super::subject::{Beside, SubjectCells};
-use super::{Kernel, Setup};
-use crate::KeyRing;
+use super::{Kernel, Setup, Stored};
 use crate::calendar::Date;
 use crate::json::{JsonReader, Next, push_text};
 use crate::json_path::{Branch, JsonPaths};
-use crate::policy::Rule;
 
 /// The paths as a tree, and the transform of each.
 pub(crate) struct Nested {
@@ -53,15 +51,11 @@ impl Nested {
         Ok(Self { tree, kernels: kernels.collect::<Result<_>>()? })
     }
 
-    /// For documents that this rule has written under other epochs of the key, see [`Kernel::moved`]: what does not change stays as it is.
-    pub(crate) fn moved(
-        paths: &JsonPaths,
-        keys: &KeyRing,
-        before: &dyn Fn(&Rule) -> Option<u32>,
-    ) -> Result<Option<Self>> {
+    /// For documents that this rule has written, see [`Kernel::moved`]: what does not change stays as it is.
+    pub(crate) fn moved(paths: &JsonPaths, stored: &Stored<'_>) -> Result<Option<Self>> {
         let tree = Branch::of(paths.0.iter().map(|(path, _)| path))
             .map_err(|path| Error::new(Kind::Bug, format!("the path {path} contradicts another")))?;
-        let kernels = paths.0.iter().map(|(_, rule)| Kernel::moved(rule, keys, before));
+        let kernels = paths.0.iter().map(|(_, rule)| Kernel::moved(rule, stored));
         let kernels = kernels.collect::<Result<Option<Vec<_>>>>()?;
         Ok(kernels.map(|kernels| Self { tree, kernels }))
     }

@@ -49,6 +49,17 @@ impl Quantity {
         }
     }
 
+    /// Whether every value of the type is a multiple of it.
+    pub(crate) fn is_unit_of(self, data_type: &DataType) -> bool {
+        use DataType::{Decimal128, Int8, Int16, Int32, Int64};
+        let scale = match data_type {
+            Int8 | Int16 | Int32 | Int64 => Some(0),
+            Decimal128(_, scale) => u8::try_from(*scale).ok(),
+            _ => None,
+        };
+        scale.and_then(|scale| self.units(scale)) == Some(1)
+    }
+
     /// The number in units of ten to the power of minus `scale`.
     fn units(self, scale: u8) -> Option<i128> {
         10i128.checked_pow(u32::from(scale.checked_sub(self.scale)?))?.checked_mul(self.digits)
@@ -162,6 +173,10 @@ mod tests {
         }
         assert!(is_smaller(quantity("0.99"), quantity("1")).unwrap());
         assert!(quantity("0.05").fits(&DataType::Decimal128(12, 2)) && !quantity("0.05").fits(&DataType::Int32));
+        assert!(
+            quantity("0.01").is_unit_of(&DataType::Decimal128(12, 2)) && quantity("1").is_unit_of(&DataType::Int16)
+        );
+        assert!(!quantity("1").is_unit_of(&DataType::Decimal128(12, 2)) && !quantity("2").is_unit_of(&DataType::Int16));
         assert!(!quantity("0.005").fits(&DataType::Decimal128(12, 2)) && !quantity("1").fits(&DataType::Utf8));
     }
 

@@ -59,6 +59,8 @@ impl TextScrub {
         let scrubber = Scrubber::new(self.tier, beside.today.to_days());
         let mut column = TextColumn::with_capacity(array.len(), 256);
         let (mut scratch, mut values) = (Scratch::default(), KnownValues::default());
+        // The row whose known values `values` are.
+        let mut built = None;
         for row in 0..array.len() {
             if array.is_null(row) {
                 column.push_null();
@@ -66,11 +68,12 @@ impl TextScrub {
             }
             let text = array.value(row);
             let unsent = known.iter().any(|known| known.unsent.is_some_and(|unsent| unsent.value(row)));
-            if known.iter().any(|known| row == 0 || known.value(row) != known.value(row - 1)) {
+            if built.is_none_or(|built| known.iter().any(|known| known.value(row) != known.value(built))) {
                 values.clear();
                 for known in &known {
                     values.add_kind(known.kind, known.value(row));
                 }
+                built = Some(row);
             }
             match scrubber.scrub(text, &values, &mut scratch) {
                 _ if unsent => column.push_refused(REFUSED.as_bytes()),
@@ -113,6 +116,28 @@ mod tests {
     use crate::calendar::Date;
 
     const TODAY: Date = Date { year: 2026, month: 11, day: 21 };
+
+    fn scrubbed(names: Vec<Option<&str>>, notes: Vec<Option<&str>>) -> Vec<Option<String>> {
+        let (names, notes) = (StringArray::from(names), StringArray::from(notes));
+        let known = [KnownCells { column: "last_name", values: &names, unsent: None }];
+        let scrub = TextScrub::new(Tier::Detect, &["last_name".into()]);
+        let passed = scrub.apply(&notes, Beside { today: TODAY, subject: None, known: &known }).unwrap();
+        passed.values.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn rows_without_a_text_do_not_pass_their_known_values_on() {
+        let (whitaker, note) = (Some("Whitaker"), Some("whitaker feels well"));
+        let found = Some("[NAME] feels well".to_owned());
+        assert_eq!(scrubbed(vec![whitaker; 2], vec![None, note]), [None, found.clone()], "at the start of a batch");
+        let names = vec![Some("Oyelaran"), whitaker, whitaker, Some("Oyelaran")];
+        let notes = vec![note, None, note, Some("oyelaran feels well")];
+        assert_eq!(
+            scrubbed(names, notes),
+            [note.map(str::to_owned), None, found.clone(), found],
+            "behind another person"
+        );
+    }
 
     #[test]
     fn each_row_is_searched_for_its_own_values_and_refused_when_they_were_not_sent() {

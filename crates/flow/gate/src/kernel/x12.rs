@@ -10,9 +10,10 @@ use change::{Error, Kind, Result};
 use super::column::{Passed, TextColumn};
 use super::nested::Values;
 use super::subject::Beside;
-use super::{Kernel, Setup};
+use super::{Kernel, Setup, Stored};
 use crate::Transform;
 use crate::calendar::Date;
+use crate::policy::Rule;
 use crate::x12::{self, Delimiters, Interchange, Segment, Set};
 use crate::x12_map::{Places, ReadyMap, X12Map, opens_loop, wanted};
 
@@ -22,6 +23,8 @@ pub(crate) struct X12 {
     places: Places,
     /// By the map's rules; `None` for one that drops.
     kernels: Vec<Option<Element>>,
+    /// It reads what this map has written.
+    stored: bool,
 }
 
 /// How the values of one rule are treated.
@@ -41,17 +44,35 @@ trait Sink {
 
 impl X12 {
     pub(crate) fn new(map: &X12Map, setup: &Setup<'_>) -> Result<Self> {
+        Self::of(map, false, |rule| Kernel::new(rule, &DataType::Utf8, setup))
+    }
+
+    /// For documents that this map has written, see [`Kernel::moved`]. `None` when keys made something of them.
+    pub(crate) fn moved(map: &X12Map, stored: &Stored<'_>) -> Result<Option<Self>> {
+        for (_, rule) in &map.rules {
+            if stored.epochs(rule)?.is_some() {
+                return Ok(None);
+            }
+        }
+        let kernel = |rule: &Rule| match rule.transform.output(&DataType::Utf8) {
+            Ok(Some(_)) => Kernel::moved(rule, stored),
+            _ => Ok(None),
+        };
+        Self::of(map, true, kernel).map(Some)
+    }
+
+    fn of(map: &X12Map, stored: bool, kernel: impl Fn(&Rule) -> Result<Option<Kernel>>) -> Result<Self> {
         let mut kernels = Vec::new();
         let mut paths = Vec::new();
         for (number, (path, rule)) in map.rules.iter().enumerate() {
-            let kernel = Kernel::new(rule, &DataType::Utf8, setup)?;
+            let kernel = kernel(rule)?;
             paths.push((path, kernel.as_ref().map(|_| number)));
             use Transform as T;
             let dated =
                 matches!(rule.transform, T::DateYear | T::DateTrunc { .. } | T::DateShift { .. } | T::DobGeneralise);
             kernels.push(kernel.map(|kernel| Element { kernel, dated }));
         }
-        Ok(Self { ready: map.ready, places: Places::of(paths.into_iter()), kernels })
+        Ok(Self { ready: map.ready, places: Places::of(paths.into_iter()), kernels, stored })
     }
 
     /// Whether it writes years that depend on the day of processing.
@@ -84,9 +105,17 @@ impl X12 {
         let mut read = Vec::with_capacity(array.len());
         for (row, text) in (0..).zip(array.iter()) {
             collected.row = row;
-            read.push(text.map(|text| self.document(text, &mut collected).map(|out| out.is_some())).transpose()?);
+            let reads = |text: &str| -> Result<bool> {
+                Ok(self.gives_back(text)? && self.document(text, &mut collected)?.is_some())
+            };
+            read.push(text.map(reads).transpose()?);
         }
         Ok((collected, read))
+    }
+
+    /// Whether a stored document comes out as it is when no value changes: else something of it would be lost.
+    fn gives_back(&self, text: &str) -> Result<bool> {
+        Ok(!self.stored || self.document(text, &mut AsItIs)?.is_some_and(|out| out == text))
     }
 
     fn documents<'a>(&self, array: impl StringArrayType<'a> + Copy, beside: Beside<'_>) -> Result<Passed> {
@@ -250,7 +279,7 @@ impl X12 {
 
     fn value(&self, rule: usize, text: &str, sink: &mut impl Sink) -> Result<String> {
         let Some(element) = &self.kernels[rule] else { return Ok(String::new()) };
-        if matches!(element.kernel, Kernel::Keep) && !text.chars().all(is_plain) {
+        if !self.stored && matches!(element.kernel, Kernel::Keep) && !text.chars().all(is_plain) {
             // Perhaps another document's delimiters, and so more than one value.
             sink.unreadable();
             return Ok(String::new());
@@ -295,6 +324,17 @@ impl Sink for Collected {
     fn unreadable(&mut self) {
         self.unreadable += 1;
     }
+}
+
+/// A walk that changes nothing.
+struct AsItIs;
+
+impl Sink for AsItIs {
+    fn value(&mut self, _: usize, value: &str) -> Result<String> {
+        Ok(value.to_owned())
+    }
+
+    fn unreadable(&mut self) {}
 }
 
 /// The second walk.

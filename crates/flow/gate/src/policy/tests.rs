@@ -237,6 +237,12 @@ fn wrong_policies_say_where_and_how_to_mend_it() {
             "its declared class may not be shown",
             "correct `class`",
         ),
+        (
+            policy("    member_id: { transform: round(1), reason: r, reviewer: dpo }\n"),
+            5,
+            "leaves every value as it is",
+            "keep",
+        ),
         (policy(&format!("{id}    weight: fpe_ff1(w,digits,9)\n")), 6, "reads text, or integers", "fits the type"),
         (
             policy(&format!("{id}    weight: round(0.5)\n    updated_at: round(5)\n")),
@@ -293,6 +299,34 @@ fn a_stronger_claim_than_the_rules_carry_is_refused_and_names_the_columns() {
     assert_eq!(safe.claimable(), Profile::SafeHarbor);
     let none = policy("    member_id: keep\n    ssn: keep\n").replace("limited_data_set", "none");
     assert_eq!(Policy::parse(&none, "p").unwrap().claimable(), Profile::None);
+}
+
+#[test]
+fn an_identifier_made_coarse_is_treated_as_one_that_is_kept() {
+    let vouched = "reason: r, reviewer: dpo";
+    for profile in ["limited_data_set", "expert"] {
+        let refused = |rule: &str| {
+            let text = policy(&format!("    {rule}\n")).replace("limited_data_set", profile);
+            let text = text + "expert: { name: A, method: B, expires: 2027-06-30 }\n";
+            Policy::parse(&text, "p").err().map(|problems| problems[0].what.clone())
+        };
+        let coarse = ["round(10)", "bucket(0 10)", "hierarchy(ndc product)", "hierarchy(icd10 category)"];
+        for transform in coarse.into_iter().chain(["top_code(5)", "zip3", "age_cap", "date_year"]) {
+            let declared =
+                |class: char| refused(&format!("code: {{ transform: {transform}, class: {class}, {vouched} }}"));
+            for class in ['A', 'D', 'G', 'J'] {
+                let what = declared(class).unwrap_or_default();
+                assert!(what.contains("its declared class may not be shown"), "{profile} {transform} {class}: {what}");
+            }
+            assert_eq!(['B', 'C', 'R'].map(declared), [None, None, None], "{profile} {transform}");
+        }
+        for transform in coarse {
+            let named = |rest: &str| refused(&format!("account_no: {{ transform: {transform}{rest} }}"));
+            assert!(named("").unwrap_or_default().contains("its name says"), "{profile} {transform}");
+            assert_eq!(named(&format!(", {vouched}")), None, "{profile} {transform}");
+            assert_eq!(refused(&format!("weight: {{ transform: {transform} }}")), None, "{profile} {transform}");
+        }
+    }
 }
 
 #[test]

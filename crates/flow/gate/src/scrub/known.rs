@@ -1,6 +1,7 @@
 //! D0: what the row itself says of the person is searched in its text first, in the spellings that people use.
 
 use super::lexicon::{Lexicon, folded};
+use super::normal::Normal;
 use super::token::{Kind, Shape, Text};
 use super::word::Word;
 use super::{Hits, Label};
@@ -90,8 +91,11 @@ impl KnownValues {
         *self = Self::default();
     }
 
+    /// In the one spelling that texts are brought to.
     pub(crate) fn add_kind(&mut self, kind: KnownKind, value: &str) {
         let value = value.get(..value.floor_char_boundary(VALUE_MAX)).unwrap_or_default();
+        let normal = Normal::of(value);
+        let value = normal.text();
         if let Some(date) = Date::parse(value) {
             self.add_date(date);
             return;

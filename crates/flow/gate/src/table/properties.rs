@@ -311,6 +311,42 @@ fn the_same_rows_come_out_the_same_in_any_batches_and_threads() {
     }
 }
 
+/// Texts of a few persons, some of them null, beside the names that are searched in them.
+fn notes(random: &mut Random) -> Planted {
+    const NAMES: [&str; 4] = ["Whitaker", "Oyelaran", "Ruiz", "Nakagawa"];
+    let rows = 1 + random.below(20);
+    let (mut names, mut notes) = (Vec::new(), Vec::new());
+    for _ in 0..rows {
+        let here = NAMES[random.below(NAMES.len())];
+        names.push((random.below(6) > 0).then_some(here));
+        let named = NAMES[random.below(NAMES.len())].to_lowercase();
+        notes.push((random.below(3) > 0).then(|| format!("{named} feels well")));
+    }
+    let schema = TableSchema {
+        table: TableName::new("db", "public", "planted"),
+        columns: Vec::new(),
+        identity: Identity::InsertOnly,
+    };
+    let mut planted =
+        Planted { schema: Arc::new(schema), columns: Vec::new(), rules: Vec::new(), canaries: Vec::new() };
+    planted.add("last_name", Arc::new(StringArray::from(names)), "drop");
+    planted.add("note", Arc::new(StringArray::from(notes)), "scrub_text(detect,last_name)");
+    planted
+}
+
+#[test]
+fn a_row_is_scrubbed_alone_as_among_others() {
+    for seed in 0..200 {
+        let planted = notes(&mut Random(seed));
+        let (rows, gate) = (planted.rows(), planted.gate());
+        let whole = gate.clear(planted.batch(0, rows)).unwrap().batch;
+        for row in 0..rows {
+            let alone = gate.clear(planted.batch(row, 1)).unwrap().batch;
+            assert!(same(alone.rows(), &whole.rows().slice(row, 1)), "seed {seed}, row {row}");
+        }
+    }
+}
+
 #[test]
 fn tokens_are_equal_exactly_where_values_are() {
     let column = |name: &str, data_type| Column {

@@ -7,7 +7,7 @@ use crate::Profile;
 use crate::calendar::Date;
 use crate::gate::Means;
 use crate::kernel::subject::Beside;
-use crate::kernel::{Kernel, Setup};
+use crate::kernel::{Kernel, Setup, Stored};
 use crate::policy::tests::rotated;
 use crate::policy::{Policy, Rule};
 
@@ -22,6 +22,12 @@ fn cleared(rule: &Rule, keys: &KeyRing, values: &ArrayRef) -> ArrayRef {
     let means = Means::for_keys(keys.clone());
     let setup = Setup { profile: Profile::None, means: &means, table: None };
     apply(&Kernel::new(rule, values.data_type(), &setup).unwrap().unwrap(), values)
+}
+
+/// For what the rule made under epoch `before`.
+fn moved(rule: &Rule, keys: &KeyRing, before: u32) -> Option<Kernel> {
+    let stored = Stored { keys: Some(keys), epoch: &|_| Some(before), old_years: false, old_zips: false };
+    Kernel::moved(rule, &stored).unwrap()
 }
 
 fn apply(kernel: &Kernel, values: &ArrayRef) -> ArrayRef {
@@ -91,7 +97,7 @@ fn stored_values_become_what_new_ones_are() {
         let rule = rule(text);
         for (before, now) in [(1, 2), (1, 3), (2, 3)] {
             let stored = cleared(&rule, &rotated(before), values);
-            let moved = Kernel::moved(&rule, &rotated(now), &|_| Some(before)).unwrap().unwrap();
+            let moved = moved(&rule, &rotated(now), before).unwrap();
             assert_eq!(&apply(&moved, &stored), &cleared(&rule, &rotated(now), values), "{text}: {before} to {now}");
         }
     }
@@ -106,7 +112,7 @@ fn what_is_no_token_of_the_epoch_is_not_read_and_what_needs_the_person_is_not_mo
         ["", "42", "member.1.", "member.1.za24", "other.1.za24bzexmxfiod3yonxuhsgg2y", "member.1.ZA24", &foreign];
     let beside = Beside { today: Date { year: 2026, month: 11, day: 21 }, subject: None, known: &[] };
     for text in ["hmac_token(member)", "siv_token(member)"] {
-        let moved = Kernel::moved(&rule(text), &keys, &|_| Some(1)).unwrap().unwrap();
+        let moved = moved(&rule(text), &keys, 1).unwrap();
         for wrong in wrong {
             let passed = moved.apply(&texts(&[Some(wrong)]), beside).unwrap();
             assert_eq!((passed.invalid, passed.values.null_count()), (1, 1), "{text}: {wrong}");
@@ -119,8 +125,8 @@ fn what_is_no_token_of_the_epoch_is_not_read_and_what_needs_the_person_is_not_mo
         assert_eq!((passed.invalid, &passed.values), (2, &now), "{text}");
     }
     // Epoch 3 does not wrap 9, and a shift of another epoch needs the person.
-    assert!(Kernel::moved(&rule("hmac_token(member)"), &keys, &|_| Some(9)).unwrap().is_none());
+    assert!(moved(&rule("hmac_token(member)"), &keys, 9).is_none());
     let shift = rule("{ transform: date_shift(person 30), subject: id }");
-    assert!(Kernel::moved(&shift, &keys, &|_| Some(2)).unwrap().is_none());
-    assert!(matches!(Kernel::moved(&shift, &keys, &|_| Some(1)).unwrap(), Some(Kernel::Keep)));
+    assert!(moved(&shift, &keys, 2).is_none());
+    assert!(matches!(moved(&shift, &keys, 1), Some(Kernel::Keep)));
 }

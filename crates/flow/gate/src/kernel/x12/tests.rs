@@ -1,16 +1,16 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::Policy;
 use crate::policy::tests::{keys, stopped_clock};
+use crate::{Policy, Profile};
 
 use super::*;
 use crate::gate::Means;
 use crate::suppress::Suppression;
 use std::sync::Arc;
 
-/// The kernel of a column under `x12_map(name)` with these lines of its own.
-fn kernel(name: &str, own: &str) -> X12 {
+/// `x12_map(name)` with these lines of its own.
+fn map(name: &str, own: &str) -> X12Map {
     let text = format!(
         "profile: none\nkeys: k\ntables:\n  db.public.t:\n    doc:\n      transform: x12_map({name})\n      on_invalid: null\n      subject: who\n      paths: {{ {own} }}\n"
     );
@@ -18,6 +18,11 @@ fn kernel(name: &str, own: &str) -> X12 {
     let policy = Policy::parse(&text, "policy.yaml").unwrap_or_else(|problems| panic!("{problems:?}"));
     let (_, rule) = policy.rules().next().unwrap();
     let Transform::X12Map { map } = &rule.transform else { panic!("{:?}", rule.transform) };
+    map.clone()
+}
+
+/// The kernel of a column under that map.
+fn kernel(name: &str, own: &str) -> X12 {
     let means = Means {
         keys: keys(0).map(Arc::new),
         vault: None,
@@ -25,11 +30,15 @@ fn kernel(name: &str, own: &str) -> X12 {
         clock: stopped_clock(),
         suppression: Suppression::default(),
     };
-    X12::new(map, &Setup { profile: policy.profile(), means: &means, table: None }).unwrap()
+    X12::new(&map(name, own), &Setup { profile: Profile::None, means: &means, table: None }).unwrap()
 }
 
 fn passed(x12: &X12, text: &str) -> (Option<String>, u64) {
-    let today = Date { year: 2026, month: 11, day: 21 };
+    passed_in(2026, x12, text)
+}
+
+fn passed_in(year: i32, x12: &X12, text: &str) -> (Option<String>, u64) {
+    let today = Date { year, month: 11, day: 21 };
     let array = StringArray::from(vec![text]);
     let passed = x12.apply(&array, Beside { today, subject: None, known: &[] }).unwrap();
     (passed.values.as_string::<i32>().iter().next().flatten().map(str::to_owned), passed.invalid)
@@ -271,4 +280,19 @@ fn a_wrong_envelope_stops_the_table_unless_the_policy_says_otherwise() {
     assert_eq!(rule("{ transform: x12_map(837p), on_invalid: hold }"), OnInvalid::Hold);
     assert_eq!(rule("{ transform: x12_map(837p), on_invalid: null }"), OnInvalid::Null);
     assert_eq!(rule("x12_map(837p)\n    '*': { on_invalid: hold }"), OnInvalid::Hold);
+}
+
+#[test]
+fn what_is_stored_of_every_file_becomes_what_a_later_year_makes_of_it() {
+    let own = "NM1*IL.09: hmac_token(m), N4.03: keep";
+    for (name, path, text) in files() {
+        for own in ["", own] {
+            let (x12, map) = (kernel(name, own), map(name, own));
+            let later = Stored { keys: None, epoch: &|_| None, old_years: true, old_zips: true };
+            let moved = X12::moved(&map, &later).unwrap().unwrap();
+            let (Some(stored), _) = passed(&x12, &text) else { continue };
+            let (fresh, _) = passed_in(2031, &x12, &text);
+            assert_eq!(passed_in(2031, &moved, &stored), (fresh, 0), "{name} {}", path.display());
+        }
+    }
 }

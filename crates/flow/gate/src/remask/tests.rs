@@ -1,0 +1,185 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, Date32Array, Int64Array, StringArray};
+use change::{ChangeBatch, Column, Identity, Op, Origin, RowMetaBuilder, TableSchema, Timestamp, Unsent};
+
+use super::*;
+use crate::policy::tests::{keys, rotated};
+use crate::x12_map::ReadyMap;
+
+/// Stands on the first day of a year.
+struct NewYear(i32);
+
+impl Clock for NewYear {
+    fn now(&self) -> Timestamp {
+        let day = Date { year: self.0, month: 1, day: 1 };
+        i64::from(day.to_days()) * crate::calendar::MICROS_PER_DAY
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+const RULES: &str = "
+    id: hmac_token(id)
+    born: dob_generalise
+    seen: date_year
+    zip: zip3
+    doc: { transform: json_paths, paths: { born: dob_generalise, 'seen[]': date_year, zip: zip3, id: hmac_token(id) } }
+    edi: { transform: x12_map(837p), on_invalid: halt }
+";
+
+fn policy(rules: &str) -> Policy {
+    let text = format!("profile: none\nkeys: k\ntables:\n  db.public.t:{rules}");
+    Policy::parse(&text, "policy.yaml").unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn raw() -> (Arc<TableSchema>, Vec<ArrayRef>) {
+    // Who is 88, 89 and 90 in 2026, and somebody old.
+    let born = ["1938-06-01", "1937-01-01", "1936-12-31", "1901-05-05", "1990-02-02", "1939-12-31"];
+    let born = Date32Array::from_iter(born.map(|day| Date::parse(day).map(Date::to_days)));
+    let docs = [
+        Some(r#"{"born":"1937-06-01","seen":["2024-02-29","1901-01-01",null],"zip":"10025","id":"7"}"#),
+        None,
+        Some(r#"{"born":"1950-06-01","seen":[]}"#),
+        Some("{}"),
+        Some(r#"{"born":null,"zip":"55601"}"#),
+        Some(r#"{"id":"8"}"#),
+    ];
+    let edi = ReadyMap::ProfessionalClaim.sample();
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new(Int64Array::from_iter_values(1..=6))),
+        ("born", Arc::new(born.clone())),
+        ("seen", Arc::new(born)),
+        ("zip", Arc::new(StringArray::from(vec![Some("10025"), None, Some("75301"), Some("x"), Some("02139"), None]))),
+        ("doc", Arc::new(StringArray::from(docs.to_vec()))),
+        (
+            "edi",
+            Arc::new(StringArray::from_iter(
+                [37, 38, 36, 31, 90, 39].map(|year| Some(edi.replace("19310508", &format!("19{year}0508")))),
+            )),
+        ),
+    ];
+    let schema = TableSchema {
+        table: TableName::new("db", "public", "t"),
+        columns: columns
+            .iter()
+            .map(|(name, values)| Column {
+                name: (*name).into(),
+                data_type: values.data_type().clone(),
+                nullable: true,
+                source_type: String::new(),
+            })
+            .collect(),
+        identity: Identity::Key(vec![0]),
+    };
+    (Arc::new(schema), columns.into_iter().map(|(_, values)| values).collect())
+}
+
+/// What a gate makes of the rows in a year, and the stamp of what it commits.
+fn cleared(rules: &str, keys: KeyRing, year: i32) -> (RecordBatch, TableStamp) {
+    let (schema, columns) = raw();
+    let gate = policy(rules).compile(std::slice::from_ref(&schema), Some(keys), None, Arc::new(NewYear(year))).unwrap();
+    let table = gate.table(&schema).unwrap();
+    let mut meta = RowMetaBuilder::default();
+    (0..columns[0].len() as u64).for_each(|row| meta.push(Op::Insert, &row.to_be_bytes(), 0, 1, row + 1));
+    let unsent = Unsent(vec![None; columns.len()]);
+    let batch = ChangeBatch::try_new(schema, Origin::Stream, columns, meta.finish(), unsent).unwrap();
+    let rows = table.clear(batch).unwrap().batch.rows().clone();
+    (rows, TableStamp::of(gate.stamp(), &table))
+}
+
+fn remask(
+    rules: &str,
+    keys: KeyRing,
+    year: i32,
+    (rows, stamp): &(RecordBatch, TableStamp),
+) -> Result<Option<(RecordBatch, TableStamp)>> {
+    let remasker = policy(rules).remasker(Some(keys), None, Arc::new(NewYear(year)));
+    let table = TableName::new("db", "public", "t");
+    let Some(remask) = remasker.table(&table, stamp, &rows.schema(), &["id".to_owned()])? else { return Ok(None) };
+    Ok(Some((remask.apply(rows)?, remask.stamp().clone())))
+}
+
+fn key() -> KeyRing {
+    keys(0).unwrap()
+}
+
+#[test]
+fn a_year_later_stored_rows_become_what_a_fresh_copy_would_be() {
+    let stored = cleared(RULES, key(), 2026);
+    assert!(remask(RULES, key(), 2026, &stored).unwrap().is_none());
+    for year in [2027, 2030] {
+        let fresh = cleared(RULES, key(), year);
+        assert_ne!(stored.0, fresh.0);
+        let remasked = remask(RULES, key(), year, &stored).unwrap().unwrap();
+        for (number, column) in fresh.0.schema().fields().iter().enumerate() {
+            assert_eq!(remasked.0.column(number), fresh.0.column(number), "{} in {year}", column.name());
+        }
+        assert_eq!(remasked, fresh);
+        assert!(remask(RULES, key(), year, &remasked).unwrap().is_none(), "nothing is to do twice");
+    }
+    let remasker = policy(RULES).remasker(Some(key()), None, Arc::new(NewYear(2027)));
+    let table = TableName::new("db", "public", "t");
+    let remask = remasker.table(&table, &stored.1, &stored.0.schema(), &[]).unwrap().unwrap();
+    assert_eq!(remask.columns().collect::<Vec<_>>(), ["born", "doc", "edi", "seen"]);
+    assert!(remask.allows_statistics("born", true) && !remask.allows_statistics("doc", true));
+}
+
+#[test]
+fn a_later_year_and_another_epoch_of_the_key_are_brought_together() {
+    let rules = RULES.split("    edi:").next().unwrap();
+    let stored = cleared(rules, rotated(1), 2026);
+    let fresh = cleared(rules, rotated(2), 2027);
+    let remasked = remask(rules, rotated(2), 2027, &stored).unwrap().unwrap();
+    assert_eq!(remasked.0, fresh.0);
+    assert_eq!(remasked.1.processed_in, Some(2027));
+}
+
+#[test]
+fn what_another_census_table_let_pass_is_hidden_by_that_of_now() {
+    let (rows, mut stamp) = cleared(RULES, key(), 2026);
+    stamp.policy.zip3_table = "census-2000".into();
+    let zips: ArrayRef =
+        Arc::new(StringArray::from(vec![Some("100"), None, Some("753"), Some("000"), Some("021"), None]));
+    let at = rows.schema().index_of("zip").unwrap();
+    let mut columns = rows.columns().to_vec();
+    columns[at] = zips;
+    let stored = RecordBatch::try_new(rows.schema(), columns).unwrap();
+    let remasked = remask(RULES, key(), 2026, &(stored, stamp)).unwrap().unwrap();
+    assert_eq!(remasked, cleared(RULES, key(), 2026));
+}
+
+#[test]
+fn stored_rows_of_an_unknown_year_are_looked_at_and_stay_unknown_until_then() {
+    let (rows, stamp) = cleared(RULES, key(), 2026);
+    let unknown = TableStamp { processed_in: None, ..stamp.clone() };
+    let dated = ["born", "doc", "edi", "seen"];
+    assert_eq!(unknown.outdated(NewYear(2026).now()), dated);
+    assert_eq!(stamp.outdated(NewYear(2026).now()), [""; 0]);
+    assert_eq!(stamp.outdated(NewYear(2027).now()), dated);
+    let later = cleared(RULES, key(), 2027).1;
+    assert_eq!(later.clone().after(&unknown).unwrap().processed_in, None);
+    assert_eq!(later.clone().after(&stamp).unwrap().processed_in, Some(2026), "the oldest years count");
+    let mut of_2000 = stamp.clone();
+    of_2000.policy.zip3_table = "census-2000".into();
+    assert_eq!(of_2000.outdated(NewYear(2026).now()), ["doc", "edi", "zip"]);
+    assert_eq!(later.after(&of_2000).unwrap().policy.zip3_table, "census-2000");
+    let remasked = remask(RULES, key(), 2026, &(rows.clone(), unknown)).unwrap().unwrap();
+    assert_eq!(remasked, (rows, stamp));
+}
+
+#[test]
+fn a_stored_document_of_which_something_would_be_lost_is_refused() {
+    let (rows, stamp) = cleared(RULES, key(), 2026);
+    let at = rows.schema().index_of("edi").unwrap();
+    let mut columns = rows.columns().to_vec();
+    let foreign = ReadyMap::ProfessionalClaim.sample();
+    columns[at] = Arc::new(StringArray::from_iter([Some(foreign); 6]));
+    let stored = RecordBatch::try_new(rows.schema(), columns).unwrap();
+    let error = remask(RULES, key(), 2027, &(stored, stamp)).unwrap_err();
+    assert!(error.what().contains("t.edi: 6 stored values cannot be read"), "{error}");
+    assert!(error.how_to_fix().unwrap().contains("copy the table anew"));
+}
