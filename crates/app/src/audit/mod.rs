@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 pub(crate) use self::anchor::Anchor;
 use crate::held::Witness;
 use crate::project::Project;
+use crate::secrets;
 use crate::watch::{Seen, Watch};
 
 /// The key that signs heads, when `audit.key` names no other.
@@ -254,6 +255,6 @@ fn signing_key(project: &Project) -> Result<SigningKey> {
             format!("the key of the audit log {} is open to other users (mode {:o})", path.display(), mode & 0o777);
         return Err(Error::new(Kind::Privacy, what).fix(format!("Run: chmod 600 {}", path.display())));
     }
-    let text = std::fs::read_to_string(&path).map(Zeroizing::new).map_err(failed)?;
+    let text = secrets::read(&path).map_err(failed)?;
     SigningKey::parse(&text).map_err(|error| error.context(path.display()))
 }
