@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::audit::{Event, Hash, Head, HeldAction, Hex, Log, Moment, Name, Program, SigningKey};
+use ::audit::{
+    AnchorSeen, Event, Former, Hash, Head, HeldAction, Hex, Log, Moment, Name, Opener, Program, PublicKey, SigningKey,
+};
 use change::{Clock, Error, Kind, Result};
 use gate::PolicyStamp;
 use rand::TryRngCore;
@@ -20,10 +22,14 @@ use zeroize::Zeroizing;
 pub(crate) use self::anchor::Anchor;
 use crate::held::Witness;
 use crate::project::Project;
+use crate::secrets;
+use crate::user::user;
 use crate::watch::{Seen, Watch};
 
 /// The key that signs heads, when `audit.key` names no other.
 const KEY_FILE: &str = "keys/audit.key";
+/// How long a log that begins waits for its anchor.
+const ANCHOR_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a run writes down what it has made durable.
 const OBSERVE_EVERY: Duration = Duration::from_secs(10);
 /// How often a run says that it lives.
@@ -62,9 +68,14 @@ impl Auditor {
     pub(crate) async fn open(project: &Project, clock: Arc<dyn Clock>, program: Program) -> Result<Arc<Self>> {
         let key = signing_key(project)?;
         let folder = folder(&project.state_dir());
-        let writer = Hex::of(&random::<8>()?);
-        let log = Log::open(&folder, key, writer, Moment::of(&*clock), program)?;
         let anchor = Anchor::of(project).await?;
+        let (seen, former) = match Log::is_begun(&folder) {
+            true => (AnchorSeen::None, None),
+            false => look(anchor.as_ref(), &key.public()).await,
+        };
+        let by = Some(Name::new(user().0));
+        let opener = Opener { writer: Hex::of(&random::<8>()?), program, by, anchor: seen, former };
+        let log = Log::open(&folder, key, Moment::of(&*clock), opener)?;
         let last = folder.join("in-force.json");
         Ok(Arc::new(Self { log: Mutex::new(log), clock, anchor, unanchored: Mutex::default(), last }))
     }
@@ -200,6 +211,23 @@ impl Auditor {
     }
 }
 
+/// What the anchor has while a log begins. One that does not answer keeps nobody from starting: its heads contradict the new log all the same.
+async fn look(anchor: Option<&Anchor>, key: &PublicKey) -> (AnchorSeen, Option<Former>) {
+    let Some(anchor) = anchor else { return (AnchorSeen::None, None) };
+    match tokio::time::timeout(ANCHOR_PATIENCE, anchor.newest(key)).await {
+        Ok(Ok(Some(former))) => (AnchorSeen::Head, Some(former)),
+        Ok(Ok(None)) => (AnchorSeen::Empty, None),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the anchor of the audit log cannot be asked for a log before this one");
+            (AnchorSeen::Away, None)
+        }
+        Err(_) => {
+            tracing::warn!("the anchor of the audit log does not answer; it was asked for a log before this one");
+            (AnchorSeen::Away, None)
+        }
+    }
+}
+
 fn changes(before: &InForce, now: &InForce) -> Vec<Event> {
     let mut changed = Vec::new();
     if before.config != now.config {
@@ -229,17 +257,9 @@ pub(crate) fn random<const BYTES: usize>() -> Result<[u8; BYTES]> {
 
 /// The key that `audit.key` refers to, else the project's own, which is made when it is missing.
 fn signing_key(project: &Project) -> Result<SigningKey> {
-    if let Some(reference) = &project.file.audit.key {
-        let secret = reference.resolve(&project.dir).map_err(|error| error.context("audit.key"))?;
-        return SigningKey::parse(secret.reveal()).map_err(|error| error.context("audit.key"));
-    }
     let path = project.dir.join(KEY_FILE);
-    let failed = |error: std::io::Error| {
-        Error::new(Kind::Privacy, format!("the key of the audit log {} cannot be read or made", path.display()))
-            .source(error)
-            .fix("Make the folder writable, or name another place: audit: { key: ${file:PATH} }.")
-    };
-    if !path.exists() {
+    let failed = |error| unusable(&path, error);
+    if project.file.audit.key.is_none() && !path.exists() {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
@@ -248,12 +268,32 @@ fn signing_key(project: &Project) -> Result<SigningKey> {
             std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         std::io::Write::write_all(&mut file, text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     }
+    existing_key(project)
+}
+
+/// As [`signing_key`], and none is made.
+///
+/// # Errors
+/// `Privacy` when it cannot be read or is open to others.
+pub(crate) fn existing_key(project: &Project) -> Result<SigningKey> {
+    if let Some(reference) = &project.file.audit.key {
+        let secret = reference.resolve(&project.dir).map_err(|error| error.context("audit.key"))?;
+        return SigningKey::parse(secret.reveal()).map_err(|error| error.context("audit.key"));
+    }
+    let path = project.dir.join(KEY_FILE);
+    let failed = |error| unusable(&path, error);
     let mode = std::fs::metadata(&path).map_err(failed)?.permissions().mode();
     if mode & 0o077 != 0 {
         let what =
             format!("the key of the audit log {} is open to other users (mode {:o})", path.display(), mode & 0o777);
         return Err(Error::new(Kind::Privacy, what).fix(format!("Run: chmod 600 {}", path.display())));
     }
-    let text = std::fs::read_to_string(&path).map(Zeroizing::new).map_err(failed)?;
+    let text = secrets::read(&path).map_err(failed)?;
     SigningKey::parse(&text).map_err(|error| error.context(path.display()))
+}
+
+fn unusable(path: &Path, error: std::io::Error) -> Error {
+    Error::new(Kind::Privacy, format!("the key of the audit log {} cannot be read or made", path.display()))
+        .source(error)
+        .fix("Make the folder writable, or name another place: audit: { key: ${file:PATH} }.")
 }

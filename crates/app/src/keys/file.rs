@@ -11,6 +11,8 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use zeroize::Zeroizing;
 
+use crate::secrets;
+
 /// Reads a key file's text.
 ///
 /// # Errors
@@ -33,7 +35,7 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<String>> {
             &format!("Run: chmod 600 {}", path.display()),
         ));
     }
-    std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
+    secrets::read(path).map_err(|error| {
         wrong(format!("cannot read the key file {}", path.display()), "Make it readable for this user.").source(error)
     })
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use change::{Error, Kind, Result};
 use object_store::aws::AwsCredential;
@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Refusal, json, strange};
 use crate::keys::http::{Http, address, header, variable};
+use crate::secrets;
 
 /// Where credentials come from.
 pub(super) enum Source {
@@ -59,10 +60,9 @@ impl Profile {
             variable(variable_name).map(PathBuf::from).or_else(|| home.map(|home| home.join(".aws").join(file)))
         };
         // A file that is not there is as good as an empty one, as for the tools of AWS.
-        let text =
-            |place: Option<PathBuf>| place.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
-        let config = Zeroizing::new(text(place("AWS_CONFIG_FILE", "config")));
-        let credentials = Zeroizing::new(text(place("AWS_SHARED_CREDENTIALS_FILE", "credentials")));
+        let text = |place: Option<PathBuf>| place.and_then(|path| secrets::read(&path).ok()).unwrap_or_default();
+        let config = text(place("AWS_CONFIG_FILE", "config"));
+        let credentials = text(place("AWS_SHARED_CREDENTIALS_FILE", "credentials"));
         let profile = format!("profile {name}");
         let in_config = section(&config, |title| title == profile || title == name && name == "default");
         let in_credentials = section(&credentials, |title| title == name);
@@ -235,7 +235,7 @@ fn container(who: &str) -> Result<Option<Url>> {
 }
 
 fn read(who: &str, path: &str) -> Result<Zeroizing<String>> {
-    std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
+    secrets::read(Path::new(path)).map_err(|error| {
         Error::new(Kind::Auth, format!("{who}: cannot read the token file {path}"))
             .source(error)
             .fix("Let the platform write it where this user can read it.")

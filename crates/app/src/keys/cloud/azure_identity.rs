@@ -21,6 +21,7 @@ use super::jwt::{self, Signature};
 use super::{Refusal, json, strange};
 use crate::clock::SystemClock;
 use crate::keys::http::{Http, address, header, variable};
+use crate::secrets;
 
 /// Seconds that a statement which we sign is good for; it is used at once.
 const STATEMENT_SECONDS: i64 = 300;
@@ -135,8 +136,7 @@ impl Identity {
                 form.push(("client_secret", secret));
                 return Ok(http.client().post(address.clone()).form(&form));
             }
-            Proof::Federated { file } => std::fs::read_to_string(file)
-                .map(|text| Zeroizing::new(text.trim().to_owned()))
+            Proof::Federated { file } => secrets::read_trimmed(Path::new(file))
                 .map_err(|error| unreadable("AZURE_FEDERATED_TOKEN_FILE", error))?,
             Proof::Certificate { key, thumbprint } => {
                 let now = SystemClock::new().now() / 1_000_000;
@@ -160,7 +160,7 @@ impl Proof {
             return Ok(Some(Self::Secret(Zeroizing::new(secret))));
         }
         if let Some(path) = variable("AZURE_CLIENT_CERTIFICATE_PATH") {
-            let text = std::fs::read_to_string(project.join(path)).map(Zeroizing::new);
+            let text = secrets::read(&project.join(path));
             let key = text.map_err(|error| unreadable("AZURE_CLIENT_CERTIFICATE_PATH", error))?;
             let failed = || {
                 wrong(

@@ -10,12 +10,13 @@ use reqwest::header::HeaderValue;
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 use serde_json::json;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::jwt::{self, Signature};
 use super::{Ask, Refusal, strange};
 use crate::clock::SystemClock;
 use crate::keys::http::{Http, Reply, address, header, variable};
+use crate::secrets;
 
 const WHO: &str = "keys from gcp-kms";
 const SCOPE: &str = "https://www.googleapis.com/auth/cloudkms";
@@ -47,6 +48,12 @@ struct Account {
     private_key: String,
     #[serde(default)]
     private_key_id: String,
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.private_key.zeroize();
+    }
 }
 
 #[derive(Deserialize)]
@@ -193,7 +200,7 @@ impl Account {
                 "Set GOOGLE_APPLICATION_CREDENTIALS to a service account's key file, or run with a service account.",
             )
         };
-        let text = std::fs::read_to_string(path).map(Zeroizing::new);
+        let text = secrets::read(path);
         let text = text.map_err(|error| wrong("cannot be read").source(error))?;
         let account: Self = serde_json::from_str(&text).map_err(|_| wrong("is no credentials file"))?;
         if account.kind != "service_account" {

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{VaultServer, WHO, away, is_away, variable, wrong};
 use crate::keys::http::header;
+use crate::secrets;
 
 /// Where a pod finds its service account's token.
 const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -170,12 +171,11 @@ fn secret(name: &str, project: &Path) -> Result<Option<Zeroizing<String>>> {
 }
 
 fn text(path: &Path) -> Result<Zeroizing<String>> {
-    let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
+    secrets::read_trimmed(path).map_err(|error| {
         wrong(
             &format!("cannot read the token file {}", path.display()),
             "Let the agent write it where this user can read it.",
         )
         .source(error)
-    })?;
-    Ok(Zeroizing::new(text.trim().to_owned()))
+    })
 }

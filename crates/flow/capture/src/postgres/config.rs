@@ -3,19 +3,20 @@ use std::path::PathBuf;
 
 use change::{Problem, Result, Severity};
 use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
 
 use super::dsn::Dsn;
 use super::types::OnUnfit;
 
-/// A secret that was already resolved (`${env:...}` and its like are the caller's). `Debug` hides it; nothing prints it.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
+/// A secret that was already resolved (`${env:...}` and its like are the caller's). `Debug` hides it; nothing prints it; it is zeroed when
+/// it is dropped.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Wraps a resolved secret.
     pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
+        Self(Zeroizing::new(secret.into()))
     }
 
     pub(crate) fn reveal(&self) -> &str {
@@ -26,6 +27,12 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
     }
 }
 
