@@ -308,7 +308,7 @@ async fn sweep_when_due(log: &TableLog, state: &mut State, now: Timestamp) -> Re
         state.past = sweep::past(log, now).await?;
     }
     let left = state.past.len().saturating_sub(SWEPT_AT_ONCE);
-    purge::remove(&log.store, &state.past.split_off(left)).await
+    purge::remove(&log.store, state.past.split_off(left)).await
 }
 
 #[cfg(test)]

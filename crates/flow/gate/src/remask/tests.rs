@@ -70,6 +70,7 @@ fn raw() -> (Arc<TableSchema>, Vec<ArrayRef>) {
                 name: (*name).into(),
                 data_type: values.data_type().clone(),
                 nullable: true,
+                number: None,
                 source_type: String::new(),
             })
             .collect(),
