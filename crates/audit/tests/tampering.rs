@@ -296,7 +296,7 @@ fn entries_appended_without_the_key_are_found_and_never_signed() {
     let forged = appended(&whole, &entry(whole.len(), 1, 1300));
     let no_mac = forged.replace(&format!(r#""mac":"{}","#, Hash::of(&[b"guess"])), "");
     for (line, finding) in [(&forged, Finding::Mac { line: 27 }), (&no_mac, Finding::Mixed { line: 27 })] {
-        write(&folder.0, LOG_FILE, &[whole.as_slice(), &[line.clone()]].concat());
+        write(&folder.0, LOG_FILE, &[whole.as_slice(), std::slice::from_ref(line)].concat());
         let with_key = proof_of(&[&folder.0], 1301, &[], Some(&key(1)));
         assert_eq!(with_key.findings, [finding]);
         // The public key alone says that nobody has signed it, at the latest when a head is due.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use audit::{Event, Name, Purge};
 use change::{Error, Kind, Raw, Result};
+use gate::Suppressed;
 use zeroize::Zeroizing;
 
 use crate::alone::alone;
@@ -65,9 +66,9 @@ pub(super) fn read_ids(file: Option<&Path>) -> Result<Raw<Vec<String>>> {
 
 #[allow(clippy::print_stdout)]
 async fn hold(site: &Worksite, options: &Erase, subject: &str, ids: &Raw<Vec<String>>) -> Result<Outcome> {
-    let (name, count) = (Name::new(subject), ids.expose().len() as u64);
-    let subject = site.subject(subject)?;
+    let (name, subject) = (Name::new(subject), site.subject(subject)?);
     let persons = site.persons(&subject, ids)?;
+    let count = persons.first().map_or(0, Suppressed::len) as u64;
     if options.hold {
         site.auditor.record(Event::HoldPlaced { subject: name, persons: count })?;
         place(&site.lake, &site.keys, persons).await?;

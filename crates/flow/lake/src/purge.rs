@@ -49,7 +49,7 @@ impl Lake {
     /// `Conflict` when another program has changed rows; those of the store. Doing it again goes on.
     pub async fn end_history(&self, table: &LakeTable, now: Timestamp) -> Result<Option<Past>> {
         let Some(mut log) = TableLog::load(table, &self.store(table)?).await? else { return Ok(None) };
-        foreign::check(&log, false).await?;
+        Box::pin(foreign::check(&log, false)).await?;
         // What is staged is no version's either.
         self.forget_staged(table).await?;
         // A version of its own, of which the checkpoint is made: whoever wrote the table before is fenced.

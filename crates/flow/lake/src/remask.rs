@@ -81,7 +81,7 @@ impl Lake {
         let current = LakeTable::new(table.name.clone(), Layer::Current)?;
         let key = TableLog::load(&current, &self.store(&current)?).await?.map(|log| log.record.key).unwrap_or_default();
         let Some(remask) = remasker.table(&table.name, &stored, &log.schema, &key)? else { return Ok(None) };
-        foreign::check(&log, false).await?;
+        Box::pin(foreign::check(&log, false)).await?;
         Ok(Some(Strict { log, remask }))
     }
 
