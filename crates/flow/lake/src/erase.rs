@@ -24,7 +24,7 @@ use crate::lake::Lake;
 use crate::log::{Committed, TableLog, remove};
 use crate::naming::{LakeTable, Layer};
 use crate::record::Record;
-use crate::rows;
+use crate::{foreign, rows};
 
 /// Which rows of a source table's lake tables are to go.
 #[derive(Clone)]
@@ -76,7 +76,8 @@ impl Lake {
     /// `index_dir` is the folder of key indexes, as in [`crate::WriterOptions`]; that of the table is removed, to be built anew.
     ///
     /// # Errors
-    /// `Unavailable` while the table's first copy is unfinished; those of the store. Doing it again goes on.
+    /// `Unavailable` while the table's first copy is unfinished; `Conflict` when another program has changed rows, which nobody would notice
+    /// behind our commit; those of the store. Doing it again goes on.
     pub async fn erase(
         &self,
         name: &TableName,
@@ -94,17 +95,21 @@ impl Lake {
                 Error::new(Kind::Unavailable, what).fix("Let `lockgate run` finish the copy, then do this again.")
             );
         }
+        let mut changes_log = TableLog::load(&changes, &self.store(&changes)?).await?;
+        for log in [&current_log, &changes_log].into_iter().flatten() {
+            foreign::check(log, false).await?;
+        }
         // A remasking that is under way has written rows again that are to go.
         self.discard_staged(&current).await?;
         self.discard_staged(&changes).await?;
         let key = current_log.as_ref().map(|log| log.record.key.clone()).unwrap_or_default();
         let mut keys = Keys::new(key, doomed);
         // The log of changes has every row that ever was: from it come the keys of changes that carry nothing else.
-        if let Some(mut log) = TableLog::load(&changes, &self.store(&changes)?).await? {
+        if let Some(log) = &mut changes_log {
             for add in log.files.values().map(|file| &file.add) {
                 keys.learn(&log.store, add, doomed).await?;
             }
-            erased.insert(Layer::Changes, rewrite(&mut log, doomed, &keys, now / 1000).await?);
+            erased.insert(Layer::Changes, rewrite(log, doomed, &keys, now / 1000).await?);
         }
         if let Some(mut log) = current_log {
             let done = rewrite(&mut log, doomed, &keys, now / 1000).await?;

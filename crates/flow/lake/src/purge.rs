@@ -16,7 +16,7 @@ use crate::failure::Explain;
 use crate::lake::{Lake, objects};
 use crate::log::TableLog;
 use crate::naming::LakeTable;
-use crate::offload;
+use crate::{foreign, offload};
 
 /// Data files of versions that nobody can read any more. They are of no table, so they may be removed at any time.
 #[must_use = "the files are still there"]
@@ -34,7 +34,7 @@ impl Lake {
     /// the newest version does not need. No writer may have the table open. Returns the number of objects that were removed.
     ///
     /// # Errors
-    /// Those of the store. Doing it again goes on.
+    /// As [`Lake::end_history`].
     pub async fn purge_history(&self, table: &LakeTable, now: Timestamp) -> Result<u64> {
         match self.end_history(table, now).await? {
             Some(past) => past.remove().await,
@@ -46,9 +46,10 @@ impl Lake {
     /// again. `None` when there is no table.
     ///
     /// # Errors
-    /// Those of the store. Doing it again goes on.
+    /// `Conflict` when another program has changed rows; those of the store. Doing it again goes on.
     pub async fn end_history(&self, table: &LakeTable, now: Timestamp) -> Result<Option<Past>> {
         let Some(mut log) = TableLog::load(table, &self.store(table)?).await? else { return Ok(None) };
+        Box::pin(foreign::check(&log, false)).await?;
         // What is staged is no version's either.
         self.forget_staged(table).await?;
         // A version of its own, of which the checkpoint is made: whoever wrote the table before is fenced.

@@ -15,7 +15,7 @@ use crate::lake::Lake;
 use crate::log::{Committed, TableLog, remove};
 use crate::naming::{LakeTable, Layer};
 use crate::record::Record;
-use crate::schema;
+use crate::{foreign, schema};
 
 /// A table that a policy wants otherwise than it is stored.
 pub struct Strict {
@@ -73,15 +73,16 @@ impl Lake {
     /// Compares a table's rows with a policy; `None` when they are as it wants them, or there is no table.
     ///
     /// # Errors
-    /// Those of [`Remasker::table`] and of the store.
+    /// Those of [`Remasker::table`] and of the store; `Conflict` when another program has changed the rows that are to be written again.
     pub async fn stricter(&self, table: &LakeTable, remasker: &Remasker) -> Result<Option<Strict>> {
         let Some(log) = TableLog::load(table, &self.store(table)?).await? else { return Ok(None) };
         let Some(stored) = stamp_of(table, &log.record)? else { return Ok(None) };
         // The key stands with the current rows; the columns are the same in both.
         let current = LakeTable::new(table.name.clone(), Layer::Current)?;
         let key = TableLog::load(&current, &self.store(&current)?).await?.map(|log| log.record.key).unwrap_or_default();
-        let remask = remasker.table(&table.name, &stored, &log.schema, &key)?;
-        Ok(remask.map(|remask| Strict { log, remask }))
+        let Some(remask) = remasker.table(&table.name, &stored, &log.schema, &key)? else { return Ok(None) };
+        Box::pin(foreign::check(&log, false)).await?;
+        Ok(Some(Strict { log, remask }))
     }
 
     /// Switches the table to what the policy wants, with the staged files that are of use; what is not staged is written now. No writer may

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use change::{Identity, Kind, Op, Origin};
-use lake::{Doomed, LakeTable, Layer, Outcome};
+use change::{Identity, Kind, Op, Origin, TableCheckpoint};
+use lake::{Commit, Doomed, LakeTable, Layer, Outcome};
 
 use crate::table::{
-    Cell, Door, START, TestLake, commit_copy, commit_stream, done, keyed, name, position, progress, row, text,
+    Cell, Door, START, TestLake, commit_copy, commit_stream, done, keyed, name, position, progress, row, text, through,
     try_commit_stream,
 };
 
@@ -208,6 +208,31 @@ async fn a_foreign_change_of_rows_stops_the_table_until_it_is_restored() {
     writer.write(&door.batch(Origin::Stream, &[insert(30, 3)])).await.unwrap();
     done(commit_stream(&mut writer, 31).await);
     assert_eq!(lake.read(Layer::Current).await.len(), 3);
+}
+
+#[tokio::test]
+async fn nothing_is_committed_over_a_foreign_change_of_rows() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    done(commit_copy(&mut writer, progress(position(1, 0), 0, &[], Some(position(1, 0)))).await);
+    writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+    let checkpoint = TableCheckpoint { stream: through(11), ..writer.checkpoint().clone() };
+    let stamp = serde_json::to_value(door.stamp()).unwrap();
+    let version = done(writer.commit(Commit { checkpoint, stream: true, copy: false, stamp }).await.unwrap()).version;
+    writer.close().unwrap();
+    foreign_commit(&lake, version + 1, "DELETE", &[removed(&added(&lake, version).1, true)]);
+    let table = LakeTable::new(name(), Layer::Current).unwrap();
+    let doomed = Doomed { columns: vec![("name".into(), false)], values: Arc::new(["a".into()].into()) };
+    let remasker = crate::staging::policy("id: keep, name: keep", &lake);
+    for error in [
+        lake.lake.erase(&name(), &doomed, &lake.dir.join("index"), START).await.err(),
+        lake.lake.purge_history(&table, START).await.err(),
+        lake.lake.stricter(&table, &remasker).await.err(),
+    ] {
+        let error = error.unwrap();
+        assert!(error.kind() == Kind::Conflict && error.to_string().contains("lockgate repair"), "{error}");
+    }
+    assert_eq!(lake.lake.status(&name(), Layer::Current).await.unwrap().version, version + 1);
 }
 
 #[tokio::test]

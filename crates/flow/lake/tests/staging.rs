@@ -13,7 +13,7 @@ use crate::table::{Cell, Door, TestLake, done, keyed, keyed_under, name, row, te
 
 const DAY: i64 = 24 * 3600 * 1_000_000;
 
-fn policy(rules: &str, lake: &TestLake) -> Remasker {
+pub(crate) fn policy(rules: &str, lake: &TestLake) -> Remasker {
     let text = format!("profile: none\ntables:\n  db.public.t: {{ {rules} }}\n");
     Policy::parse(&text, "policy.yaml").unwrap().remasker(None, None, lake.clock.clone())
 }
