@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
-use change::{Result, Timestamp};
+use change::{Error, Kind, Result, Timestamp};
 use deltalake::kernel::Add;
 use deltalake::logstore::LogStoreRef;
 use object_store::ObjectStoreExt as _;
@@ -120,11 +120,14 @@ pub(crate) struct Area {
     pub(crate) changes: u64,
     /// The newest commit time of the source among them.
     pub(crate) newest: Option<Timestamp>,
+    /// The disk of the seats failed while rows went from memory into a file: seats name rows that are not there any more.
+    pub(crate) torn: bool,
 }
 
 impl Area {
     pub(crate) fn new(seats: Seats) -> Self {
-        Self { held: Vec::new(), bytes: 0, staged: Vec::new(), seats, truncated: false, changes: 0, newest: None }
+        let (held, staged) = (Vec::new(), Vec::new());
+        Self { held, bytes: 0, staged, seats, truncated: false, changes: 0, newest: None, torn: false }
     }
 
     /// Takes in a batch; its seats are the caller's work.
@@ -147,7 +150,7 @@ impl Area {
     }
 
     /// Writes the live rows in memory to a data file. They stay in memory until the store has the file, so that a failed write may be
-    /// tried again.
+    /// tried again; an area that is torn may not.
     pub(crate) async fn flush(
         &mut self,
         store: &LogStoreRef,
@@ -155,6 +158,9 @@ impl Area {
         statistics: &Statistics,
         now_ms: i64,
     ) -> Result<()> {
+        if self.torn {
+            return Err(torn());
+        }
         let written = self.held.iter().map(Held::written_rows).collect::<Result<Vec<_>>>()?;
         let written: Vec<RecordBatch> = written.into_iter().filter(|rows| rows.num_rows() > 0).collect();
         let rows: usize = written.iter().map(RecordBatch::num_rows).sum();
@@ -165,6 +171,7 @@ impl Area {
         self.bytes = 0;
         let held = std::mem::take(&mut self.held);
         let Some(add) = add else { return Ok(()) };
+        self.torn = true;
         let file = self.staged.len() as u32;
         let (mut gone, mut row) = (RoaringTreemap::new(), 0_u32);
         for batch in held {
@@ -180,6 +187,7 @@ impl Area {
             self.reseat(&seats)?;
         }
         self.staged.push(Staged { add, rows: rows as u64, gone, keys: Vec::new() });
+        self.torn = false;
         Ok(())
     }
 
@@ -202,6 +210,12 @@ impl Area {
             Seats::Append => Ok(()),
         }
     }
+}
+
+/// That the rows of an area that is torn cannot be committed.
+pub(crate) fn torn() -> Error {
+    Error::new(Kind::Unavailable, "the local disk failed while it was noted where rows lie that wait for their commit")
+        .fix("Nothing to do: the table is opened again. Look at the disk's state if it happens again.")
 }
 
 /// The name of a new data file below `folder`.
@@ -251,7 +265,30 @@ pub(crate) async fn put(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Int64Array;
+    use object_store::memory::InMemory;
+
     use super::*;
+    use crate::index::KeySeed;
+    use crate::lake::Lake;
+
+    #[tokio::test]
+    async fn rows_whose_seats_the_disk_did_not_take_are_not_committed_by_a_second_try() {
+        let lake = Lake::in_store(Arc::new(InMemory::new())).unwrap();
+        let scratch = std::env::temp_dir().join(format!("lockgate-area-{}", std::process::id()));
+        let mut area = Area::new(Seats::Unique(ScratchMap::create(&scratch, 1).unwrap()));
+        let column: arrow::array::ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let rows = RecordBatch::try_from_iter([("id", column)]).unwrap();
+        let (schema, keys) = (rows.schema(), (0..3).map(|id| KeySeed::new(1).hash(&[id])).collect());
+        area.hold(Held { rows, keys, fates: vec![Fate::Live; 3] });
+        std::fs::remove_dir_all(&scratch).unwrap();
+        for _ in 0..2 {
+            let flushed = area.flush(lake.root(), &schema, &Statistics::default(), 0).await;
+            assert_eq!(flushed.unwrap_err().kind(), Kind::Unavailable);
+        }
+    }
 
     #[test]
     fn seats_fit_into_64_bits() {

@@ -22,7 +22,7 @@ use crate::naming::{LakeTable, Layer};
 use crate::record::Record;
 use crate::schema::{self, COMMITTED_AT, Evolution, OP, ORDINAL, TXID};
 use crate::stored::StoredRows;
-use crate::{foreign, rebuild, upkeep, widen};
+use crate::{area, foreign, rebuild, upkeep, widen};
 
 /// How tables are written.
 #[derive(Clone)]
@@ -301,6 +301,9 @@ impl TableWriter {
             return Err(index_lost(self.log()));
         }
         let Layers::Current(current) = &mut self.layers else { return Ok(()) };
+        if current.stream.torn {
+            return Err(area::torn());
+        }
         match current.failed.take() {
             Some(error) => {
                 let error = self.part_with_damage(error);
@@ -343,7 +346,7 @@ impl TableWriter {
             Layers::Current(current) => {
                 let shape = current.index.as_ref().map(|(index, _)| index.shape());
                 let changes = current.stream.changes + 1;
-                current.stream = crate::area::Area::new(crate::area::Seats::Append);
+                current.stream = area::Area::new(area::Seats::Append);
                 current.stream = stream_area(shape, &current.scratch)?;
                 current.stream.truncated = true;
                 current.stream.changes = changes;
@@ -383,9 +386,13 @@ impl TableWriter {
             Ok(Written::Fenced(error)) => Ok(Outcome::Conflicted(error)),
             // The index and the list of files are of another version: only a new start makes them right.
             Ok(Written::Foreign(error)) => Err(error),
-            Err(error) if error.kind() == change::Kind::Unavailable => Ok(Outcome::Retryable(error)),
+            Err(error) if error.kind() == change::Kind::Unavailable && !self.is_torn() => Ok(Outcome::Retryable(error)),
             Err(error) => Err(self.part_with_damage(error)),
         }
+    }
+
+    fn is_torn(&self) -> bool {
+        matches!(&self.layers, Layers::Current(current) if current.stream.torn)
     }
 
     fn waiting(&self, copied: bool) -> (u64, Option<Timestamp>) {
