@@ -265,6 +265,11 @@ async fn write_entry(table: &LakeTable, store: &LogStoreRef, version: u64, bytes
     match (store.read_commit_entry(version).await, error) {
         (Ok(Some(found)), _) => Ok(found == bytes),
         (_, TransactionError::ObjectStore { source }) => Err(source).explain(doing),
+        // Some stores deny a put while another one of the same name is under way.
+        (Ok(None), TransactionError::VersionAlreadyExists(_)) => {
+            let what = format!("{}: somebody writes it at this moment", doing());
+            Err(Error::new(Kind::Unavailable, what).fix("Nothing to do: it is tried again."))
+        }
         // Whose entry is there cannot be known now: that says nothing about the table.
         (Err(unread), TransactionError::VersionAlreadyExists(_)) => Err(unread).explain(doing),
         (_, error) => Err(error).explain(doing),

@@ -8,6 +8,7 @@ mod keyed;
 mod keyless;
 mod staging;
 mod table;
+mod tricks;
 mod upkeep;
 
 /// Runs a random test for so many seeds, two at a time: those from 0 on, from `LOCKGATE_SEED` on, or `LOCKGATE_SEEDS` many. Names the seed

@@ -1,0 +1,107 @@
+//! An object store that plays tricks when a commit is put.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use change::{Op, Origin};
+use futures::stream::BoxStream;
+use lake::{Lake, Layer, Outcome};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+use crate::table::{Cell, TestLake, commit_stream, done, keyed, read, row, text};
+
+#[derive(Clone, Copy)]
+enum Trick {
+    /// The entry is said to be there, and is not.
+    Denied,
+    /// The entry is put, and nobody hears of it.
+    Unanswered,
+}
+
+#[derive(Default)]
+struct TrickyStore {
+    inner: InMemory,
+    /// For the next entry of a log.
+    next: Mutex<Option<Trick>>,
+}
+
+impl TrickyStore {
+    fn plays(&self, trick: Trick) {
+        *self.next.lock().unwrap() = Some(trick);
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for TrickyStore {
+    async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let trick = if options.mode == PutMode::Create { self.next.lock().unwrap().take() } else { None };
+        if let Some(Trick::Denied) = trick {
+            return Err(Error::AlreadyExists { path: path.to_string(), source: "another put is under way".into() });
+        }
+        let put = self.inner.put_opts(path, payload, options).await;
+        if let Some(Trick::Unanswered) = trick {
+            std::future::pending::<()>().await;
+        }
+        put
+    }
+
+    async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(path, options).await
+    }
+
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(path, options).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+impl fmt::Debug for TrickyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TrickyStore")
+    }
+}
+
+impl fmt::Display for TrickyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a store that plays tricks")
+    }
+}
+
+fn insert(lsn: u64, id: i64) -> crate::table::Row {
+    row(Op::Insert, lsn, 1, &[Cell::Int(id), text("a"), text("b")])
+}
+
+#[tokio::test]
+async fn a_version_that_somebody_writes_at_this_moment_is_tried_again() {
+    let (local, door, store) = (TestLake::new().await, keyed(), Arc::new(TrickyStore::default()));
+    let lake = Lake::in_store(store.clone()).unwrap();
+    for layer in [Layer::Current, Layer::Changes] {
+        let mut writer = lake.writer(&door.schema(), layer, local.options()).await.unwrap();
+        writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+        store.plays(Trick::Denied);
+        assert!(matches!(commit_stream(&mut writer, 11).await, Outcome::Retryable(_)));
+        assert_eq!(done(commit_stream(&mut writer, 11).await).rows, 1);
+        assert_eq!(read(&lake, layer).await.len(), 1);
+    }
+}
