@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use arrow::array::{AsArray, RecordBatch};
-use change::{Position, Result};
+use change::{Kind, Position, Result};
 use futures::TryStreamExt;
 use uuid::Uuid;
 
@@ -28,22 +28,31 @@ pub(crate) async fn open(
 ) -> Result<(KeyIndex, Identifier)> {
     let id = index_id(log.id, &log.schema, names, shape);
     match KeyIndex::open(path, id, boot)? {
-        Opened::Ready(mut index) => {
-            if let Some(prepared) = index.prepared() {
-                let committed = prepared.to_version == log.version && prepared.stamp == log.record.commit;
-                if committed { index.finish()? } else { index.abandon()? }
-            }
-            if index.version() == log.version && index.shape() == shape {
+        Opened::Ready(mut index) => match settle(&mut index, log) {
+            Ok(()) if index.version() == log.version && index.shape() == shape => {
                 let identifier = Identifier::new(&log.schema, names, shape, index.seed())?;
                 return Ok((*index, identifier));
             }
-            tracing::info!(table = %log.table, "the key index is behind the table and is built anew");
-        }
+            Ok(()) => tracing::info!(table = %log.table, "the key index is behind the table and is built anew"),
+            Err(why) if why.kind() == Kind::Data => {
+                tracing::warn!(table = %log.table, %why, "the key index is built anew");
+            }
+            Err(error) => return Err(error),
+        },
         Opened::Missing if log.files.is_empty() => {}
         Opened::Missing => tracing::info!(table = %log.table, "the key index is missing and is built anew"),
         Opened::Unusable { why } => tracing::warn!(table = %log.table, %why, "the key index is built anew"),
     }
     build(log, names, shape, path, boot, None).await
+}
+
+/// Finishes the step that was under way when the index was left, if the table has its commit.
+fn settle(index: &mut KeyIndex, log: &TableLog) -> Result<()> {
+    match index.prepared() {
+        Some(step) if step.to_version == log.version && step.stamp == log.record.commit => index.finish(),
+        Some(_) => index.abandon(),
+        None => Ok(()),
+    }
 }
 
 /// The index from the table's rows, whatever lies on disk.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use change::{Op, Origin};
 use futures::stream::BoxStream;
@@ -13,11 +12,12 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use tokio::sync::Notify;
 
 use crate::table::{Cell, TestLake, commit_stream, done, keyed, read, row, text};
 
 #[derive(Clone, Copy)]
-enum Trick {
+pub(crate) enum Trick {
     /// The entry is said to be there, and is not.
     Denied,
     /// The entry is put, and nobody hears of it.
@@ -25,27 +25,36 @@ enum Trick {
 }
 
 #[derive(Default)]
-struct TrickyStore {
+pub(crate) struct TrickyStore {
     inner: InMemory,
-    /// For the next entry of a log.
-    next: Mutex<Option<Trick>>,
+    /// For the entry of a log that comes after so many others.
+    next: Mutex<Option<(usize, Trick)>>,
+    played: Notify,
 }
 
 impl TrickyStore {
-    fn plays(&self, trick: Trick) {
-        *self.next.lock().unwrap() = Some(trick);
+    pub(crate) fn plays(&self, after: usize, trick: Trick) {
+        *self.next.lock().unwrap() = Some((after, trick));
+    }
+
+    fn trick(&self) -> Option<Trick> {
+        let mut next = self.next.lock().unwrap();
+        let (after, trick) = (*next)?;
+        *next = after.checked_sub(1).map(|after| (after, trick));
+        (after == 0).then_some(trick)
     }
 }
 
 #[async_trait::async_trait]
 impl ObjectStore for TrickyStore {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        let trick = if options.mode == PutMode::Create { self.next.lock().unwrap().take() } else { None };
+        let trick = if options.mode == PutMode::Create { self.trick() } else { None };
         if let Some(Trick::Denied) = trick {
             return Err(Error::AlreadyExists { path: path.to_string(), source: "another put is under way".into() });
         }
         let put = self.inner.put_opts(path, payload, options).await;
         if let Some(Trick::Unanswered) = trick {
+            self.played.notify_one();
             std::future::pending::<()>().await;
         }
         put
@@ -99,9 +108,31 @@ async fn a_version_that_somebody_writes_at_this_moment_is_tried_again() {
     for layer in [Layer::Current, Layer::Changes] {
         let mut writer = lake.writer(&door.schema(), layer, local.options()).await.unwrap();
         writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
-        store.plays(Trick::Denied);
+        store.plays(0, Trick::Denied);
         assert!(matches!(commit_stream(&mut writer, 11).await, Outcome::Retryable(_)));
         assert_eq!(done(commit_stream(&mut writer, 11).await).rows, 1);
         assert_eq!(read(&lake, layer).await.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn an_index_that_is_damaged_when_its_last_step_is_finished_is_built_anew() {
+    let (local, door, store) = (TestLake::new().await, keyed(), Arc::new(TrickyStore::default()));
+    let lake = Lake::in_store(store.clone()).unwrap();
+    let mut writer = lake.writer(&door.schema(), Layer::Current, local.options()).await.unwrap();
+    writer.write(&door.batch(Origin::Stream, &[insert(10, 1), insert(10, 2)])).await.unwrap();
+    store.plays(0, Trick::Unanswered);
+    tokio::select! {
+        outcome = commit_stream(&mut writer, 11) => panic!("{outcome:?}"),
+        () = store.played.notified() => {}
+    }
+    drop(writer);
+    let blocks = local.index().join("blocks");
+    let mut bytes = std::fs::read(&blocks).unwrap();
+    bytes[4096..].fill(0xa5);
+    std::fs::write(&blocks, bytes).unwrap();
+    let mut writer = lake.writer(&door.schema(), Layer::Current, local.options()).await.unwrap();
+    writer.write(&door.batch(Origin::Stream, &[row(Op::Delete, 20, 1, &[Cell::Int(1)])])).await.unwrap();
+    done(commit_stream(&mut writer, 21).await);
+    assert_eq!(read(&lake, Layer::Current).await.len(), 1);
 }
