@@ -24,7 +24,7 @@ use crate::lake::Lake;
 use crate::log::{Committed, TableLog, remove};
 use crate::naming::{LakeTable, Layer};
 use crate::record::Record;
-use crate::{foreign, rows};
+use crate::{deleted, foreign, rows};
 
 /// Which rows of a source table's lake tables are to go.
 #[derive(Clone)]
@@ -88,7 +88,7 @@ impl Lake {
         let mut erased = BTreeMap::new();
         let [current, changes] = [Layer::Current, Layer::Changes].map(|layer| LakeTable::new(name.clone(), layer));
         let (current, changes) = (current?, changes?);
-        let current_log = TableLog::load(&current, &self.store(&current)?).await?;
+        let mut current_log = TableLog::load(&current, &self.store(&current)?).await?;
         if current_log.as_ref().is_some_and(|log| log.record.copying() && !log.files.is_empty()) {
             let what = format!("{name}: rows cannot be taken out while the table's first copy is unfinished");
             return Err(
@@ -104,19 +104,20 @@ impl Lake {
         self.discard_staged(&changes).await?;
         let key = current_log.as_ref().map(|log| log.record.key.clone()).unwrap_or_default();
         let mut keys = Keys::new(key, doomed);
-        // The log of changes has every row that ever was: from it come the keys of changes that carry nothing else.
-        if let Some(log) = &mut changes_log {
-            for add in log.files.values().map(|file| &file.add) {
-                keys.learn(&log.store, add, doomed).await?;
-            }
-            erased.insert(Layer::Changes, rewrite(log, doomed, &keys, now / 1000).await?);
+        // The log of changes has every row that ever was: from it come the keys of changes that carry nothing else. So it goes last: what a
+        // kill leaves of the current table is found by it.
+        for (log, file) in changes_log.iter().flat_map(|log| log.files.values().map(move |file| (log, file))) {
+            keys.learn(&log.store, &file.add, doomed).await?;
         }
-        if let Some(mut log) = current_log {
-            let done = rewrite(&mut log, doomed, &keys, now / 1000).await?;
+        if let Some(log) = &mut current_log {
+            let done = rewrite(log, doomed, &keys, now / 1000).await?;
             if done.version.is_some() {
                 KeyIndex::delete(&index_dir.join(log.table.folders().join("/")))?;
             }
             erased.insert(Layer::Current, done);
+        }
+        if let Some(log) = &mut changes_log {
+            erased.insert(Layer::Changes, rewrite(log, doomed, &keys, now / 1000).await?);
         }
         Ok(erased)
     }
@@ -161,16 +162,28 @@ impl Keys {
         Ok(())
     }
 
+    /// The rows of a file that may carry their key alone; `None` for all. A live row of the current table is whole: without a value in those
+    /// columns it is nobody's.
+    async fn keyed(&self, log: &TableLog, add: &Add) -> Result<Option<RoaringTreemap>> {
+        match (log.table.layer, &add.deletion_vector) {
+            (Layer::Current, Some(gone)) if !self.found.is_empty() => deleted::read(&log.store, gone).await.map(Some),
+            (Layer::Current, _) => Ok(Some(RoaringTreemap::new())),
+            (Layer::Changes, _) => Ok(None),
+        }
+    }
+
     /// The numbers of the rows of a file that are to go.
-    async fn rows_of(&self, store: &LogStoreRef, add: &Add, doomed: &Doomed) -> Result<RoaringTreemap> {
+    async fn rows_of(&self, log: &TableLog, add: &Add, doomed: &Doomed) -> Result<RoaringTreemap> {
         let (mut numbers, mut first) = (RoaringTreemap::new(), 0_u64);
-        let mut batches = rows::read(store, &add.path, &self.names(doomed), None).await?;
+        let mut batches = rows::read(&log.store, &add.path, &self.names(doomed), None).await?;
+        let keyed = self.keyed(log, add).await?;
         while let Some(batch) = batches.try_next().await? {
             let mut marked = doomed.mark(&batch)?;
             if !self.found.is_empty() {
                 let silent = doomed.silent(&batch);
-                for ((marked, key), silent) in marked.iter_mut().zip(self.of(&batch)?).zip(silent) {
-                    *marked |= silent && self.found.contains(&key);
+                for (row, (key, silent)) in self.of(&batch)?.iter().zip(silent).enumerate() {
+                    let may_be = keyed.as_ref().is_none_or(|keyed| keyed.contains(first + row as u64));
+                    marked[row] |= may_be && silent && self.found.contains(key);
                 }
             }
             numbers.extend((first..).zip(marked).filter(|(_, marked)| *marked).map(|(number, _)| number));
@@ -190,7 +203,7 @@ async fn rewrite(log: &mut TableLog, doomed: &Doomed, keys: &Keys, now_ms: i64) 
     let (mut old, mut new) = (Vec::new(), Vec::new());
     let files: Vec<Add> = log.files.values().map(|file| file.add.clone()).collect();
     for add in files {
-        let gone = keys.rows_of(&log.store, &add, doomed).await?;
+        let gone = keys.rows_of(log, &add, doomed).await?;
         if gone.is_empty() {
             continue;
         }

@@ -4,6 +4,7 @@
 mod cloud;
 mod copied;
 mod defects;
+mod erase;
 mod keyed;
 mod keyless;
 mod staging;
