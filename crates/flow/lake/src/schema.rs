@@ -33,6 +33,11 @@ pub(crate) fn own_fields(layer: Layer) -> Vec<Field> {
     fields
 }
 
+/// Whether a column of a table is one that Lockgate adds. Another program may have put its columns behind them.
+fn is_own(field: &Field, layer: Layer) -> bool {
+    own_fields(layer).iter().any(|own| own.name() == field.name())
+}
+
 /// The structure of a new table.
 pub(crate) fn of(cleared: &ClearedSchema, layer: Layer) -> SchemaRef {
     let columns = cleared.columns.iter().map(|column| Field::new(&column.name, stored(&column.data_type), true));
@@ -41,7 +46,7 @@ pub(crate) fn of(cleared: &ClearedSchema, layer: Layer) -> SchemaRef {
 
 /// The columns in data files of copied rows, which are those of the change log in both tables.
 pub(crate) fn of_copied(table: &SchemaRef, layer: Layer) -> SchemaRef {
-    let columns = table.fields().iter().take(table.fields().len() - own_fields(layer).len()).cloned();
+    let columns = table.fields().iter().filter(|field| !is_own(field, layer)).cloned();
     let own = own_fields(Layer::Changes).into_iter().filter(|field| field.name() != DATE).map(Arc::new);
     Arc::new(Schema::new(columns.chain(own).collect::<Vec<_>>()))
 }
@@ -81,19 +86,22 @@ pub(crate) struct Evolution {
     pub(crate) widened: bool,
 }
 
-/// The structure after `cleared` arrives at a table with `now`: the same, or with columns added at the end of the source's and types grown.
+/// The structure after `cleared` arrives at a table with `now`: the same, or with columns added behind all that are not ours and types grown. So
+/// no other column moves: rows without key are known by the numbers of theirs.
 ///
 /// # Errors
 /// `Contract` when a column's type is another one.
 pub(crate) fn evolve(now: &SchemaRef, cleared: &ClearedSchema, layer: Layer) -> Result<Option<Evolution>> {
-    let own = own_fields(layer).len();
-    let (columns, tail) = now.fields().split_at(now.fields().len() - own);
-    let mut columns: Vec<Arc<Field>> = columns.to_vec();
-    let (before, mut widened) = (columns.len(), false);
+    let mut columns: Vec<Arc<Field>> = now.fields().to_vec();
+    let mut end = columns.iter().rposition(|field| !is_own(field, layer)).map_or(0, |last| last + 1);
+    let mut widened = false;
     for column in &cleared.columns {
         let wanted = stored(&column.data_type);
         match columns.iter_mut().find(|field| field.name() == &column.name) {
-            None => columns.push(Arc::new(Field::new(&column.name, wanted, true))),
+            None => {
+                columns.insert(end, Arc::new(Field::new(&column.name, wanted, true)));
+                end += 1;
+            }
             Some(field) if holds(field.data_type(), &wanted) => {}
             Some(field) if holds(&wanted, field.data_type()) => {
                 *field = Arc::new(Field::new(&column.name, wanted, true));
@@ -108,11 +116,10 @@ pub(crate) fn evolve(now: &SchemaRef, cleared: &ClearedSchema, layer: Layer) -> 
             }
         }
     }
-    if columns.len() == before && !widened {
+    if columns.len() == now.fields().len() && !widened {
         return Ok(None);
     }
-    let columns = Arc::new(Schema::new(columns.into_iter().chain(tail.iter().cloned()).collect::<Vec<_>>()));
-    Ok(Some(Evolution { columns, widened }))
+    Ok(Some(Evolution { columns: Arc::new(Schema::new(columns)), widened }))
 }
 
 /// Whether every value of `incoming` can be stored in `stored` without loss.

@@ -181,6 +181,48 @@ async fn a_foreign_commit_that_only_arranges_files_is_taken_over() {
 }
 
 #[tokio::test]
+async fn a_foreign_column_behind_ours_moves_none() {
+    let wider = Door::new(
+        &[("id", DataType::Int64), ("name", DataType::Utf8), ("note", DataType::Utf8), ("more", DataType::Utf8)],
+        Identity::Key(vec![0]),
+    );
+    for layer in [Layer::Current, Layer::Changes] {
+        let (lake, door) = (TestLake::new().await, keyed());
+        let mut writer = lake.writer(&door, layer).await;
+        let version = done(commit_copy(&mut writer, progress(position(1, 0), 2, &[], None)).await).version;
+        drop(writer);
+        let log = lake.folder(layer).join("_delta_log");
+        let first = std::fs::read_to_string(log.join(format!("{:020}.json", 0))).unwrap();
+        let metadata = first.lines().find(|line| line.starts_with(r#"{"metaData""#)).unwrap();
+        let mut metadata: serde_json::Value = serde_json::from_str(metadata).unwrap();
+        let mut schema: serde_json::Value =
+            serde_json::from_str(metadata["metaData"]["schemaString"].as_str().unwrap()).unwrap();
+        let theirs = serde_json::json!({ "name": "theirs", "type": "string", "nullable": true, "metadata": {} });
+        schema["fields"].as_array_mut().unwrap().push(theirs);
+        metadata["metaData"]["schemaString"] = schema.to_string().into();
+        let info = r#"{"commitInfo":{"timestamp":1,"operation":"ADD COLUMN"}}"#;
+        std::fs::write(log.join(format!("{:020}.json", version + 1)), format!("{info}\n{metadata}")).unwrap();
+        let mut writer = lake.writer(&door, layer).await;
+        let copied = [row(Op::Copy, 1, 0, &[Cell::Int(1), text("a"), text("b")])];
+        writer.write(&door.batch(Origin::Copy { chunk: 0 }, &copied)).await.unwrap();
+        done(commit_copy(&mut writer, progress(position(1, 0), 2, &[0], None)).await);
+        writer.evolve(&wider.schema()).await.unwrap();
+        let copied = [row(Op::Copy, 1, 0, &[Cell::Int(2), text("a"), text("b"), text("c")])];
+        writer.write(&wider.batch(Origin::Copy { chunk: 1 }, &copied)).await.unwrap();
+        done(commit_copy(&mut writer, progress(position(1, 0), 2, &[0, 1], Some(position(1, 0)))).await);
+        let streamed = [row(Op::Insert, 10, 1, &[Cell::Int(3), text("a"), text("b"), text("c")])];
+        writer.write(&wider.batch(Origin::Stream, &streamed)).await.unwrap();
+        done(commit_stream(&mut writer, 11).await);
+        let rows = lake.read(layer).await;
+        let mut more: Vec<&str> = rows.iter().map(|row| row["more"].as_str()).collect();
+        more.sort_unstable();
+        assert_eq!(more, ["-", "c", "c"]);
+        assert!(rows.iter().all(|row| row["theirs"] == "-" && row["_lg_position"] != "-"), "{rows:?}");
+        assert!(rows.iter().all(|row| row["name"] == "a" && row["_lg_committed_at"] != "-"), "{rows:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_foreign_change_of_rows_stops_the_table_until_it_is_restored() {
     let (lake, door) = (TestLake::new().await, keyed());
     let mut writer = lake.writer(&door, Layer::Current).await;
