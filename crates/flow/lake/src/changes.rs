@@ -115,13 +115,19 @@ impl Changes {
         Ok(committed)
     }
 
-    /// Replaces files by one with the same rows.
-    pub(crate) async fn replace(&mut self, old: &[Add], new: Add, record: Record, now_ms: i64) -> Result<Committed> {
+    /// Replaces files by one with the same rows, or by none when they had none.
+    pub(crate) async fn replace(
+        &mut self,
+        old: &[Add],
+        new: Option<Add>,
+        record: Record,
+        now_ms: i64,
+    ) -> Result<Committed> {
         let mut actions: Vec<Action> = old.iter().map(|add| Action::Remove(remove(add, false, now_ms))).collect();
-        actions.push(Action::Add(new.clone()));
+        actions.extend(new.clone().map(Action::Add));
         let committed = self.log.commit("OPTIMIZE", actions, record, now_ms).await?;
         if matches!(committed, Committed::Done) {
-            self.log.add_files([new]);
+            self.log.add_files(new);
         }
         Ok(committed)
     }

@@ -28,9 +28,12 @@ const TINY_BYTES: i64 = 1 << 20;
 const GROUP_BYTES: i64 = 24 << 20;
 /// Files of one compaction at least.
 const GROUP_FILES: usize = 8;
-/// A file with this share of deleted rows, and more than so many of them, is rewritten.
+/// Live rows of one compaction: it holds what the key index needs of each in memory.
+const GROUP_ROWS: u64 = 2_000_000;
+/// A file with this share of deleted rows, and more than so many of them or so many bytes, is rewritten.
 const DELETED_SHARE: f64 = 0.4;
 const WORN_ROWS: u64 = 1_000;
+const WORN_BYTES: i64 = 1 << 20;
 /// So many tiny files do not wait until a table has nothing else to do.
 const PRESSING_FILES: usize = 64;
 /// How often they are looked for.
@@ -56,37 +59,65 @@ fn live_bytes(file: &DataFile) -> i64 {
     (file.add.size as f64 * file.live() as f64 / file.rows.max(1) as f64) as i64
 }
 
-/// Whether so many rows of a file are deleted that it is worth rewriting alone.
+/// Whether so many rows of a file are deleted that it is worth rewriting alone, however large it is.
 fn is_worn(file: &DataFile) -> bool {
-    let gone = file.rows - file.live().min(file.rows);
-    gone as f64 >= file.rows as f64 * DELETED_SHARE && file.add.size <= GROUP_BYTES && gone > WORN_ROWS
+    let (gone, live) = (file.rows.saturating_sub(file.live()), live_bytes(file));
+    gone as f64 >= file.rows as f64 * DELETED_SHARE
+        && (gone > WORN_ROWS || file.add.size - live > WORN_BYTES)
+        && live <= GROUP_BYTES
+        && file.live() <= GROUP_ROWS
 }
 
-/// Files to join: a group of small ones, or those with many deleted rows. Pure.
+/// What one compaction may take in.
+#[derive(Default)]
+struct Group {
+    files: Vec<Add>,
+    read: i64,
+    live: i64,
+    rows: u64,
+}
+
+impl Group {
+    fn has_room_for(&self, file: &DataFile) -> bool {
+        self.read + file.add.size <= GROUP_BYTES && self.rows + file.live() <= GROUP_ROWS
+    }
+
+    fn push(&mut self, file: &DataFile) {
+        self.read += file.add.size;
+        self.live += live_bytes(file);
+        self.rows += file.live();
+        self.files.push(file.add.clone());
+    }
+}
+
+/// Files to join: those without a live row, a group of small ones, or those with many deleted rows. Pure.
 fn choose<'a>(files: impl Iterator<Item = &'a DataFile>) -> Vec<Add> {
-    let mut small: Vec<&DataFile> = files.filter(|file| file.add.size < SMALL_BYTES).collect();
-    small.sort_by_key(|file| live_bytes(file));
-    let (mut group, mut read, mut live) = (Vec::new(), 0_i64, 0_i64);
-    for file in &small {
+    let (dead, mut files): (Vec<&DataFile>, Vec<&DataFile>) = files.partition(|file| file.live() == 0);
+    if !dead.is_empty() {
+        return dead.into_iter().map(|file| file.add.clone()).collect();
+    }
+    files.sort_by_key(|file| live_bytes(file));
+    let mut group = Group::default();
+    for file in files.iter().filter(|file| file.add.size < SMALL_BYTES) {
         // A file that is larger than all before it together waits for its like: else every few commits would rewrite it.
-        let outweighs = live_bytes(file) > live.max(TINY_BYTES);
-        if read + file.add.size > GROUP_BYTES || outweighs {
+        if live_bytes(file) > group.live.max(TINY_BYTES) {
             break;
         }
-        read += file.add.size;
-        live += live_bytes(file);
-        group.push(file.add.clone());
+        if group.has_room_for(file) {
+            group.push(file);
+        }
     }
     // Joining pays when many files become one; a group of a few large ones waits, but for those that are mostly deleted.
-    if group.len() >= GROUP_FILES {
-        return group;
+    if group.files.len() >= GROUP_FILES {
+        return group.files;
     }
-    let mut read = 0;
-    let fits = |file: &&DataFile| {
-        read += file.add.size;
-        read <= GROUP_BYTES
-    };
-    small.into_iter().filter(|file| is_worn(file)).take_while(fits).map(|file| file.add.clone()).collect()
+    let mut group = Group::default();
+    for file in files.into_iter().filter(|file| is_worn(file)) {
+        if group.files.is_empty() || group.has_room_for(file) {
+            group.push(file);
+        }
+    }
+    group.files
 }
 
 /// Whether upkeep cannot wait until the table has nothing else to do: one that is always written would never come to it.
@@ -129,7 +160,11 @@ async fn compact(table: &mut Current, old: &[Add], now_ms: i64) -> Result<()> {
         without: HashMap::new(),
     };
     let identifier = table.index.as_ref().map(|(_, identifier)| identifier);
-    let joined = join(&table.log.store, old, target, identifier, now_ms).await?;
+    let is_dead = |add: &Add| table.log.files.get(&add.path).is_some_and(|file| file.live() == 0);
+    let joined = match old.iter().all(is_dead) {
+        true => Joined::default(),
+        false => join(&table.log.store, old, target, identifier, now_ms).await?,
+    };
     let mut actions: Vec<Action> = old.iter().map(|add| Action::Remove(remove(add, false, now_ms))).collect();
     actions.extend(joined.add.clone().map(Action::Add));
     let version = table.log.version + 1;
@@ -187,6 +222,8 @@ fn prepare(index: &mut KeyIndex, version: u64, commit: u128, joined: &Joined, ol
 fn follow(index: &mut KeyIndex, version: u64, joined: &Joined, old: &[Add]) -> Result<()> {
     if index.shape() == Shape::Unique {
         index.finish()?;
+    } else if joined.rows.is_empty() {
+        index.advance(version)?;
     } else {
         // A move in a multiset costs as many reads as there are equal rows; one pass over the index costs the same for all.
         let places: HashMap<Place, Place> = moves(index, joined, old)?.map(|(_, from, to)| (from, to)).collect();
@@ -217,10 +254,9 @@ pub(crate) async fn changes(table: &mut Changes, state: &mut State, now: Timesta
             statistics: table.statistics.clone(),
             without: HashMap::new(),
         };
-        // A change log deletes nothing: there are rows.
-        let Some(add) = join(&table.log.store, &old, target, None, now_ms).await?.add else { continue };
+        let joined = join(&table.log.store, &old, target, None, now_ms).await?;
         let record = table.log.record.clone();
-        match table.replace(&old, add, record, now_ms).await? {
+        match table.replace(&old, joined.add, record, now_ms).await? {
             Committed::Done => {}
             Committed::Fenced(error) | Committed::Foreign(error) => return Err(error),
         }
@@ -304,5 +340,31 @@ mod tests {
         let mut uneven = vec![file(100 << 10, 1_000, 0); 9];
         uneven.push(file(6 << 20, 100_000, 99_000));
         assert_eq!(choose(uneven.iter()).len(), 10);
+    }
+
+    #[test]
+    fn a_large_file_of_mostly_deleted_rows_stops_nobody_and_is_rewritten_alone() {
+        let worn = file(30 << 20, 400_000, 399_000);
+        let mut files = vec![file(1 << 20, 10_000, 0); 20];
+        files.push(worn.clone());
+        assert_eq!(choose(files.iter()).len(), 20);
+        let huge = file(200 << 20, 4_000_000, 3_900_000);
+        let few = [file(1 << 20, 10_000, 0), worn, huge];
+        assert_eq!(choose(few[..2].iter()).len(), 1);
+        assert_eq!(choose(few[2..].iter()).len(), 1);
+        assert_eq!(choose([file(30 << 20, 100, 60)].iter()).len(), 1, "few rows, but large ones");
+        assert!(choose([file(1 << 10, 100, 60)].iter()).is_empty());
+    }
+
+    #[test]
+    fn a_group_has_no_more_rows_than_the_index_has_memory_for() {
+        let flat = vec![file(100 << 10, 200_000, 0); 20];
+        assert_eq!(choose(flat.iter()).len(), 10);
+    }
+
+    #[test]
+    fn files_without_a_live_row_go_at_once() {
+        let files = [file(1 << 20, 10, 10), file(1 << 20, 10_000, 0), file(100 << 20, 10_000, 10_000)];
+        assert_eq!(choose(files.iter()).len(), 2);
     }
 }

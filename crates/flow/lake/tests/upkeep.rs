@@ -145,6 +145,29 @@ async fn a_clock_that_jumps_removes_no_file_that_waits_and_turns_nothing_back() 
 }
 
 #[tokio::test]
+async fn files_of_a_first_copy_without_a_live_row_go_when_it_is_finished() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    let copied = [1, 2].map(|id| row(Op::Copy, 1, 0, &[Cell::Int(id), text("a"), text("b")]));
+    writer.write(&door.batch(Origin::Copy { chunk: 0 }, &copied)).await.unwrap();
+    done(commit_copy(&mut writer, progress(position(1, 0), 1, &[0], None)).await);
+    let deletes = [1, 2].map(|id| row(Op::Delete, 10, id as u64, &[Cell::Int(id)]));
+    writer.write(&door.batch(Origin::Stream, &deletes)).await.unwrap();
+    done(commit_stream(&mut writer, 11).await);
+    writer.maintain().await.unwrap();
+    let files = async || lake.lake.status(&name(), Layer::Current).await.unwrap().files;
+    assert_eq!(files().await, 2, "deleted rows tell which keys must not come back");
+    done(commit_copy(&mut writer, progress(position(1, 0), 1, &[0], Some(position(12, 0)))).await);
+    writer.maintain().await.unwrap();
+    assert_eq!(files().await, 0);
+    for (lsn, op) in [(20, Op::Insert), (30, Op::Update), (40, Op::Delete)] {
+        writer.write(&door.batch(Origin::Stream, &[row(op, lsn, 1, &[Cell::Int(1), text("a")])])).await.unwrap();
+        done(commit_stream(&mut writer, lsn + 1).await);
+        assert_eq!(lake.read(Layer::Current).await.len(), usize::from(op != Op::Delete));
+    }
+}
+
+#[tokio::test]
 async fn many_small_commits_leave_few_files() {
     const COMMITS: u64 = 300;
     let (lake, door) = (TestLake::new().await, keyed());
