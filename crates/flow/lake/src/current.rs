@@ -345,17 +345,37 @@ impl Current {
         self.vectors.extend(vectors);
         self.vectors.retain(|path, _| self.log.files.contains_key(path));
         self.settle_debts(plan.owed, plan.paid);
-        self.failed = self.follow(copied, truncated, copying, &plan.changes).err();
+        let unnamed = self.unnamed(copied, plan.gone.keys());
+        self.failed = self.follow(copied, truncated, copying, &plan.changes, &unnamed).err();
         Ok(Committed::Done)
+    }
+
+    /// Files that this commit touched and that the table does not have after it: each of their rows is deleted, so no entry of the index is of
+    /// one. While keys of a first copy wait beside the index, such files stay.
+    fn unnamed<'a>(&'a self, copied: bool, gone: impl Iterator<Item = &'a String>) -> Vec<String> {
+        let staged = if copied { &self.copy.staged } else { &self.stream.staged };
+        let touched = gone.chain(staged.iter().map(|staged| &staged.add.path));
+        touched.filter(|path| !self.log.files.contains_key(*path)).cloned().collect()
     }
 
     /// Brings the index to the version that was committed and lets go of the rows that are in it. What fails here does not undo the
     /// commit: it is said at the next call.
-    fn follow(&mut self, copied: bool, truncated: bool, copying: bool, changes: &[Change]) -> Result<()> {
+    fn follow(
+        &mut self,
+        copied: bool,
+        truncated: bool,
+        copying: bool,
+        changes: &[Change],
+        unnamed: &[String],
+    ) -> Result<()> {
         if truncated {
             self.rebuild_after_truncate(changes, copying)?;
         } else if let Some((index, _)) = &mut self.index {
             index.finish()?;
+        }
+        if let Some((index, _)) = &mut self.index {
+            let unnamed: Vec<_> = unnamed.iter().filter_map(|path| index.existing_file_id(path)).collect();
+            index.forget_files(&unnamed)?;
         }
         self.clear(copied)
     }

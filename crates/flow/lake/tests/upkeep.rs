@@ -167,6 +167,50 @@ async fn files_of_a_first_copy_without_a_live_row_go_when_it_is_finished() {
     }
 }
 
+/// The data files that an index knows, by its list: checksum, length of the path, number, path; no path when the file is gone.
+fn indexed(list: &Path) -> HashSet<u32> {
+    let (bytes, mut known) = (fs::read(list).unwrap(), HashSet::new());
+    let mut rest = bytes.as_slice();
+    while let Some((header, tail)) = rest.split_at_checked(12) {
+        let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
+        match word(4) {
+            0 => known.remove(&word(8)),
+            _ => known.insert(word(8)),
+        };
+        rest = &tail[word(4) as usize..];
+    }
+    known
+}
+
+#[tokio::test]
+async fn the_index_forgets_files_that_died_without_a_compaction() {
+    let whole_row = crate::table::Door::new(
+        &[("id", arrow::datatypes::DataType::Int64), ("name", arrow::datatypes::DataType::Utf8)],
+        change::Identity::WholeRow,
+    );
+    for door in [keyed(), whole_row] {
+        let lake = TestLake::new().await;
+        let mut writer = lake.writer(&door, Layer::Current).await;
+        done(commit_copy(&mut writer, progress(position(1, 0), 0, &[], Some(position(1, 0)))).await);
+        for lsn in 1..=20_u64 {
+            // Each commit takes the row of the one before, and leaves one of its own.
+            let cells = [Cell::Int(1), text("a")];
+            let mut rows = vec![row(Op::Delete, lsn * 10, 1, &cells), row(Op::Insert, lsn * 10, 2, &cells)];
+            rows.drain(..usize::from(lsn == 1));
+            writer.write(&door.batch(Origin::Stream, &rows)).await.unwrap();
+            done(commit_stream(&mut writer, lsn * 10 + 5).await);
+        }
+        assert_eq!(indexed(&lake.index().join("files")).len(), 1);
+        writer.close().unwrap();
+        let mut writer = lake.writer(&door, Layer::Current).await;
+        let delete = row(Op::Delete, 900, 1, &[Cell::Int(1), text("a")]);
+        writer.write(&door.batch(Origin::Stream, &[delete])).await.unwrap();
+        done(commit_stream(&mut writer, 901).await);
+        assert_eq!(lake.read(Layer::Current).await.len(), 0);
+        assert_eq!(indexed(&lake.index().join("files")).len(), 0);
+    }
+}
+
 #[tokio::test]
 async fn many_small_commits_leave_few_files() {
     const COMMITS: u64 = 300;
