@@ -77,8 +77,9 @@ impl Lake {
             }
         }
         // The log first: while a file of the past is left, it shows that there is more to do.
-        remove(&log.store, &entries).await?;
-        Ok(Some(Past { store: log.store, entries: entries.len() as u64, files }))
+        let past = Past { store: log.store, entries: entries.len() as u64, files };
+        remove(&past.store, entries).await?;
+        Ok(Some(past))
     }
 }
 
@@ -88,16 +89,22 @@ impl Past {
     /// # Errors
     /// Those of the store; [`Lake::purge_history`] finds what is left.
     pub async fn remove(self) -> Result<u64> {
-        remove(&self.store, &self.files).await?;
-        Ok(self.entries + self.files.len() as u64)
+        let removed = self.entries + self.files.len() as u64;
+        remove(&self.store, self.files).await?;
+        Ok(removed)
     }
 }
 
-async fn remove(store: &LogStoreRef, paths: &[String]) -> Result<()> {
-    let removing = paths.iter().map(|path| async move {
-        match store.object_store(None).delete(&Path::from(path.as_str())).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error).explain(|| format!("cannot remove {path}")),
+/// Removes objects; one that is not there is gone already.
+pub(crate) async fn remove(store: &LogStoreRef, paths: Vec<String>) -> Result<()> {
+    let store = store.object_store(None);
+    let removing = paths.into_iter().map(move |path| {
+        let store = store.clone();
+        async move {
+            match store.delete(&Path::from(path.as_str())).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(error).explain(|| format!("cannot remove {path}")),
+            }
         }
     });
     futures::stream::iter(removing).buffer_unordered(REMOVALS_AT_ONCE).try_collect().await

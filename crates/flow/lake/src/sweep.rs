@@ -1,4 +1,4 @@
-//! Removes files that no version within the retention needs: what was replaced, and what a crash left uncommitted.
+//! Finds files that no version within the retention needs: what was replaced, and what a crash left uncommitted.
 
 use std::collections::HashSet;
 
@@ -6,11 +6,10 @@ use change::{Result, Timestamp};
 use chrono::DateTime;
 use deltalake::DeltaTable;
 use deltalake::kernel::Add;
-use object_store::{ObjectMeta, ObjectStoreExt as _};
+use futures::TryStreamExt;
 
 use crate::deleted;
 use crate::failure::Explain;
-use crate::lake::objects;
 use crate::log::{TableLog, add_of};
 use crate::offload;
 
@@ -19,29 +18,34 @@ pub const RETENTION_MICROS: i64 = 7 * 24 * 3600 * 1_000_000;
 /// How long a file may wait between its writing and its commit.
 const STAGED_MICROS: i64 = 24 * 3600 * 1_000_000;
 
-/// Removes what is older than the retention and needed by no version in it.
+/// Files that are older than the retention and needed by no version in it: they may be removed at any time.
 ///
 /// A version in the retention is made of files that were there when the retention began, and of files that were written later: the
 /// version of that time and the files' age say it all. The store has its own clock, which what it has seen last tells: by a clock that
 /// is ahead of it, a file that another process has just staged would be old.
-pub(crate) async fn sweep(log: &TableLog, now: Timestamp) -> Result<()> {
-    let objects = objects(&log.store).await?;
-    let written = |object: &ObjectMeta| object.last_modified.timestamp_micros();
-    let horizon = objects.iter().map(written).max().map_or(now, |newest| newest.min(now)) - RETENTION_MICROS;
-    let young = horizon - STAGED_MICROS;
-    let old: Vec<_> = objects.into_iter().filter(|object| written(object) < young).collect();
-    if old.is_empty() {
-        return Ok(());
-    }
-    let needed = needed(log, horizon).await?;
-    for object in old {
-        let path = object.location.to_string();
+pub(crate) async fn past(log: &TableLog, now: Timestamp) -> Result<Vec<String>> {
+    let (mut newest, mut old) = (None, Vec::new());
+    let mut listed = log.store.object_store(None).list(None);
+    while let Some(object) = listed.try_next().await.explain(|| "cannot list the table's files".into())? {
+        let (path, written) = (object.location.as_ref(), object.last_modified.timestamp_micros());
+        newest = newest.max(Some(written));
         let ours = path.ends_with(".parquet") || path.ends_with(".bin");
-        if ours && !path.starts_with("_delta_log/") && !needed.contains(&path) {
-            log.store.object_store(None).delete(&object.location).await.explain(|| format!("cannot remove {path}"))?;
+        if ours && !path.starts_with("_delta_log/") && written < young(now - RETENTION_MICROS) {
+            old.push((path.to_owned(), written));
         }
     }
-    Ok(())
+    let horizon = newest.map_or(now, |newest| now.min(newest)) - RETENTION_MICROS;
+    old.retain(|(_, written)| *written < young(horizon));
+    if old.is_empty() {
+        return Ok(Vec::new());
+    }
+    let needed = needed(log, horizon).await?;
+    Ok(old.into_iter().map(|(path, _)| path).filter(|path| !needed.contains(path)).collect())
+}
+
+/// What was written from then on may wait for its commit still.
+fn young(horizon: Timestamp) -> Timestamp {
+    horizon - STAGED_MICROS
 }
 
 /// Data files and deletion vectors of the current version and of the one that was current at `horizon`.

@@ -15,8 +15,7 @@ use crate::failure::Explain;
 use crate::index::{Change, KeyHash, KeyIndex, Place, Shape};
 use crate::join::{Joined, Target, join};
 use crate::log::{Committed, DataFile, TableLog, remove};
-use crate::offload;
-use crate::sweep::sweep;
+use crate::{offload, purge, sweep};
 
 /// Commits between two checkpoints of the log.
 const LOG_CHECKPOINT_EVERY: u64 = 50;
@@ -36,21 +35,26 @@ const WORN_ROWS: u64 = 1_000;
 const WORN_BYTES: i64 = 1 << 20;
 /// So many tiny files do not wait until a table has nothing else to do.
 const PRESSING_FILES: usize = 64;
-/// How often they are looked for.
+/// How often what no version needs is looked for: it costs a listing of the table.
 const SWEEP_EVERY_MICROS: i64 = 6 * 3600 * 1_000_000;
+/// So many objects are removed in one piece; the table's commits wait for it.
+const SWEPT_AT_ONCE: usize = 2_000;
 
 /// What upkeep remembers of a table.
 pub(crate) struct State {
-    /// Held while files are joined: one table of a lake at a time, so that memory does not grow with their number.
+    /// Held while files are joined or listed: one table of a lake at a time, so that memory does not grow with their number.
     turn: Arc<Mutex<()>>,
     /// The version of the last log checkpoint, once it is known.
     checkpointed: Option<u64>,
+    cleaned_at: Option<Timestamp>,
     swept_at: Option<Timestamp>,
+    /// What the last sweep has found and not yet removed.
+    past: Vec<String>,
 }
 
 impl State {
     pub(crate) fn new(turn: Arc<Mutex<()>>) -> Self {
-        Self { turn, checkpointed: None, swept_at: None }
+        Self { turn, checkpointed: None, cleaned_at: None, swept_at: None, past: Vec::new() }
     }
 }
 
@@ -133,7 +137,7 @@ pub(crate) fn presses(log: &TableLog, state: &State) -> bool {
 
 /// One piece of upkeep of a current table.
 pub(crate) async fn current(table: &mut Current, state: &mut State, now: Timestamp) -> Result<()> {
-    log_checkpoint(&table.log, state).await?;
+    log_checkpoint(&table.log, state, now).await?;
     if table.stream.staged.is_empty() && table.copy.staged.is_empty() {
         sweep_when_due(&table.log, state, now).await?;
     }
@@ -235,7 +239,7 @@ fn follow(index: &mut KeyIndex, version: u64, joined: &Joined, old: &[Add]) -> R
 
 /// One piece of upkeep of a change log.
 pub(crate) async fn changes(table: &mut Changes, state: &mut State, now: Timestamp) -> Result<()> {
-    log_checkpoint(&table.log, state).await?;
+    log_checkpoint(&table.log, state, now).await?;
     if !table.stages() {
         sweep_when_due(&table.log, state, now).await?;
     }
@@ -269,7 +273,7 @@ fn folder_of(add: &Add) -> String {
     add.path.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_else(|| partition(None).0)
 }
 
-async fn log_checkpoint(log: &TableLog, state: &mut State) -> Result<()> {
+async fn log_checkpoint(log: &TableLog, state: &mut State, now: Timestamp) -> Result<()> {
     let last = match state.checkpointed {
         Some(version) => version,
         None => log.last_checkpoint().await?,
@@ -283,6 +287,12 @@ async fn log_checkpoint(log: &TableLog, state: &mut State) -> Result<()> {
     offload::outside(delta.load()).await.explain(doing)?;
     offload::outside(checkpoints::create_checkpoint(&delta, None)).await.explain(doing)?;
     state.checkpointed = Some(log.version);
+    let turn = state.turn.clone();
+    let Ok(_turn) = turn.try_lock() else { return Ok(()) };
+    if state.cleaned_at.is_some_and(|at| now - at < SWEEP_EVERY_MICROS) {
+        return Ok(());
+    }
+    state.cleaned_at = Some(now);
     offload::outside(checkpoints::cleanup_metadata(&delta, None))
         .await
         .map(|_| ())
@@ -291,11 +301,14 @@ async fn log_checkpoint(log: &TableLog, state: &mut State) -> Result<()> {
 
 /// Only while no file waits for its commit: it belongs to no version yet, and a clock that jumps makes it old.
 async fn sweep_when_due(log: &TableLog, state: &mut State, now: Timestamp) -> Result<()> {
-    if state.swept_at.is_some_and(|at| now - at < SWEEP_EVERY_MICROS) {
-        return Ok(());
+    let turn = state.turn.clone();
+    let Ok(_turn) = turn.try_lock() else { return Ok(()) };
+    if state.past.is_empty() && state.swept_at.is_none_or(|at| now - at >= SWEEP_EVERY_MICROS) {
+        state.swept_at = Some(now);
+        state.past = sweep::past(log, now).await?;
     }
-    state.swept_at = Some(now);
-    sweep(log, now).await
+    let left = state.past.len().saturating_sub(SWEPT_AT_ONCE);
+    purge::remove(&log.store, state.past.split_off(left)).await
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! An object store that plays tricks when a commit is put.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use change::{Op, Origin};
@@ -30,6 +31,8 @@ pub(crate) struct TrickyStore {
     /// For the entry of a log that comes after so many others.
     next: Mutex<Option<(usize, Trick)>>,
     played: Notify,
+    /// Listings of whole logs.
+    listings: AtomicUsize,
 }
 
 impl TrickyStore {
@@ -73,7 +76,13 @@ impl ObjectStore for TrickyStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let whole_log = prefix.is_some_and(|prefix| prefix.filename() == Some("_delta_log"));
+        self.listings.fetch_add(whole_log.into(), Ordering::Relaxed);
         self.inner.list(prefix)
+    }
+
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list_with_offset(prefix, offset)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -135,4 +144,21 @@ async fn an_index_that_is_damaged_when_its_last_step_is_finished_is_built_anew()
     writer.write(&door.batch(Origin::Stream, &[row(Op::Delete, 20, 1, &[Cell::Int(1)])])).await.unwrap();
     done(commit_stream(&mut writer, 21).await);
     assert_eq!(read(&lake, Layer::Current).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_log_is_listed_to_be_cleaned_every_six_hours_and_not_with_every_checkpoint() {
+    let (local, door, store) = (TestLake::new().await, keyed(), Arc::new(TrickyStore::default()));
+    let lake = Lake::in_store(store.clone()).unwrap();
+    let mut writer = lake.writer(&door.schema(), Layer::Changes, local.options()).await.unwrap();
+    let before = store.listings.load(Ordering::Relaxed);
+    for lsn in 1..=220 {
+        if lsn == 160 {
+            local.clock.0.fetch_add(7 * 3600 * 1_000_000, Ordering::Relaxed);
+        }
+        writer.write(&door.batch(Origin::Stream, &[insert(lsn * 10, 1)])).await.unwrap();
+        done(commit_stream(&mut writer, lsn * 10 + 5).await);
+        writer.maintain().await.unwrap();
+    }
+    assert_eq!(store.listings.load(Ordering::Relaxed) - before, 2);
 }

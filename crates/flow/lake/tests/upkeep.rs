@@ -107,6 +107,28 @@ async fn versions_within_the_retention_stay_readable_and_older_files_go() {
 }
 
 #[tokio::test]
+async fn very_many_old_files_go_in_pieces() {
+    let (lake, door) = (TestLake::new().await, keyed());
+    let (folder, mut aged) = (lake.folder(Layer::Current), HashSet::new());
+    let mut writer = lake.writer(&door, Layer::Current).await;
+    let insert = |lsn: u64| row(Op::Insert, lsn, 1, &[Cell::Int(lsn as i64), text("a"), text("b")]);
+    writer.write(&door.batch(Origin::Stream, &[insert(10)])).await.unwrap();
+    done(commit_stream(&mut writer, 11).await);
+    (0..2_100).for_each(|number| fs::write(folder.join(format!("part-{number}.zstd.parquet")), b"").unwrap());
+    age(&folder, START - 1, &mut aged);
+    lake.clock.0.store(START + 10 * DAY, Ordering::Relaxed);
+    writer.write(&door.batch(Origin::Stream, &[insert(20)])).await.unwrap();
+    done(commit_stream(&mut writer, 21).await);
+    age(&folder, START + 10 * DAY, &mut aged);
+    let files = || fs::read_dir(&folder).unwrap().filter(|file| file.as_ref().unwrap().path().is_file()).count();
+    for left in [102, 2, 2] {
+        writer.maintain().await.unwrap();
+        assert_eq!(files(), left);
+    }
+    assert_eq!(lake.read(Layer::Current).await.len(), 2);
+}
+
+#[tokio::test]
 async fn a_clock_that_jumps_removes_no_file_that_waits_and_turns_nothing_back() {
     let (lake, door) = (TestLake::new().await, keyed());
     let wider = crate::table::Door::new(
