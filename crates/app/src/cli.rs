@@ -433,18 +433,8 @@ pub(crate) enum Audit {
     ///
     /// Works offline, on a copy of the folder .lockgate/audit too. Give --key the public key that you keep yourself, and --anchor the
     /// place to which signed heads are copied: with the log's own copy of the key, a forger who exchanged both is not seen; without an
-    /// anchor, a log that was set back to an earlier end is not. Exit code 1 when anything is found.
-    Verify {
-        /// The log's folder or file; the project's when not given
-        #[arg(long, value_name = "PATH")]
-        file: Option<PathBuf>,
-        /// Where copies of signed heads are: a folder or URL; the project's when not given
-        #[arg(long, value_name = "PLACE")]
-        anchor: Option<String>,
-        /// The public key: 64 digits, or a file that holds them
-        #[arg(long, value_name = "KEY")]
-        key: Option<String>,
-    },
+    /// anchor, a log that was set back to an earlier end, or thrown away, is not. Exit code 1 when anything is found.
+    Verify(AuditEvidence),
     /// Print the last entries
     List {
         /// The log's folder or file; the project's when not given
@@ -457,6 +447,23 @@ pub(crate) enum Audit {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What the audit log is proven with.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct AuditEvidence {
+    /// The log's folder or file; the project's when not given
+    #[arg(long, value_name = "PATH")]
+    pub(crate) file: Option<PathBuf>,
+    /// The kept folder of a log before this one, which is proven with it; may be given several times
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) before: Vec<PathBuf>,
+    /// Where copies of signed heads are: a folder or URL; the project's when not given
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) anchor: Option<String>,
+    /// The public key: 64 digits, or a file that holds them; the file of the signing key proves the MACs of the youngest entries too
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
 }
 
 /// What to do with held rows. No raw value is ever printed.

@@ -28,6 +28,7 @@ mod rotation;
 mod secrets;
 mod spool;
 mod turn;
+mod user;
 mod vault;
 mod view;
 mod watch;

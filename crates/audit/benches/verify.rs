@@ -4,7 +4,10 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use audit::{Event, Evidence, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Name, Program, SigningKey, verify};
+use audit::{
+    AnchorSeen, Event, Evidence, Files, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Name, Opener, Program, SigningKey,
+    verify,
+};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use zeroize::Zeroizing;
 
@@ -17,7 +20,9 @@ fn moment(entry: u64) -> Moment {
 fn prove(criterion: &mut Criterion) {
     let folder = std::env::temp_dir().join(format!("lockgate-audit-bench-{}", std::process::id()));
     let key = || SigningKey::parse(&SigningKey::generate(&Zeroizing::new([1; 32]))).unwrap();
-    let mut log = Log::open(&folder, key(), Hex::new("aa").unwrap(), moment(0), Program::Run).unwrap();
+    let writer = Hex::new("aa").unwrap();
+    let opener = Opener { writer, program: Program::Run, by: None, anchor: AnchorSeen::None, former: None };
+    let mut log = Log::open(&folder, key(), moment(0), opener).unwrap();
     for entry in 1..ENTRIES {
         let policy = Hex::new("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef").unwrap();
         let table = Name::new("claims_db.public.members");
@@ -29,20 +34,24 @@ fn prove(criterion: &mut Criterion) {
         (std::fs::read(folder.join(LOG_FILE)).unwrap(), std::fs::read_to_string(folder.join(HEADS_FILE)).unwrap());
     std::fs::remove_dir_all(folder).unwrap();
     let mut group = criterion.benchmark_group("audit");
-    group.throughput(Throughput::Elements(ENTRIES + 1));
-    group.bench_function("verify", |bencher| {
-        bencher.iter(|| {
-            let evidence = Evidence {
-                log: entries.as_slice(),
-                heads: &heads,
-                anchored: Vec::new(),
-                key: key().public(),
-                now: moment(ENTRIES).at,
-            };
-            let report = verify(black_box(evidence)).unwrap();
-            assert!(report.findings.is_empty() && report.proven == ENTRIES + 1);
+    group.throughput(Throughput::Elements(ENTRIES + 2));
+    let key = key();
+    for (name, macs) in [("verify", None), ("verify_macs", Some(key.macs()))] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let evidence = Evidence {
+                    log: Files { entries: entries.as_slice(), heads: heads.clone() },
+                    before: Vec::new(),
+                    anchored: Vec::new(),
+                    key: key.public(),
+                    macs,
+                    now: moment(ENTRIES).at,
+                };
+                let report = verify(black_box(evidence)).unwrap();
+                assert!(report.findings.is_empty() && report.proven == ENTRIES + 2);
+            });
         });
-    });
+    }
     group.finish();
 }
 

@@ -2,10 +2,10 @@ use change::{Error, Kind, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::hex::{decode, encode};
-use crate::{Event, Hash, Hex};
+use crate::{Event, Hash, Hex, MacKey};
 
-/// One line of the log: `{"hash":"<64 digits>","entry":{...}}`. The hash is SHA-256 of the hash before it (32 bytes, zero for the first) and
-/// the bytes of the entry as they stand in the line.
+/// One line of the log: `{"hash":"<64 digits>","mac":"<64 digits>","entry":{...}}`. The hash is SHA-256 of the hash before it (32 bytes, zero
+/// for the first) and the bytes of the entry as they stand in the line; the MAC is [`MacKey`]'s of the hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
@@ -24,16 +24,45 @@ pub struct Entry {
 }
 
 const OPEN: &[u8] = b"{\"hash\":\"";
-const BETWEEN: &[u8] = b"\",\"entry\":";
-const BODY_AT: usize = OPEN.len() + 64 + BETWEEN.len();
+const MAC: &[u8] = b"\",\"mac\":\"";
+const BODY: &[u8] = b"\",\"entry\":";
 
-/// A line without its line break, taken apart: the hash that it states, and the entry's bytes.
-pub(crate) fn split(line: &[u8]) -> Option<(Hash, &[u8])> {
-    let rest = line.strip_prefix(OPEN)?;
-    let (digits, rest) = rest.split_at_checked(64)?;
-    let body = rest.strip_prefix(BETWEEN)?.strip_suffix(b"}")?;
-    let mut hash = [0; 32];
-    decode(digits, &mut hash).then_some((Hash(hash), body))
+/// A line, taken apart.
+pub(crate) struct Line<'a> {
+    /// The hash that it states.
+    pub(crate) hash: Hash,
+    /// The MAC that it states; lines of logs that were begun before there were MACs have none.
+    pub(crate) mac: Option<Hash>,
+    /// The entry's bytes.
+    pub(crate) body: &'a [u8],
+}
+
+impl<'a> Line<'a> {
+    /// Reads a line without its line break.
+    pub(crate) fn read(line: &'a [u8]) -> Option<Self> {
+        let (hash, rest) = digits(line.strip_prefix(OPEN)?)?;
+        let (mac, rest) = match rest.strip_prefix(MAC) {
+            Some(rest) => digits(rest).map(|(mac, rest)| (Some(mac), rest))?,
+            None => (None, rest),
+        };
+        let body = rest.strip_prefix(BODY)?.strip_suffix(b"}")?;
+        Some(Self { hash, mac, body })
+    }
+
+    /// What stands for the line in the tree: both, so that a head covers MACs for those who cannot prove them.
+    pub(crate) fn leaf(&self) -> Hash {
+        leaf(&self.hash, self.mac.as_ref())
+    }
+}
+
+fn digits(text: &[u8]) -> Option<(Hash, &[u8])> {
+    let (digits, rest) = text.split_at_checked(64)?;
+    let mut hash = Hash::default();
+    decode(digits, &mut hash.0).then_some((hash, rest))
+}
+
+fn leaf(hash: &Hash, mac: Option<&Hash>) -> Hash {
+    mac.map_or(*hash, |mac| Hash::of(&[&hash.0, &mac.0]))
 }
 
 /// The hash of an entry behind `previous`.
@@ -41,21 +70,25 @@ pub(crate) fn chained(previous: &Hash, body: &[u8]) -> Hash {
     Hash::of(&[&previous.0, body])
 }
 
-/// The line of an entry behind `previous`, with its line break, and its hash.
-pub(crate) fn line(previous: &Hash, entry: &Entry) -> Result<(Vec<u8>, Hash)> {
+/// A line that was made: its text with the line break, its hash, and its leaf.
+pub(crate) struct Made {
+    pub(crate) text: Vec<u8>,
+    pub(crate) hash: Hash,
+    pub(crate) leaf: Hash,
+}
+
+/// Makes the line of an entry behind `previous`.
+pub(crate) fn line(previous: &Hash, entry: &Entry, macs: &MacKey) -> Result<Made> {
     let body = serde_json::to_vec(entry)
         .map_err(|error| Error::new(Kind::Bug, "an entry of the audit log is not JSON").source(error))?;
     let hash = chained(previous, &body);
-    let mut line = Vec::with_capacity(BODY_AT + body.len() + 2);
-    line.extend_from_slice(OPEN);
-    line.extend_from_slice(encode(&hash.0).as_bytes());
-    line.extend_from_slice(BETWEEN);
-    line.extend_from_slice(&body);
-    line.extend_from_slice(b"}\n");
-    Ok((line, hash))
+    let mac = macs.of(&hash);
+    let (hash_digits, mac_digits) = (encode(&hash.0), encode(&mac.0));
+    let text = [OPEN, hash_digits.as_bytes(), MAC, mac_digits.as_bytes(), BODY, &body, b"}\n"].concat();
+    Ok(Made { text, hash, leaf: leaf(&hash, Some(&mac)) })
 }
 
 /// The entry of a line of the log, without any proof; `None` for what is no such line.
 pub fn read_line(line: &str) -> Option<Entry> {
-    serde_json::from_slice(split(line.as_bytes())?.1).ok()
+    serde_json::from_slice(Line::read(line.as_bytes())?.body).ok()
 }

@@ -1,3 +1,4 @@
+use change::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{Hash, Hex, Name};
@@ -7,10 +8,23 @@ use crate::{Hash, Hex, Name};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Event {
+    /// The log was begun: its first entry.
+    Begun {
+        /// What was at its anchor.
+        anchor: AnchorSeen,
+        /// The newest head there, of a log before this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        former: Option<Former>,
+    },
+    /// From here on entries carry MACs: the log was begun without.
+    MacsBegun {},
     /// A process began to write the log.
     Opened {
         /// Which command.
         program: Program,
+        /// The user of the machine who started it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Name>,
     },
     /// A process has written all that it had to say.
     Closed {},
@@ -261,8 +275,39 @@ pub enum Event {
     },
 }
 
+/// What the anchor had when a log was begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnchorSeen {
+    /// There is no anchor.
+    #[default]
+    None,
+    /// It could not be asked.
+    Away,
+    /// No head that was signed with this key.
+    Empty,
+    /// A head of another log.
+    Head,
+}
+
+/// A head of a log before this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Former {
+    /// The log, see [`crate::Head::log`].
+    pub log: Hash,
+    /// The head's number.
+    pub head: u64,
+    /// SHA-256 of the head's bytes.
+    pub hash: Hash,
+    /// Entries that it covers.
+    pub entries: u64,
+    /// When it was signed, microseconds since the Unix epoch.
+    pub at: Timestamp,
+}
+
 /// Which command wrote.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Program {
     /// `lockgate run`.

@@ -1,9 +1,9 @@
-use change::{Error, Kind, Result, Timestamp};
+use change::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::hex::{decode, encode};
+use crate::signed::{Signed, Statement};
 use crate::tree::Tree;
-use crate::{Hash, Hex, PublicKey, SigningKey};
+use crate::{Former, Hash, Hex, PublicKey};
 
 /// The whole log up to a point, in one signed line: `{"signature":"<128 digits>","head":{...}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,57 +25,35 @@ pub struct Head {
     pub root: Hash,
     /// The roots of the tree's complete subtrees, from the largest to the smallest.
     pub peaks: Vec<Hash>,
+    /// Whether the last entry that it covers carries a MAC, and so must all behind it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub macs: bool,
     /// When it was signed, microseconds since the Unix epoch.
     pub at: Timestamp,
     /// The key, see [`PublicKey::fingerprint`].
     pub key: Hex,
 }
 
-/// Bound into every signature, so that it is good for nothing else.
-const PURPOSE: &[u8] = b"lockgate audit head 1\0";
-const OPEN: &str = "{\"signature\":\"";
-const BETWEEN: &str = "\",\"head\":";
+/// A head and the line that it stands in; the next head names its hash.
+pub(crate) type SignedHead = Signed<Head>;
 
-/// A head and the line that it stands in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SignedHead {
-    pub(crate) head: Head,
-    /// SHA-256 of the head's bytes: the next one names it.
-    pub(crate) hash: Hash,
-    pub(crate) signature: [u8; 64],
-    body: String,
+impl Statement for Head {
+    const PURPOSE: &'static [u8] = b"lockgate audit head 1\0";
+    const WORD: &'static str = "head";
 }
 
 impl SignedHead {
-    /// Reads a line without its line break; `None` for what is no head.
-    pub(crate) fn read(line: &str) -> Option<Self> {
-        let (digits, rest) = line.strip_prefix(OPEN)?.split_at_checked(128)?;
-        let body = rest.strip_prefix(BETWEEN)?.strip_suffix('}')?;
-        let mut signature = [0; 64];
-        if !decode(digits.as_bytes(), &mut signature) {
-            return None;
-        }
-        let head = serde_json::from_str(body).ok()?;
-        Some(Self { head, hash: Hash::of(&[body.as_bytes()]), signature, body: body.to_owned() })
-    }
-
-    /// Signs a head.
-    pub(crate) fn sign(head: Head, key: &SigningKey) -> Result<Self> {
-        let body = serde_json::to_string(&head)
-            .map_err(|error| Error::new(Kind::Bug, "a head of the audit log is not JSON").source(error))?;
-        let signature = key.sign(&[PURPOSE, body.as_bytes()].concat())?;
-        Ok(Self { head, hash: Hash::of(&[body.as_bytes()]), signature, body })
-    }
-
-    /// The line, without a line break.
-    pub(crate) fn line(&self) -> String {
-        format!("{OPEN}{}{BETWEEN}{}}}", encode(&self.signature), self.body)
-    }
-
     /// Whether the key signed it, and it is in agreement with itself.
     pub(crate) fn is_proven_by(&self, key: &PublicKey) -> bool {
-        let tree = Tree::resume(self.head.entries, self.head.peaks.clone());
-        key.proves(&[PURPOSE, self.body.as_bytes()].concat(), &self.signature)
-            && tree.is_some_and(|tree| tree.root() == self.head.root)
+        let tree = Tree::resume(self.said.entries, self.said.peaks.clone());
+        self.is_signed_by(key) && tree.is_some_and(|tree| tree.root() == self.said.root)
     }
+}
+
+/// The newest of these lines of heads that the key signed, whatever their logs; `None` when there is none.
+pub fn newest_head<'a>(lines: impl IntoIterator<Item = &'a str>, key: &PublicKey) -> Option<Former> {
+    let signed = lines.into_iter().filter_map(SignedHead::read).filter(|signed| signed.is_proven_by(key));
+    let newest = signed.max_by_key(|signed| (signed.said.at, signed.said.nth))?;
+    let Head { log, nth, entries, at, .. } = newest.said;
+    Some(Former { log, head: nth, hash: newest.hash, entries, at })
 }

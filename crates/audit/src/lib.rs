@@ -1,25 +1,31 @@
 //! The audit log: what was done with the data and by which policy, in a form that cannot be changed unseen.
 //!
-//! A [`Log`] is a folder with one file of [`Entry`]s, each chained to the one before it by SHA-256, and one file of [`Head`]s: the root of
-//! an RFC 6962 Merkle tree over all entries so far, signed with Ed25519. [`verify`] proves a log from these files, the public key and
+//! A [`Log`] is a folder with one file of [`Entry`]s, each chained to the one before it by SHA-256 and under a MAC of the writer's key, and
+//! one file of [`Head`]s: the root of an RFC 6962 Merkle tree over all entries so far, signed with Ed25519. [`verify`] proves a log from these files, the public key and
 //! copies of heads that lie elsewhere; it needs neither the engine nor its configuration.
 
 mod event;
 mod hex;
+mod time;
 
 mod entry;
 mod tree;
 
 mod head;
 mod keys;
+mod signed;
 
 mod log;
+
+mod finding;
 mod verify;
 
 pub use entry::{Entry, read_line};
-pub use event::{Event, HeldAction, Program, Purge, Purpose, Reason, RunEnding};
-pub use head::Head;
+pub use event::{AnchorSeen, Event, Former, HeldAction, Program, Purge, Purpose, Reason, RunEnding};
+pub use finding::Finding;
+pub use head::{Head, newest_head};
 pub use hex::{Hash, Hex, Name};
-pub use keys::{PublicKey, SigningKey};
-pub use log::{HEADS_FILE, LOG_FILE, Log, Moment, PUBLIC_KEY_FILE};
-pub use verify::{Evidence, Finding, Report, verify};
+pub use keys::{MacKey, PublicKey, SigningKey};
+pub use log::{HEADS_FILE, LOG_FILE, Log, Moment, Opener, PUBLIC_KEY_FILE};
+pub use time::utc;
+pub use verify::{Evidence, Files, Report, verify};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use change::{Clock, Error, Kind, Result, Timestamp};
 
-use crate::entry::{self, Entry};
+use crate::entry::{self, Entry, Line};
 use crate::head::{Head, SignedHead};
 use crate::tree::Tree;
-use crate::{Event, Hash, Hex, Program, PublicKey, SigningKey};
+use crate::{AnchorSeen, Event, Former, Hash, Hex, Name, Program, PublicKey, SigningKey};
 
 /// The entries, in the log's folder.
 pub const LOG_FILE: &str = "audit.jsonl";
@@ -43,6 +43,21 @@ impl Moment {
     }
 }
 
+/// Who opens a log.
+#[derive(Clone, Debug)]
+pub struct Opener {
+    /// A random number of this process.
+    pub writer: Hex,
+    /// Which command.
+    pub program: Program,
+    /// The user of the machine.
+    pub by: Option<Name>,
+    /// What the anchor has; said when the log begins, and not else.
+    pub anchor: AnchorSeen,
+    /// The newest head there.
+    pub former: Option<Former>,
+}
+
 /// What has been written so far, by whomever.
 #[derive(Clone, Default)]
 struct Written {
@@ -50,6 +65,8 @@ struct Written {
     last: Hash,
     first: Option<Hash>,
     tree: Tree,
+    /// Whether the last entry carries a MAC.
+    macs: bool,
 }
 
 /// A log that is open for writing. Several processes may have it open: each write looks first what the others have added.
@@ -70,11 +87,16 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log in a folder, which is made when it is missing, and says so in it. `writer` must be random.
+    /// Whether a folder has a log.
+    pub fn is_begun(folder: &Path) -> bool {
+        std::fs::metadata(folder.join(LOG_FILE)).is_ok_and(|file| file.len() > 0)
+    }
+
+    /// Opens the log in a folder, which is made when it is missing, and says so in it.
     ///
     /// # Errors
-    /// `Privacy` when the log is not what its signed heads say; `Full` when it cannot be written.
-    pub fn open(folder: &Path, key: SigningKey, writer: Hex, now: Moment, program: Program) -> Result<Self> {
+    /// `Privacy` when the log is not what its signed heads say, or somebody without the key has added to it; `Full` when it cannot be written.
+    pub fn open(folder: &Path, key: SigningKey, now: Moment, opener: Opener) -> Result<Self> {
         let failed = |error| unwritable(folder, error);
         std::fs::create_dir_all(folder).map_err(failed)?;
         let file = open_private(&folder.join(LOG_FILE)).map_err(failed)?;
@@ -83,7 +105,7 @@ impl Log {
             folder: folder.to_owned(),
             file,
             key,
-            writer,
+            writer: opener.writer,
             nth: 0,
             started: now,
             latest: now,
@@ -95,10 +117,15 @@ impl Log {
         log.locked(|log| {
             log.resume()?;
             let torn_bytes = log.catch_up()?;
+            if log.written.first.is_none() {
+                log.add(now, Event::Begun { anchor: opener.anchor, former: opener.former })?;
+            } else if !log.written.macs {
+                log.add(now, Event::MacsBegun {})?;
+            }
             if torn_bytes > 0 {
                 log.add(now, Event::Recovered { torn_bytes })?;
             }
-            log.add(now, Event::Opened { program })?;
+            log.add(now, Event::Opened { program: opener.program, by: opener.by })?;
             log.file.sync_data().map_err(failed)
         })?;
         Ok(log)
@@ -130,7 +157,8 @@ impl Log {
                 log.add(now, event)?;
             }
             log.file.sync_data().map_err(|error| unwritable(&log.folder, error))?;
-            let unsigned = log.written.tree.leaves() - log.head.as_ref().map_or(0, |head| head.head.entries);
+            let signed = log.head.as_ref().map_or(0, |head| head.said.entries);
+            let unsigned = log.written.tree.leaves().saturating_sub(signed);
             let due = unsigned >= ENTRIES_PER_HEAD || now.monotonic.saturating_sub(log.head_at) >= HEAD_EVERY;
             if due { log.sign(now) } else { Ok(None) }
         })
@@ -154,7 +182,7 @@ impl Log {
     pub fn close(mut self, now: Moment) -> Result<Option<Head>> {
         self.append(now, Event::Closed {})?;
         let head = self.sign_now(now)?;
-        Ok(head.or_else(|| self.head.map(|signed| signed.head)))
+        Ok(head.or_else(|| self.head.map(|signed| signed.said)))
     }
 
     /// The line of the newest head, as it is copied to an anchor.
@@ -172,17 +200,14 @@ impl Log {
     /// Goes on from the last head of ours, so that a long log need not be read again.
     fn resume(&mut self) -> Result<()> {
         let Some(signed) = self.last_head()? else { return Ok(()) };
-        let head = &signed.head;
-        if !signed.is_proven_by(&self.key.public()) {
-            return Err(tampered("its last head is not signed with this key"));
-        }
+        let head = &signed.said;
         let length = self.file.metadata().map_err(|error| unwritable(&self.folder, error))?.len();
         if length < head.bytes {
             return Err(tampered("it is shorter than its last signed head says"));
         }
         let tree = Tree::resume(head.entries, head.peaks.clone())
             .ok_or_else(|| tampered("its last head contradicts itself"))?;
-        self.written = Written { bytes: head.bytes, last: head.last, first: Some(head.log), tree };
+        self.written = Written { bytes: head.bytes, last: head.last, first: Some(head.log), tree, macs: head.macs };
         self.head = Some(signed);
         Ok(())
     }
@@ -195,20 +220,26 @@ impl Log {
         };
         // A head that was cut off by a stop of the machine is not there; the entries are, and are signed again.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        match whole.lines().last() {
-            None => Ok(None),
-            Some(line) => SignedHead::read(line).map(Some).ok_or_else(|| tampered("its last head cannot be read")),
+        let Some(line) = whole.lines().last() else { return Ok(None) };
+        let signed = SignedHead::read(line).ok_or_else(|| tampered("its last head cannot be read"))?;
+        match signed.is_proven_by(&self.key.public()) {
+            true => Ok(Some(signed)),
+            false => Err(tampered("its last head is not signed with this key")),
         }
     }
 
-    /// Takes in what others have appended. A last line without end was cut off by a stop of the machine: it is taken away, and its
-    /// length returned.
+    /// Takes in what others have appended: no head covers it yet, so each line must prove by its MAC that a process with the key wrote it. A
+    /// last line without end was cut off by a stop of the machine: it is taken away, and its length returned.
     fn catch_up(&mut self) -> Result<u64> {
         // Heads that others have signed count for the next one's number. Whoever has no more to say may sign what is here already.
         let heads_bytes = self.heads_length()?;
         if heads_bytes != self.heads_bytes {
             self.head = self.last_head()?.or(self.head.take());
             self.heads_bytes = heads_bytes;
+            let foreign = |head: &SignedHead| self.written.first.is_some_and(|first| first != head.said.log);
+            if self.head.as_ref().is_some_and(foreign) {
+                return Err(tampered("its last head is one of another log"));
+            }
         }
         let failed = |error| unwritable(&self.folder, error);
         let length = self.file.metadata().map_err(failed)?.len();
@@ -231,11 +262,18 @@ impl Log {
                 self.file.set_len(self.written.bytes).map_err(failed)?;
                 break;
             };
-            let (stated, body) = entry::split(whole).ok_or_else(|| tampered("a line cannot be read"))?;
-            if entry::chained(&self.written.last, body) != stated {
-                return Err(tampered("its chain of hashes is broken"));
+            let number = self.written.tree.leaves() + 1;
+            let changed = |why: &str| tampered(&format!("line {number} {why}"));
+            let line = Line::read(whole).ok_or_else(|| changed("cannot be read"))?;
+            if entry::chained(&self.written.last, line.body) != line.hash {
+                return Err(changed("breaks its chain of hashes"));
             }
-            self.written.take(stated, read as u64);
+            match line.mac {
+                Some(mac) if self.key.macs().proves(&line.hash, &mac) => {}
+                Some(_) => return Err(changed("was written by somebody without its key")),
+                None => return Err(unkeyed(number)),
+            }
+            self.written.take(line.hash, &line.leaf(), read as u64);
         }
         Ok(length - self.written.bytes)
     }
@@ -255,10 +293,10 @@ impl Log {
             up: u64::try_from(up).unwrap_or(u64::MAX),
             what: event,
         };
-        let (line, hash) = entry::line(&self.written.last, &entry)?;
+        let line = entry::line(&self.written.last, &entry, self.key.macs())?;
         // The file is open for appending: whatever the place of the last read, this goes to its end.
-        self.file.write_all(&line).map_err(|error| unwritable(&self.folder, error))?;
-        self.written.take(hash, line.len() as u64);
+        self.file.write_all(&line.text).map_err(|error| unwritable(&self.folder, error))?;
+        self.written.take(line.hash, &line.leaf, line.text.len() as u64);
         (self.nth, self.latest) = (entry.nth, now);
         Ok(())
     }
@@ -266,18 +304,19 @@ impl Log {
     fn sign(&mut self, now: Moment) -> Result<Option<Head>> {
         let entries = self.written.tree.leaves();
         let Some(first) = self.written.first else { return Ok(None) };
-        if self.head.as_ref().is_some_and(|head| head.head.entries == entries) {
+        if self.head.as_ref().is_some_and(|head| head.said.entries == entries) {
             return Ok(None);
         }
         let head = Head {
             log: first,
-            nth: self.head.as_ref().map_or(0, |head| head.head.nth) + 1,
+            nth: self.head.as_ref().map_or(0, |head| head.said.nth) + 1,
             previous: self.head.as_ref().map_or_else(Hash::default, |head| head.hash),
             entries,
             bytes: self.written.bytes,
             last: self.written.last,
             root: self.written.tree.root(),
             peaks: self.written.tree.peaks().to_vec(),
+            macs: self.written.macs,
             at: now.at,
             key: self.key.public().fingerprint(),
         };
@@ -303,10 +342,11 @@ impl Log {
 }
 
 impl Written {
-    fn take(&mut self, hash: Hash, bytes: u64) {
-        self.tree.push(&hash);
+    /// Takes in a line that carries a MAC.
+    fn take(&mut self, hash: Hash, leaf: &Hash, bytes: u64) {
+        self.tree.push(leaf);
         self.first.get_or_insert(hash);
-        (self.last, self.bytes) = (hash, self.bytes + bytes);
+        (self.last, self.bytes, self.macs) = (hash, self.bytes + bytes, true);
     }
 }
 
@@ -334,6 +374,18 @@ fn unwritable(folder: &Path, error: std::io::Error) -> Error {
 
 fn tampered(why: &str) -> Error {
     Error::new(Kind::Privacy, format!("the audit log was changed by something else: {why}")).fix(
-        "Run `lockgate audit verify`, keep the folder .lockgate/audit as evidence, and move it away: a new log then begins.",
+        "Run `lockgate audit verify`, keep the folder .lockgate/audit as evidence, and move it away: a new log then begins, and \
+         `lockgate audit verify --before FOLDER` proves both.",
+    )
+}
+
+fn unkeyed(number: u64) -> Error {
+    Error::new(
+        Kind::Privacy,
+        format!("the audit log was changed by something else: line {number} carries no MAC, and no signed head covers it"),
+    )
+    .fix(
+        "If a version without MACs wrote it and was killed, run that version once more: its end signs the line. Else run \
+         `lockgate audit verify`, keep the folder .lockgate/audit as evidence, and move it away: a new log then begins.",
     )
 }

@@ -1,4 +1,4 @@
-//! The Merkle tree of RFC 6962 section 2.1, over the hashes of entries.
+//! The Merkle tree of RFC 6962 section 2.1, over the hashes and MACs of entries.
 
 use crate::Hash;
 

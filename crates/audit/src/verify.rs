@@ -1,77 +1,54 @@
 //! The proof of a log, from its files alone.
 
-use std::collections::HashMap;
-use std::fmt;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::BufRead;
 
 use change::{Error, Kind, Result, Timestamp};
 
-use crate::entry::{Entry, chained, split};
+use crate::entry::{Entry, Line, chained};
+use crate::finding::Finding;
 use crate::head::SignedHead;
 use crate::log::JUMP_MICROS;
 use crate::tree::Tree;
-use crate::{Event, Hash, Hex, Program, PublicKey};
+use crate::{Event, Former, Hash, Hex, MacKey, Program, PublicKey};
+
+/// A log's files.
+pub struct Files<L> {
+    /// The entries' file.
+    pub entries: L,
+    /// The text of the heads' file.
+    pub heads: String,
+}
 
 /// What a proof is made from.
 pub struct Evidence<'a, L> {
-    /// The entries' file.
-    pub log: L,
-    /// The text of the heads' file.
-    pub heads: &'a str,
-    /// Lines of heads that were kept elsewhere; of other logs, too.
+    /// The log.
+    pub log: Files<L>,
+    /// Kept copies of logs before it.
+    pub before: Vec<Files<L>>,
+    /// Lines of heads that were kept elsewhere, of all logs under the key.
     pub anchored: Vec<String>,
     /// The key that must have signed.
     pub key: PublicKey,
+    /// The key of the MACs; without it those of the youngest entries, which no head covers, are not proven.
+    pub macs: Option<&'a MacKey>,
     /// The time of the proof, microseconds since the Unix epoch.
     pub now: Timestamp,
-}
-
-/// Something that is not as the writers of the log leave it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(
-    missing_docs,
-    reason = "lines and heads are numbered from 1, times are microseconds, the rest is called what it counts"
-)]
-pub enum Finding {
-    /// The line is no entry.
-    Unreadable { line: u64 },
-    /// The hash does not follow from the entry and the one before it: something was changed, put in, taken out or exchanged here.
-    Chain { line: u64 },
-    /// The entry has another number than its place.
-    Number { line: u64 },
-    /// A writer's own numbers do not follow each other.
-    Writer { line: u64 },
-    /// The machine's clock was set, and no entry says so.
-    Clock { line: u64, micros: i64 },
-    /// A run was silent for longer than its heartbeat allows.
-    Silence { line: u64, micros: i64 },
-    /// A line of the heads is no head.
-    UnreadableHead { line: u64 },
-    /// The signature of a head is not of this key.
-    Signature { head: u64 },
-    /// A head does not follow from the one before it: one was taken out, put in or replayed.
-    HeadChain { head: u64 },
-    /// A head was signed over other entries than there are now: the log was rewritten or forked.
-    Root { head: u64, entries: u64, anchored: bool },
-    /// A head covers more entries than there are: the tail was cut off.
-    Missing { head: u64, entries: u64, present: u64, anchored: bool },
-    /// Entries that no head covers and should.
-    Unsigned { entries: u64 },
-    /// The log ends without a word of its last writer.
-    BreaksOff { silent_micros: i64 },
-    /// A head that was kept elsewhere is not among the log's.
-    HeadGone { head: u64 },
-    /// There is no entry at all.
-    Empty,
 }
 
 /// What a proof has shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// The log: the hash of its first entry; `None` when there is no entry.
+    pub log: Option<Hash>,
     /// Entries in the log.
     pub entries: u64,
+    /// The hash of the last one.
+    pub last: Hash,
     /// Entries that a proven head covers.
     pub proven: u64,
+    /// Entries whose MAC was looked at.
+    pub macs: u64,
     /// Heads of the log.
     pub heads: u64,
     /// Heads of this log that were kept elsewhere.
@@ -80,8 +57,10 @@ pub struct Report {
     pub span: Option<(Timestamp, Timestamp)>,
     /// Writers that ended without closing, as a kill does. Up to a minute of what they did last may not be in the log.
     pub killed: u64,
-    /// Everything that is wrong; none when the log is proven.
+    /// Everything that is wrong.
     pub findings: Vec<Finding>,
+    /// The logs before it, in the order in which they were handed over.
+    pub before: Vec<Report>,
 }
 
 /// Findings that are kept: who changes much is found out by the first of them.
@@ -91,16 +70,88 @@ const UNSIGNED_MICROS_MAX: i64 = 150_000_000;
 /// Heartbeats come every minute.
 const SILENCE_MICROS_MAX: i64 = 150_000_000;
 
-/// Proves a log.
+/// Proves a log, and those before it.
 ///
 /// # Errors
-/// `Unavailable` when the log cannot be read; what is wrong with its content is in the report.
+/// `Unavailable` when a log cannot be read; what is wrong with its content is in the report.
 pub fn verify<L: BufRead>(evidence: Evidence<'_, L>) -> Result<Report> {
-    let mut proof = Proof::new(evidence.key);
-    proof.read_heads(evidence.heads);
-    proof.read_entries(evidence.log, &evidence.anchored)?;
-    proof.judge_tail(evidence.now);
-    Ok(proof.report)
+    let Evidence { log, before, anchored, key, macs, now } = evidence;
+    let mut findings = Vec::new();
+    let means = Means { anchored: read_anchored(&anchored, &key, &mut findings), key, macs, now };
+    let mut proofs = Vec::new();
+    for files in std::iter::once(log).chain(before) {
+        let mut proof = Proof::new(&means);
+        proof.read_heads(&files.heads);
+        proof.read_entries(files.entries)?;
+        proof.judge_tail();
+        proofs.push(proof);
+    }
+    let others = other_logs(&mut proofs, &means.anchored);
+    let mut reports = proofs.into_iter().map(|proof| proof.report);
+    let mut report = reports.next().unwrap_or_default();
+    findings.into_iter().chain(others).for_each(|finding| report.find(finding));
+    report.before = reports.collect();
+    Ok(report)
+}
+
+impl Report {
+    /// Whether nothing is wrong, here and in the logs before.
+    pub fn is_proven(&self) -> bool {
+        self.findings.is_empty() && self.before.iter().all(Self::is_proven)
+    }
+
+    fn find(&mut self, finding: Finding) {
+        if self.findings.len() < FINDINGS_MAX {
+            self.findings.push(finding);
+        }
+    }
+}
+
+/// Heads that were kept elsewhere say what their logs were when they were taken away.
+fn read_anchored(lines: &[String], key: &PublicKey, findings: &mut Vec<Finding>) -> Vec<SignedHead> {
+    let mut proven = Vec::new();
+    for line in lines {
+        match SignedHead::read(line) {
+            None => findings.push(Finding::UnreadableHead { line: 0 }),
+            Some(signed) if !signed.is_proven_by(key) => findings.push(Finding::Signature { head: signed.said.nth }),
+            Some(signed) => proven.push(signed),
+        }
+    }
+    proven
+}
+
+/// Logs that the anchor or a log's first entry knows of, and that were not handed over.
+fn other_logs(proofs: &mut [Proof<'_>], anchored: &[SignedHead]) -> Vec<Finding> {
+    let known: HashSet<Hash> = proofs.iter().filter_map(|proof| proof.report.log).collect();
+    // Heads, entries and time of each.
+    let mut others: BTreeMap<Hash, (u64, u64, Timestamp)> = BTreeMap::new();
+    let mut see = |log: Hash, heads: u64, entries: u64, at: Timestamp| {
+        let other = others.entry(log).or_insert((0, 0, at));
+        *other = (other.0 + heads, other.1.max(entries), other.2.max(at));
+    };
+    for SignedHead { said: head, .. } in anchored.iter().filter(|signed| !known.contains(&signed.said.log)) {
+        see(head.log, 1, head.entries, head.at);
+    }
+    for former in proofs.iter().filter_map(|proof| proof.former.clone()).collect::<Vec<_>>() {
+        if !known.contains(&former.log) {
+            see(former.log, 0, former.entries, former.at);
+        }
+        for proof in proofs.iter_mut().filter(|proof| proof.report.log == Some(former.log)) {
+            if proof.local.get(&former.head) != Some(&former.hash) {
+                proof.report.find(Finding::HeadGone { head: former.head });
+            }
+        }
+    }
+    let finding = |(log, (heads, entries, last))| Finding::OtherLog { log, heads, entries, last };
+    others.into_iter().map(finding).collect()
+}
+
+/// What all logs of a proof are judged by.
+struct Means<'a> {
+    anchored: Vec<SignedHead>,
+    key: PublicKey,
+    macs: Option<&'a MacKey>,
+    now: Timestamp,
 }
 
 /// A head and where it lay.
@@ -111,8 +162,8 @@ struct Claim {
     anchored: bool,
 }
 
-struct Proof {
-    key: PublicKey,
+struct Proof<'a> {
+    means: &'a Means<'a>,
     report: Report,
     /// Heads whose signatures hold, by the number of entries.
     claims: Vec<Claim>,
@@ -121,6 +172,12 @@ struct Proof {
     last_writer: Option<Hex>,
     /// When the first entry was written that no head covers.
     unsigned_since: Option<Timestamp>,
+    /// Whether the entry before carries a MAC.
+    macs: bool,
+    /// The line of the first entry that is dated after the proof, how many there are, and by how much.
+    future: Option<(u64, u64, i64)>,
+    /// The log before this one, by this one's first entry.
+    former: Option<Former>,
 }
 
 struct WriterSeen {
@@ -131,23 +188,24 @@ struct WriterSeen {
     closed: bool,
 }
 
-impl Proof {
-    fn new(key: PublicKey) -> Self {
+impl<'a> Proof<'a> {
+    fn new(means: &'a Means<'a>) -> Self {
         Self {
-            key,
+            means,
             report: Report::default(),
             claims: Vec::new(),
             local: HashMap::new(),
             writers: HashMap::new(),
             last_writer: None,
             unsigned_since: None,
+            macs: false,
+            future: None,
+            former: None,
         }
     }
 
     fn find(&mut self, finding: Finding) {
-        if self.report.findings.len() < FINDINGS_MAX {
-            self.report.findings.push(finding);
-        }
+        self.report.find(finding);
     }
 
     fn read_heads(&mut self, text: &str) {
@@ -157,13 +215,17 @@ impl Proof {
                 self.find(Finding::UnreadableHead { line: nth });
                 continue;
             };
-            let head = &signed.head;
+            let head = &signed.said;
             self.report.heads += 1;
-            if !signed.is_proven_by(&self.key) {
+            if !signed.is_proven_by(&self.means.key) {
                 self.find(Finding::Signature { head: nth });
                 continue;
             }
-            if head.nth != nth || head.previous != previous || head.entries <= entries || head.at + JUMP_MICROS < at {
+            if head.nth != nth
+                || head.previous != previous
+                || head.entries <= entries
+                || head.at.saturating_add(JUMP_MICROS) < at
+            {
                 self.find(Finding::HeadChain { head: nth });
             }
             (previous, entries, at) = (signed.hash, head.entries, head.at);
@@ -172,56 +234,47 @@ impl Proof {
         }
     }
 
-    /// Heads of this log that were kept elsewhere say what it was when they were taken away.
-    fn read_anchored(&mut self, lines: &[String], log: Hash) {
-        for line in lines {
-            let Some(signed) = SignedHead::read(line) else {
-                self.find(Finding::UnreadableHead { line: 0 });
-                continue;
-            };
-            if !signed.is_proven_by(&self.key) {
-                self.find(Finding::Signature { head: signed.head.nth });
-            } else if signed.head.log == log {
-                self.report.anchored += 1;
-                let Claim { nth, entries, root, anchored } = Claim {
-                    nth: signed.head.nth,
-                    entries: signed.head.entries,
-                    root: signed.head.root,
-                    anchored: true,
-                };
-                if self.local.get(&nth) != Some(&signed.hash) {
-                    self.find(Finding::HeadGone { head: nth });
-                }
-                self.claims.push(Claim { nth, entries, root, anchored });
+    /// Takes in the heads of this log that were kept elsewhere.
+    fn read_anchored(&mut self, log: Hash) {
+        for signed in self.means.anchored.iter().filter(|signed| signed.said.log == log) {
+            let head = &signed.said;
+            self.report.anchored += 1;
+            if self.local.get(&head.nth) != Some(&signed.hash) {
+                self.find(Finding::HeadGone { head: head.nth });
             }
+            self.claims.push(Claim { nth: head.nth, entries: head.entries, root: head.root, anchored: true });
         }
+        self.claims.sort_by_key(|claim| claim.entries);
     }
 
-    fn read_entries<L: BufRead>(&mut self, mut log: L, anchored: &[String]) -> Result<()> {
+    fn read_entries<L: BufRead>(&mut self, mut log: L) -> Result<()> {
         let unreadable = |error| Error::new(Kind::Unavailable, "the audit log cannot be read").source(error);
-        let (mut line, mut number, mut last) = (Vec::new(), 0_u64, Hash::default());
+        let (mut text, mut number) = (Vec::new(), 0_u64);
         let (mut tree, mut next) = (Tree::default(), 0);
         loop {
-            line.clear();
-            if log.read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
+            text.clear();
+            if log.read_until(b'\n', &mut text).map_err(unreadable)? == 0 {
                 break;
             }
             number += 1;
-            let Some((stated, body)) = line.strip_suffix(b"\n").and_then(split) else {
+            let Some(line) = text.strip_suffix(b"\n").and_then(Line::read) else {
                 self.find(Finding::Unreadable { line: number });
                 continue;
             };
-            if chained(&last, body) != stated {
+            if chained(&self.report.last, line.body) != line.hash {
                 self.find(Finding::Chain { line: number });
             }
-            if number == 1 {
-                self.read_anchored(anchored, stated);
-                self.claims.sort_by_key(|claim| claim.entries);
+            if self.report.log.is_none() {
+                self.report.log = Some(line.hash);
+                self.read_anchored(line.hash);
             }
-            last = stated;
-            tree.push(&stated);
-            match serde_json::from_slice::<Entry>(body) {
-                Ok(entry) => self.follow(&entry, number),
+            self.report.last = line.hash;
+            tree.push(&line.leaf());
+            match serde_json::from_slice::<Entry>(line.body) {
+                Ok(entry) => {
+                    self.judge_mac(&line, &entry.what, number);
+                    self.follow(entry, number);
+                }
                 Err(_) => self.find(Finding::Unreadable { line: number }),
             }
             next = self.meet_claims(next, &tree);
@@ -250,33 +303,59 @@ impl Proof {
         next
     }
 
-    /// One entry after the other, as its writer must have left it.
-    fn follow(&mut self, entry: &Entry, line: u64) {
-        if entry.seq + 1 != line {
+    fn judge_mac(&mut self, line: &Line<'_>, what: &Event, number: u64) {
+        let begin = line.mac.is_some() && !self.macs && number > 1;
+        if begin && *what != (Event::MacsBegun {}) || line.mac.is_none() && self.macs {
+            self.find(Finding::Mixed { line: number });
+        }
+        self.macs |= line.mac.is_some();
+        if let (Some(key), Some(mac)) = (self.means.macs, &line.mac) {
+            self.report.macs += 1;
+            if !key.proves(&line.hash, mac) {
+                self.find(Finding::Mac { line: number });
+            }
+        }
+    }
+
+    /// One entry after the other, as its writer must have left it. Times are anybody's until a head has proven them.
+    fn follow(&mut self, entry: Entry, line: u64) {
+        if entry.seq != line - 1 {
             self.find(Finding::Number { line });
+        }
+        let ahead = entry.at.saturating_sub(self.means.now);
+        if ahead > JUMP_MICROS {
+            let (first, entries, most) = self.future.unwrap_or((line, 0, 0));
+            self.future = Some((first, entries + 1, ahead.max(most)));
         }
         self.unsigned_since.get_or_insert(entry.at);
         let (first, last) = self.report.span.unwrap_or((entry.at, entry.at));
-        if entry.at + JUMP_MICROS < last && !matches!(entry.what, Event::ClockJumped { .. }) && entry.nth == 1 {
-            self.find(Finding::Clock { line, micros: entry.at - last });
+        if entry.at.saturating_add(JUMP_MICROS) < last
+            && !matches!(entry.what, Event::ClockJumped { .. })
+            && entry.nth == 1
+        {
+            self.find(Finding::Clock { line, micros: entry.at.saturating_sub(last) });
         }
         self.report.span = Some((first, entry.at));
-        let heartbeats = matches!(entry.what, Event::Opened { program: Program::Run });
+        let heartbeats = matches!(entry.what, Event::Opened { program: Program::Run, .. });
         let closed = entry.what == Event::Closed {};
+        let jump_said = matches!(entry.what, Event::ClockJumped { .. });
+        if let (1, Event::Begun { former, .. }) = (line, entry.what) {
+            self.former = former;
+        }
         if self.last_writer.as_ref() != Some(&entry.writer) {
             self.last_writer = Some(entry.writer.clone());
         }
         let Some(seen) = self.writers.get_mut(&entry.writer) else {
             let seen = WriterSeen { nth: entry.nth, at: entry.at, up: entry.up, heartbeats, closed };
-            self.writers.insert(entry.writer.clone(), seen);
+            self.writers.insert(entry.writer, seen);
             if entry.nth != 1 {
                 self.find(Finding::Writer { line });
             }
             return;
         };
-        let passed = entry.up.cast_signed() - seen.up.cast_signed();
-        let jumped = (entry.at - seen.at) - passed;
-        let follows = entry.nth == seen.nth + 1 && passed >= 0 && !seen.closed;
+        let passed = entry.up.cast_signed().saturating_sub(seen.up.cast_signed());
+        let jumped = entry.at.saturating_sub(seen.at).saturating_sub(passed);
+        let follows = Some(entry.nth) == seen.nth.checked_add(1) && passed >= 0 && !seen.closed;
         let silent = seen.heartbeats && passed > SILENCE_MICROS_MAX;
         (seen.nth, seen.at, seen.up) = (entry.nth, entry.at, entry.up);
         seen.heartbeats |= heartbeats;
@@ -288,15 +367,21 @@ impl Proof {
             self.find(Finding::Silence { line, micros: passed });
         }
         // An entry that says how the clock jumped is what a writer leaves.
-        if jumped.abs() > JUMP_MICROS && !matches!(entry.what, Event::ClockJumped { .. }) {
+        if jumped.saturating_abs() > JUMP_MICROS && !jump_said {
             self.find(Finding::Clock { line, micros: jumped });
         }
     }
 
-    fn judge_tail(&mut self, now: Timestamp) {
+    fn judge_tail(&mut self) {
+        let now = self.means.now;
+        if let Some((line, entries, micros)) = self.future {
+            self.find(Finding::Future { line, entries, micros });
+        }
         let Some((_, last)) = self.report.span else { return self.find(Finding::Empty) };
         let unsigned = self.report.entries - self.report.proven;
-        if unsigned > 0 && self.unsigned_since.is_none_or(|since| now - since > UNSIGNED_MICROS_MAX) {
+        // No head is on its way to what a clock ahead of ours has written.
+        let late = |since| now.saturating_sub(since) > UNSIGNED_MICROS_MAX || since.saturating_sub(now) > JUMP_MICROS;
+        if unsigned > 0 && self.unsigned_since.is_none_or(late) {
             self.find(Finding::Unsigned { entries: unsigned });
         }
         let open = |writer: &&WriterSeen| !writer.closed;
@@ -305,54 +390,10 @@ impl Proof {
         if latest.is_some_and(|writer| !writer.closed) {
             // Nobody has come after it: it still writes, or the end is missing.
             self.report.killed -= 1;
-            if now - last > SILENCE_MICROS_MAX {
-                self.find(Finding::BreaksOff { silent_micros: now - last });
+            let silent_micros = now.saturating_sub(last);
+            if silent_micros > SILENCE_MICROS_MAX {
+                self.find(Finding::BreaksOff { silent_micros });
             }
-        }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = |anchored: &bool| if *anchored { " of the anchor" } else { "" };
-        let seconds = |micros: &i64| *micros as f64 / 1e6;
-        match self {
-            Self::Unreadable { line } => write!(f, "line {line} is no entry"),
-            Self::Chain { line } => write!(
-                f,
-                "line {line}: its hash does not follow: an entry was changed, put in, taken out or exchanged at or before it"
-            ),
-            Self::Number { line } => write!(f, "line {line}: the entry has the number of another place"),
-            Self::Writer { line } => write!(f, "line {line}: the numbers or times of its writer do not follow"),
-            Self::Clock { line, micros } => {
-                write!(f, "line {line}: the clock jumped by {:.1} s, and no entry says so", seconds(micros))
-            }
-            Self::Silence { line, micros } => {
-                write!(f, "line {line}: no heartbeat for {:.0} s before it", seconds(micros))
-            }
-            Self::UnreadableHead { line } => write!(f, "line {line} of the heads is no signed head"),
-            Self::Signature { head } => write!(f, "head {head}: its signature is missing or of another key"),
-            Self::HeadChain { head } => {
-                write!(f, "head {head} does not follow from the one before it: one was taken out, put in or replayed")
-            }
-            Self::Root { head, entries, anchored } => {
-                write!(f, "head {head}{} was signed over other {entries} entries than there are now", place(anchored))
-            }
-            Self::Missing { head, entries, present, anchored } => write!(
-                f,
-                "head {head}{} covers {entries} entries, and only {present} are left: the tail was cut off",
-                place(anchored)
-            ),
-            Self::Unsigned { entries } => write!(f, "the last {entries} entries are not signed: they prove nothing"),
-            Self::BreaksOff { silent_micros } => write!(
-                f,
-                "the log breaks off: its last writer neither closed nor gave a heartbeat for {:.0} s",
-                seconds(silent_micros)
-            ),
-            Self::HeadGone { head } => {
-                write!(f, "head {head} lies at the anchor and not in the log: the log was set back")
-            }
-            Self::Empty => f.write_str("there is no entry"),
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use audit::{Event, Evidence, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Program, Report, RunEnding, SigningKey, verify};
+use audit::{
+    AnchorSeen, Event, Evidence, Files, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Opener, Program, Report, RunEnding,
+    SigningKey, verify,
+};
 use zeroize::Zeroizing;
 
 pub(crate) const START: i64 = 1_700_000_000_000_000;
@@ -35,16 +38,37 @@ pub(crate) fn moment(seconds: i64) -> Moment {
     Moment { at: START + seconds * 1_000_000, monotonic: Duration::from_secs(seconds.unsigned_abs()) }
 }
 
+pub(crate) fn opener(writer: &str) -> Opener {
+    let writer = Hex::new(writer).unwrap();
+    Opener { writer, program: Program::Run, by: None, anchor: AnchorSeen::None, former: None }
+}
+
 pub(crate) fn open(folder: &Path, writer: &str, seconds: i64) -> Log {
-    Log::open(folder, key(1), Hex::new(writer).unwrap(), moment(seconds), Program::Run).unwrap()
+    Log::open(folder, key(1), moment(seconds), opener(writer)).unwrap()
+}
+
+/// What a folder has.
+pub(crate) fn files(folder: &Path) -> Files<std::io::Cursor<Vec<u8>>> {
+    let heads = std::fs::read_to_string(folder.join(HEADS_FILE)).unwrap_or_default();
+    Files { entries: std::io::Cursor::new(std::fs::read(folder.join(LOG_FILE)).unwrap()), heads }
 }
 
 /// The proof of a folder as it lies there, `seconds` after the start, with heads that were kept elsewhere.
 pub(crate) fn proof(folder: &Path, seconds: i64, anchored: &[String]) -> Report {
-    let heads = std::fs::read_to_string(folder.join(HEADS_FILE)).unwrap_or_default();
-    let log = std::fs::read(folder.join(LOG_FILE)).unwrap();
-    let (anchored, now) = (anchored.to_vec(), moment(seconds).at);
-    verify(Evidence { log: log.as_slice(), heads: &heads, anchored, key: key(1).public(), now }).unwrap()
+    proof_of(&[folder], seconds, anchored, None)
+}
+
+/// As [`proof`], of a folder and those before it, and with the key of the MACs.
+pub(crate) fn proof_of(folders: &[&Path], seconds: i64, anchored: &[String], key_file: Option<&SigningKey>) -> Report {
+    let evidence = Evidence {
+        log: files(folders[0]),
+        before: folders[1..].iter().map(|folder| files(folder)).collect(),
+        anchored: anchored.to_vec(),
+        key: key(1).public(),
+        macs: key_file.map(SigningKey::macs),
+        now: moment(seconds).at,
+    };
+    verify(evidence).unwrap()
 }
 
 #[test]
@@ -62,7 +86,7 @@ fn a_log_of_several_processes_is_proven_to_its_end() {
     run.close(moment(200)).unwrap();
     let report = proof(&folder.0, 100_000, &[]);
     assert_eq!(report.findings, []);
-    assert_eq!((report.entries, report.proven, report.killed), (204, 204, 0));
+    assert_eq!((report.entries, report.proven, report.killed), (205, 205, 0));
     assert!(report.heads >= 4, "{report:?}");
 }
 
@@ -80,7 +104,7 @@ fn heads_that_others_sign_without_another_entry_are_followed() {
     first.sign_now(moment(7)).unwrap().unwrap();
     second.close(moment(8)).unwrap().unwrap();
     let report = proof(&folder.0, 9, &[]);
-    assert_eq!((report.findings.as_slice(), report.heads, report.proven), ([].as_slice(), 3, 6));
+    assert_eq!((report.findings.as_slice(), report.heads, report.proven), ([].as_slice(), 3, 7));
 }
 
 #[test]
@@ -98,7 +122,7 @@ fn a_killed_writer_is_counted_and_what_was_torn_is_said() {
     assert!(std::fs::read_to_string(&path).unwrap()[whole..].contains(r#""event":"recovered","torn_bytes":11"#));
     next.close(moment(31)).unwrap();
     let report = proof(&folder.0, 32, &[]);
-    assert_eq!((report.findings.as_slice(), report.killed, report.proven), ([].as_slice(), 1, 5));
+    assert_eq!((report.findings.as_slice(), report.killed, report.proven), ([].as_slice(), 1, 6));
 }
 
 #[test]
@@ -116,12 +140,12 @@ fn a_writer_says_that_the_clock_was_set() {
 fn a_log_that_became_shorter_or_has_another_key_is_not_written() {
     let folder = Folder::new("shorter");
     open(&folder.0, "aa", 0).close(moment(1)).unwrap();
-    let other = Log::open(&folder.0, key(2), Hex::new("bb").unwrap(), moment(2), Program::Run);
+    let other = Log::open(&folder.0, key(2), moment(2), opener("bb"));
     assert!(other.is_err_and(|error| error.what().contains("not signed with this key")));
     let path = folder.0.join(LOG_FILE);
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, &text[..=text.find('\n').unwrap()]).unwrap();
-    let error = Log::open(&folder.0, key(1), Hex::new("bb").unwrap(), moment(2), Program::Run).err().unwrap();
+    let error = Log::open(&folder.0, key(1), moment(2), opener("bb")).err().unwrap();
     assert!(error.what().contains("shorter") && error.how_to_fix().unwrap().contains("audit verify"));
 }
 
@@ -133,4 +157,62 @@ fn a_key_file_is_read_back_and_a_damaged_one_refused_without_its_digits() {
         let error = SigningKey::parse(wrong).err().unwrap();
         assert!(!error.to_string().contains("0707"));
     }
+}
+
+/// A log of two processes before entries had MACs; its key has the seed 1.
+fn without_macs(name: &str) -> (Folder, i64) {
+    let folder = Folder::new(name);
+    std::fs::create_dir_all(&folder.0).unwrap();
+    std::fs::write(folder.0.join(LOG_FILE), include_str!("without_macs/audit.jsonl")).unwrap();
+    std::fs::write(folder.0.join(HEADS_FILE), include_str!("without_macs/heads.jsonl")).unwrap();
+    (folder, (1_795_329_844_923_756 - START) / 1_000_000 + 1)
+}
+
+#[test]
+fn a_log_without_macs_is_proven_and_goes_on_with_them() {
+    let (folder, end) = without_macs("older");
+    let report = proof_of(&[&folder.0], end + 9, &[], Some(&key(1)));
+    assert_eq!((report.findings.as_slice(), report.proven, report.macs), ([].as_slice(), 6, 0));
+    for (writer, after) in [("aa", 10), ("bb", 20)] {
+        open(&folder.0, writer, end + after).close(moment(end + after + 1)).unwrap();
+    }
+    let text = std::fs::read_to_string(folder.0.join(LOG_FILE)).unwrap();
+    let first_new = text.lines().nth(6).unwrap();
+    assert!(first_new.contains(r#","mac":""#) && first_new.contains("macs_begun"), "{first_new}");
+    assert_eq!(text.matches("macs_begun").count(), 1);
+    let report = proof_of(&[&folder.0], end + 30, &[], Some(&key(1)));
+    assert_eq!((report.findings.as_slice(), report.proven, report.macs), ([].as_slice(), 11, 5));
+}
+
+#[test]
+fn lines_without_macs_are_taken_in_up_to_the_last_head_and_no_further() {
+    let (folder, end) = without_macs("tail");
+    let heads = include_str!("without_macs/heads.jsonl");
+    for left in [heads.lines().next().unwrap().to_owned() + "\n", String::new()] {
+        std::fs::write(folder.0.join(HEADS_FILE), left).unwrap();
+        let error = Log::open(&folder.0, key(1), moment(end), opener("aa")).err().unwrap();
+        assert!(error.what().contains("carries no MAC, and no signed head covers it"), "{error}");
+    }
+}
+
+#[test]
+fn a_new_log_names_the_head_that_its_anchor_had() {
+    let folder = Folder::new("named");
+    open(&folder.0, "aa", 0).close(moment(1)).unwrap();
+    let line = std::fs::read_to_string(folder.0.join(HEADS_FILE)).unwrap();
+    let foreign = include_str!("without_macs/heads.jsonl").lines().map(|line| line.replace("\"nth\":2", "\"nth\":3"));
+    let lines: Vec<String> = line.lines().map(str::to_owned).chain(foreign).chain(["{}".to_owned()]).collect();
+    let former = audit::newest_head(lines.iter().map(String::as_str), &key(1).public()).unwrap();
+    assert_eq!(
+        (former.head, former.entries),
+        (1, 3),
+        "the newest is that of the other log, and its second head is forged"
+    );
+    assert_eq!(audit::newest_head(lines.iter().map(String::as_str), &key(2).public()), None);
+    let next = Folder::new("next");
+    let opener = Opener { anchor: AnchorSeen::Head, former: Some(former.clone()), ..opener("bb") };
+    Log::open(&next.0, key(1), moment(5), opener).unwrap().close(moment(6)).unwrap();
+    let text = std::fs::read_to_string(next.0.join(LOG_FILE)).unwrap();
+    let entry = audit::read_line(text.lines().next().unwrap()).unwrap();
+    assert_eq!(entry.what, Event::Begun { anchor: AnchorSeen::Head, former: Some(former) });
 }

@@ -1,6 +1,8 @@
 //! A second place, under somebody else's control, that gets a copy of every signed head: a log that is set back as a whole contradicts it.
 
-use ::audit::Head;
+use std::collections::BTreeMap;
+
+use ::audit::{Former, Head, PublicKey, newest_head};
 use change::Result;
 use lake::{Lake, LakeOptions};
 
@@ -36,6 +38,28 @@ impl Anchor {
         let log = head.log.to_string();
         let name = format!("{:010}-{:012}.json", head.nth, head.entries);
         self.0.put_object(&[FOLDER, &log[..16], &name], line.as_bytes().to_vec()).await
+    }
+
+    /// The newest head that the key signed, of whatever log.
+    pub(crate) async fn newest(&self, key: &PublicKey) -> Result<Option<Former>> {
+        let mut logs: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for object in self.0.objects_below(&[FOLDER]).await? {
+            let log = object.rsplit_once('/').map_or("", |(log, _)| log).to_owned();
+            logs.entry(log).or_default().push(object);
+        }
+        let mut newest = Vec::new();
+        // The names of a log's heads are in the order of the heads; what is no head of ours is passed over.
+        for heads in logs.values() {
+            for object in heads.iter().rev() {
+                let Some(bytes) = self.0.object_at(object).await? else { continue };
+                let line = String::from_utf8_lossy(&bytes).into_owned();
+                if newest_head([line.as_str()], key).is_some() {
+                    newest.push(line);
+                    break;
+                }
+            }
+        }
+        Ok(newest_head(newest.iter().map(String::as_str), key))
     }
 
     /// The lines of all heads that were kept, of whatever logs.

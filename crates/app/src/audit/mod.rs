@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ::audit::{Event, Hash, Head, HeldAction, Hex, Log, Moment, Name, Program, SigningKey};
+use ::audit::{
+    AnchorSeen, Event, Former, Hash, Head, HeldAction, Hex, Log, Moment, Name, Opener, Program, PublicKey, SigningKey,
+};
 use change::{Clock, Error, Kind, Result};
 use gate::PolicyStamp;
 use rand::TryRngCore;
@@ -21,10 +23,13 @@ pub(crate) use self::anchor::Anchor;
 use crate::held::Witness;
 use crate::project::Project;
 use crate::secrets;
+use crate::user::user;
 use crate::watch::{Seen, Watch};
 
 /// The key that signs heads, when `audit.key` names no other.
 const KEY_FILE: &str = "keys/audit.key";
+/// How long a log that begins waits for its anchor.
+const ANCHOR_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a run writes down what it has made durable.
 const OBSERVE_EVERY: Duration = Duration::from_secs(10);
 /// How often a run says that it lives.
@@ -63,9 +68,14 @@ impl Auditor {
     pub(crate) async fn open(project: &Project, clock: Arc<dyn Clock>, program: Program) -> Result<Arc<Self>> {
         let key = signing_key(project)?;
         let folder = folder(&project.state_dir());
-        let writer = Hex::of(&random::<8>()?);
-        let log = Log::open(&folder, key, writer, Moment::of(&*clock), program)?;
         let anchor = Anchor::of(project).await?;
+        let (seen, former) = match Log::is_begun(&folder) {
+            true => (AnchorSeen::None, None),
+            false => look(anchor.as_ref(), &key.public()).await,
+        };
+        let by = Some(Name::new(user().0));
+        let opener = Opener { writer: Hex::of(&random::<8>()?), program, by, anchor: seen, former };
+        let log = Log::open(&folder, key, Moment::of(&*clock), opener)?;
         let last = folder.join("in-force.json");
         Ok(Arc::new(Self { log: Mutex::new(log), clock, anchor, unanchored: Mutex::default(), last }))
     }
@@ -197,6 +207,23 @@ impl Auditor {
                 format!("{missing} heads of the audit log did not reach their anchor"),
             )
             .fix("Look at `audit.anchor` in lockgate.yaml; the next run's heads cover these entries, too.")),
+        }
+    }
+}
+
+/// What the anchor has while a log begins. One that does not answer keeps nobody from starting: its heads contradict the new log all the same.
+async fn look(anchor: Option<&Anchor>, key: &PublicKey) -> (AnchorSeen, Option<Former>) {
+    let Some(anchor) = anchor else { return (AnchorSeen::None, None) };
+    match tokio::time::timeout(ANCHOR_PATIENCE, anchor.newest(key)).await {
+        Ok(Ok(Some(former))) => (AnchorSeen::Head, Some(former)),
+        Ok(Ok(None)) => (AnchorSeen::Empty, None),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the anchor of the audit log cannot be asked for a log before this one");
+            (AnchorSeen::Away, None)
+        }
+        Err(_) => {
+            tracing::warn!("the anchor of the audit log does not answer; it was asked for a log before this one");
+            (AnchorSeen::Away, None)
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::clock::SystemClock;
 use crate::erase::{column_of, keys_of};
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
+use crate::user::user;
 
 pub(crate) async fn run(dir: &Path, options: &Reveal) -> Result<Outcome> {
     let (project, policy) = match Project::with_policy(dir) {
@@ -75,18 +76,6 @@ fn show(answer: Answer) -> Result<Outcome> {
         eprintln!("{foreign} are no values of this column");
     }
     Ok(if without_key + foreign == 0 { Outcome::Done } else { Outcome::ToFix })
-}
-
-/// The user of the machine, by name and by number; the number for one whom the machine's own list does not have.
-fn user() -> (String, String) {
-    let number = rustix::process::getuid().as_raw().to_string();
-    let list = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = list.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == number).then(|| name.to_owned())
-    });
-    (name.unwrap_or_else(|| number.clone()), number)
 }
 
 fn purpose(purpose: PurposeOf) -> Purpose {

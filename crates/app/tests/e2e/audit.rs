@@ -106,6 +106,75 @@ async fn runs_are_recorded_proven_and_found_out_when_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_begun_anew_names_the_one_before_it_and_is_proven_with_its_copy_only() {
+    let project = project("anew").await;
+    project.lockgate_ok(&["run", "--once"]);
+    let (log, kept) = (project.dir.join(".lockgate/audit"), project.dir.join("kept"));
+    std::fs::rename(&log, &kept).unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    let listed = project.lockgate_ok(&["audit", "list"]);
+    assert!(listed.lines().next().unwrap().contains("begun anchor=head former="), "{listed}");
+
+    let key = kept.join("audit.pub").to_string_lossy().into_owned();
+    let anchor = project.dir.join("anchor").to_string_lossy().into_owned();
+    let (code, said) = verify(&project, &["--key", &key, "--anchor", &anchor]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("thrown away or begun anew") && said.contains("--before FOLDER"), "{said}");
+    let before = kept.to_string_lossy().into_owned();
+    let (code, said) = verify(&project, &["--key", &key, "--anchor", &anchor, "--before", &before]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("proven: all") && said.contains("before it: "), "{said}");
+
+    // An anchor that does not answer keeps no run from starting; what it has tells later.
+    std::fs::remove_dir_all(&log).unwrap();
+    let path = project.dir.join("lockgate.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let away = "{ anchor: s3://away/audit, anchor_options: { aws_endpoint: 'http://127.0.0.1:9', allow_http: 'true', aws_region: x } }";
+    std::fs::write(&path, text.replace("{ anchor: ./anchor }", away)).unwrap();
+    let run = project.start();
+    let begun = || std::fs::read_to_string(log.join("audit.jsonl")).is_ok_and(|text| text.contains("run_started"));
+    for _ in 0..600 {
+        if begun() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    drop(run);
+    let listed = project.lockgate_ok(&["audit", "list"]);
+    assert!(listed.contains("begun anchor=away") && listed.contains("run_started"), "{listed}");
+    assert_eq!(verify(&project, &["--key", &key, "--anchor", &anchor, "--before", &before]).0, Some(1));
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_of_somebody_without_the_key_stop_the_next_run_and_are_found_with_it() {
+    let project = project("keyless").await;
+    project.lockgate_ok(&["run", "--once"]);
+    let log = project.dir.join(".lockgate/audit/audit.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    let (last, entries) = (text.lines().last().unwrap(), text.lines().count());
+    let at = last.split_once(r#""at":"#).unwrap().1.split(',').next().unwrap();
+    let entry =
+        format!(r#"{{"seq":{entries},"writer":"ee","nth":1,"at":{at},"up":0,"what":{{"event":"keys_shown"}}}}"#);
+    let hash = audit::Hash::of(&[&audit::Hash::parse(&last[9..73]).unwrap().0, entry.as_bytes()]);
+    let mac = &last[82..146];
+    std::fs::write(&log, format!("{text}{{\"hash\":\"{hash}\",\"mac\":\"{mac}\",\"entry\":{entry}}}\n")).unwrap();
+
+    let refused = project.lockgate(&["run", "--once"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("was written by somebody without its key"), "{said}");
+    let key = project.dir.join("keys/audit.key").to_string_lossy().into_owned();
+    let (code, said) = verify(&project, &["--key", &key]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("its MAC is not of the key"), "{said}");
+    std::fs::write(&log, text).unwrap();
+    let (code, said) = verify(&project, &["--key", &key]);
+    assert!(code == Some(0) && said.contains("proven: all") && said.contains("MACs of"), "{said}");
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_recorded_is_not_done() {
     let project = project("unrecorded").await;
     project.lockgate_ok(&["run", "--once"]);

@@ -1,0 +1,136 @@
+//! `lockgate audit`: the proof of the audit log, and what is in it. Neither needs the project's configuration.
+
+mod evidence;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use ::audit::{Entry, LOG_FILE, Report, utc};
+use change::{Error, Kind, Result};
+
+use self::evidence::Gathered;
+use crate::audit::folder;
+use crate::cli;
+use crate::outcome::Outcome;
+
+pub(crate) async fn run(dir: &Path, command: &cli::Audit) -> Result<Outcome> {
+    match command {
+        cli::Audit::Verify(given) => verify(dir, given).await,
+        cli::Audit::List { file, last, json } => list(&log_file(dir, file.as_deref()), *last, *json),
+    }
+}
+
+/// The file of entries: what was named, or that in the folder that was named, or that of the project.
+fn log_file(dir: &Path, named: Option<&Path>) -> PathBuf {
+    match named {
+        Some(path) if path.is_dir() => path.join(LOG_FILE),
+        Some(path) => path.to_owned(),
+        None => folder(&dir.join(".lockgate")).join(LOG_FILE),
+    }
+}
+
+fn open(path: &Path) -> Result<BufReader<File>> {
+    File::open(path).map(BufReader::new).map_err(|error| {
+        Error::new(Kind::Config, format!("the audit log {} cannot be read", path.display()))
+            .source(error)
+            .fix("Name the log's folder or file: --file PATH.")
+    })
+}
+
+#[allow(clippy::print_stdout)]
+async fn verify(dir: &Path, given: &cli::AuditEvidence) -> Result<Outcome> {
+    let gathered = Gathered::of(dir, given).await?;
+    let report = gathered.prove()?;
+    for line in told(&report, &gathered) {
+        println!("{line}");
+    }
+    Ok(if report.is_proven() { Outcome::Done } else { Outcome::ToFix })
+}
+
+/// What a proof has shown, line by line.
+fn told(report: &Report, gathered: &Gathered) -> Vec<String> {
+    let mut lines = vec![extent(report)];
+    lines.push(format!("key {} ({})", gathered.public.fingerprint().as_str(), gathered.public));
+    if gathered.own_key {
+        lines.push(
+            "note: the key is the log's own copy: give the one that you keep (--key), or a forger who exchanged both is not seen".into(),
+        );
+    }
+    lines.push(match gathered.has_anchor {
+        true => format!("{} heads of this log lie at the anchor", report.anchored),
+        false => "note: no anchor: a log that was set back as a whole to an earlier end, or thrown away, is not seen (audit: { anchor: ... })".into(),
+    });
+    if gathered.signing.is_some() {
+        lines.push(format!("MACs of {} entries were looked at", report.macs));
+    }
+    lines.extend(report.before.iter().map(|before| format!("before it: {}", extent(before))));
+    let killed: u64 = all(report).map(|report| report.killed).sum();
+    if killed > 0 {
+        lines.push(format!("{killed} processes ended without closing the log, as a kill does"));
+    }
+    lines.extend(findings(report));
+    lines.push(verdict(report));
+    lines
+}
+
+fn all(report: &Report) -> impl Iterator<Item = &Report> {
+    std::iter::once(report).chain(&report.before)
+}
+
+fn extent(report: &Report) -> String {
+    let Some((first, last)) = report.span else { return "no entries".into() };
+    let log = report.log.unwrap_or_default().short();
+    let (entries, heads) = (report.entries, report.heads);
+    format!("{entries} entries from {} to {}, {heads} heads, log {log}", utc(first), utc(last))
+}
+
+/// Everything that was found, with the log where it is not the newest.
+fn findings(report: &Report) -> Vec<String> {
+    let mut lines: Vec<String> = report.findings.iter().map(|finding| format!("FOUND: {finding}")).collect();
+    for before in &report.before {
+        let log = before.log.unwrap_or_default().short();
+        lines.extend(before.findings.iter().map(|finding| format!("FOUND in log {log}: {finding}")));
+    }
+    lines
+}
+
+fn verdict(report: &Report) -> String {
+    let sum = |of: fn(&Report) -> u64| all(report).map(of).sum::<u64>();
+    let (found, entries) = (sum(|report| report.findings.len() as u64), sum(|report| report.entries));
+    match (found, entries - sum(|report| report.proven)) {
+        (0, 0) => format!("proven: all {entries} entries"),
+        (0, young) => format!("proven: {} entries; the {young} youngest wait for their signature", entries - young),
+        (found, _) => format!("NOT PROVEN: {found} findings"),
+    }
+}
+
+#[allow(clippy::print_stdout)]
+fn list(path: &Path, last: usize, json: bool) -> Result<Outcome> {
+    let unreadable = |error| Error::new(Kind::Unavailable, "the audit log cannot be read").source(error);
+    let mut lines = std::collections::VecDeque::with_capacity(last.min(10_000));
+    for line in open(path)?.lines() {
+        if lines.len() == last {
+            lines.pop_front();
+        }
+        lines.push_back(line.map_err(unreadable)?);
+    }
+    for line in &lines {
+        match ::audit::read_line(line) {
+            Some(entry) => println!("{}", if json { line.clone() } else { in_words(&entry) }),
+            None => println!("(no entry: run lockgate audit verify)"),
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// An entry in a line: time, number, and the event's fields as they are called in the file.
+fn in_words(entry: &Entry) -> String {
+    let fields = serde_json::to_value(&entry.what).unwrap_or_default();
+    let event = fields["event"].as_str().unwrap_or_default().to_owned();
+    let rest = fields.as_object().into_iter().flatten().filter(|(name, _)| *name != "event");
+    let rest: Vec<String> = rest
+        .map(|(name, value)| format!("{name}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .collect();
+    format!("{} {:>6} {} {event} {}", utc(entry.at), entry.seq, entry.writer.as_str(), rest.join(" "))
+}
