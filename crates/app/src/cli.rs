@@ -100,7 +100,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Keys,
     },
-    /// Prove the audit log, or list what is in it
+    /// Prove the audit log, sum it up for a review, or list what is in it
     Audit {
         #[command(subcommand)]
         command: Audit,
@@ -434,7 +434,31 @@ pub(crate) enum Audit {
     /// Works offline, on a copy of the folder .lockgate/audit too. Give --key the public key that you keep yourself, and --anchor the
     /// place to which signed heads are copied: with the log's own copy of the key, a forger who exchanged both is not seen; without an
     /// anchor, a log that was set back to an earlier end, or thrown away, is not. Exit code 1 when anything is found.
-    Verify(AuditEvidence),
+    Verify {
+        #[command(flatten)]
+        evidence: AuditEvidence,
+        /// A report that `audit report --out FILE` wrote, whose signature lies beside it; may be given several times
+        #[arg(long, value_name = "FILE")]
+        report: Vec<PathBuf>,
+    },
+    /// Prove the audit log, and sum up a span of time for whoever reviews it
+    ///
+    /// Per user of the machine and program: how often each kind of event; values that were opened or refused, for which purpose; keys that
+    /// were shown or rotated; held rows that were decided on; erasures; changes of the policy; runs; and what the proof has found. Exit code
+    /// 1 when the log is not proven.
+    Report {
+        #[command(flatten)]
+        evidence: AuditEvidence,
+        /// From when on: 2026-11-15 (0:00 UTC) or 2026-11-15T12:00:00Z; a week before the end when not given
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Up to when, this moment not included; now when not given
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// Write the report to a new file too, and its signature with the key of the audit log beside it, as FILE.sig
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Print the last entries
     List {
         /// The log's folder or file; the project's when not given

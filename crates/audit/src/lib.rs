@@ -20,6 +20,10 @@ mod log;
 mod finding;
 mod verify;
 
+mod digest;
+mod review;
+
+pub use digest::{Acts, Digest, Principal, Subject, Sum};
 pub use entry::{Entry, read_line};
 pub use event::{AnchorSeen, Event, Former, HeldAction, Program, Purge, Purpose, Reason, RunEnding};
 pub use finding::Finding;
@@ -27,5 +31,6 @@ pub use head::{Head, newest_head};
 pub use hex::{Hash, Hex, Name};
 pub use keys::{MacKey, PublicKey, SigningKey};
 pub use log::{HEADS_FILE, LOG_FILE, Log, Moment, Opener, PUBLIC_KEY_FILE};
+pub use review::Review;
 pub use time::utc;
 pub use verify::{Evidence, Files, Report, verify};

@@ -1,5 +1,6 @@
 //! A log, and everything that somebody could do to it.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod reviewing;
 mod tampering;
 mod writing;

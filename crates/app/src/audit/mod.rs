@@ -257,17 +257,9 @@ pub(crate) fn random<const BYTES: usize>() -> Result<[u8; BYTES]> {
 
 /// The key that `audit.key` refers to, else the project's own, which is made when it is missing.
 fn signing_key(project: &Project) -> Result<SigningKey> {
-    if let Some(reference) = &project.file.audit.key {
-        let secret = reference.resolve(&project.dir).map_err(|error| error.context("audit.key"))?;
-        return SigningKey::parse(secret.reveal()).map_err(|error| error.context("audit.key"));
-    }
     let path = project.dir.join(KEY_FILE);
-    let failed = |error: std::io::Error| {
-        Error::new(Kind::Privacy, format!("the key of the audit log {} cannot be read or made", path.display()))
-            .source(error)
-            .fix("Make the folder writable, or name another place: audit: { key: ${file:PATH} }.")
-    };
-    if !path.exists() {
+    let failed = |error| unusable(&path, error);
+    if project.file.audit.key.is_none() && !path.exists() {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
@@ -276,6 +268,20 @@ fn signing_key(project: &Project) -> Result<SigningKey> {
             std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         std::io::Write::write_all(&mut file, text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     }
+    existing_key(project)
+}
+
+/// As [`signing_key`], and none is made.
+///
+/// # Errors
+/// `Privacy` when it cannot be read or is open to others.
+pub(crate) fn existing_key(project: &Project) -> Result<SigningKey> {
+    if let Some(reference) = &project.file.audit.key {
+        let secret = reference.resolve(&project.dir).map_err(|error| error.context("audit.key"))?;
+        return SigningKey::parse(secret.reveal()).map_err(|error| error.context("audit.key"));
+    }
+    let path = project.dir.join(KEY_FILE);
+    let failed = |error| unusable(&path, error);
     let mode = std::fs::metadata(&path).map_err(failed)?.permissions().mode();
     if mode & 0o077 != 0 {
         let what =
@@ -284,4 +290,10 @@ fn signing_key(project: &Project) -> Result<SigningKey> {
     }
     let text = secrets::read(&path).map_err(failed)?;
     SigningKey::parse(&text).map_err(|error| error.context(path.display()))
+}
+
+fn unusable(path: &Path, error: std::io::Error) -> Error {
+    Error::new(Kind::Privacy, format!("the key of the audit log {} cannot be read or made", path.display()))
+        .source(error)
+        .fix("Make the folder writable, or name another place: audit: { key: ${file:PATH} }.")
 }

@@ -175,6 +175,46 @@ async fn entries_of_somebody_without_the_key_stop_the_next_run_and_are_found_wit
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_report_says_who_did_what_and_its_signature_holds() {
+    let project = project("report").await;
+    project.lockgate_ok(&["run", "--once"]);
+    let refused = project.lockgate(&["reveal", "--column", "db.public.coded.code", "--purpose", "payment"]);
+    assert_eq!(refused.status.code(), Some(3));
+    let file = project.dir.join("week.txt").to_string_lossy().into_owned();
+    let text = project.lockgate_ok(&["audit", "report", "--out", &file]);
+    assert_eq!(text, std::fs::read_to_string(&file).unwrap());
+    let who = String::from_utf8(std::process::Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+    for part in [
+        &format!("{}, reveal\n", who.trim()),
+        &format!("{}, run\n", who.trim()),
+        "reveals: db.public.coded.code for payment: once, asked 0, opened 0, refused 1",
+        "tables: db.public.coded committed: once, changes 100",
+        "runs: ended: done: once",
+        "proven: all",
+    ] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+    assert!(!text.contains("900-11-"), "a row's value is in the report");
+    let key = project.dir.join(".lockgate/audit/audit.pub").to_string_lossy().into_owned();
+    let (code, said) = verify(&project, &["--key", &key, "--report", &file]);
+    assert!(code == Some(0) && said.contains("week.txt: signed"), "{said}");
+    std::fs::write(&file, text.replace("refused 1", "refused 0")).unwrap();
+    let (code, said) = verify(&project, &["--key", &key, "--report", &file]);
+    assert!(code == Some(1) && said.contains("the key did not sign it"), "{said}");
+
+    // Another time has nothing of it; a log that is not proven is reported on as such.
+    let earlier = project.lockgate_ok(&["audit", "report", "--since", "2020-01-01", "--until", "2020-01-08"]);
+    assert!(earlier.contains("0 entries in this time") && !earlier.contains("reveal"), "{earlier}");
+    let log = project.dir.join(".lockgate/audit/audit.jsonl");
+    let entries = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, entries.replace(r#""rows":100"#, r#""rows":101"#)).unwrap();
+    let output = project.lockgate(&["audit", "report"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("NOT PROVEN"));
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_recorded_is_not_done() {
     let project = project("unrecorded").await;
     project.lockgate_ok(&["run", "--once"]);

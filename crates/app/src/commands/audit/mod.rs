@@ -1,6 +1,7 @@
 //! `lockgate audit`: the proof of the audit log, and what is in it. Neither needs the project's configuration.
 
 mod evidence;
+mod report;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -16,7 +17,11 @@ use crate::outcome::Outcome;
 
 pub(crate) async fn run(dir: &Path, command: &cli::Audit) -> Result<Outcome> {
     match command {
-        cli::Audit::Verify(given) => verify(dir, given).await,
+        cli::Audit::Verify { evidence, report } => verify(dir, evidence, report).await,
+        cli::Audit::Report { evidence, since, until, out } => {
+            let span = report::span(since.as_deref(), until.as_deref())?;
+            report::run(dir, evidence, span, out.as_deref()).await
+        }
         cli::Audit::List { file, last, json } => list(&log_file(dir, file.as_deref()), *last, *json),
     }
 }
@@ -39,13 +44,17 @@ fn open(path: &Path) -> Result<BufReader<File>> {
 }
 
 #[allow(clippy::print_stdout)]
-async fn verify(dir: &Path, given: &cli::AuditEvidence) -> Result<Outcome> {
+async fn verify(dir: &Path, given: &cli::AuditEvidence, written: &[PathBuf]) -> Result<Outcome> {
     let gathered = Gathered::of(dir, given).await?;
     let report = gathered.prove()?;
     for line in told(&report, &gathered) {
         println!("{line}");
     }
-    Ok(if report.is_proven() { Outcome::Done } else { Outcome::ToFix })
+    let mut proven = report.is_proven();
+    for path in written {
+        proven &= report::verify(path, &gathered)?;
+    }
+    Ok(if proven { Outcome::Done } else { Outcome::ToFix })
 }
 
 /// What a proof has shown, line by line.
