@@ -151,6 +151,29 @@ async fn an_erased_person_is_nowhere_and_no_late_change_or_new_copy_brings_them_
     std::fs::remove_dir_all(project.dir.join(".lockgate/index")).unwrap();
     project.lockgate_ok(&["run", "--once"]);
     project.assert_gone(48);
+
+    // Nor when the column that names the person is not stored any more.
+    let policy = project.dir.join("policy.yaml");
+    let text = std::fs::read_to_string(&policy).unwrap();
+    let stricter = text.replace(
+        "claim_id: hmac_token(claim), member_id: hmac_token(member)",
+        "claim_id: hmac_token(claim), member_id: drop",
+    );
+    assert_ne!(text, stricter);
+    std::fs::write(&policy, stricter).unwrap();
+    project.lockgate_ok(&["remask"]);
+    project
+        .database
+        .batch_execute("UPDATE claims SET reason = 'reason-of-person-7' WHERE member_id = 7")
+        .await
+        .unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_gone(48);
+    for folder in ["claims", "claims__changes"] {
+        std::fs::remove_dir_all(project.lake_table(folder)).unwrap();
+    }
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_gone(48);
     project.end().await;
 }
 
