@@ -29,7 +29,6 @@ use arrow::array::{Array, ArrayRef, StringArray, new_null_array};
 use arrow::datatypes::DataType;
 use change::{Error, Kind, Result, TableName};
 
-use self::aged::Aged;
 use self::cells::CellSealer;
 pub(crate) use self::column::Passed;
 use self::nested::Nested;
@@ -78,7 +77,7 @@ pub(crate) enum Kernel {
     Nested(Nested),
     X12(X12),
     Scrub(TextScrub),
-    Aged(Aged),
+    X12Aged,
 }
 
 /// Values of one inner rule, and the row of each.
@@ -241,7 +240,7 @@ impl Kernel {
             Kernel::Nested(nested) => nested.apply(array, beside),
             Kernel::X12(x12) => x12.apply(array, beside),
             Kernel::Scrub(scrub) => scrub.apply(array, beside),
-            Kernel::Aged(aged) => aged.apply(array, today),
+            Kernel::X12Aged => aged::x12(array, today),
         }
     }
 }

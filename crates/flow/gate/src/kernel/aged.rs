@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int16Array, StringArray};
-use arrow::datatypes::{DataType, Int16Type};
+use arrow::array::{Array, AsArray, StringArray};
 use change::{Error, Kind, Result};
 
 use super::Kernel;
@@ -11,47 +10,27 @@ use super::column::Passed;
 use super::dates::shown_year;
 use crate::calendar::Date;
 
-/// Values with years in which everybody above 89 is one group.
-pub(crate) enum Aged {
-    /// Years, alone or as values of a JSON document.
-    Years,
-    /// X12 documents, in which a year stands as 1 January. Another 1 January that passes is taken for one.
-    X12,
-}
-
 impl Kernel {
     /// For stored values that this transform has written on an earlier day: makes of them what it would write today. `None` where the day
     /// does not matter. A birth that was in the future or less than 131 years ago then, and is not today, stays what it was.
     pub(crate) fn aged(&self) -> Option<Kernel> {
         match self {
-            Kernel::DateYear | Kernel::DobGeneralise => Some(Kernel::Aged(Aged::Years)),
+            Kernel::DateYear | Kernel::DobGeneralise => Some(Kernel::YearAgain),
             Kernel::Scrub(scrub) => Some(Kernel::Scrub(scrub.aged())),
             Kernel::Nested(nested) => nested.aged().map(Kernel::Nested),
-            Kernel::X12(x12) => x12.shows_years().then_some(Kernel::Aged(Aged::X12)),
+            Kernel::X12(x12) => x12.shows_years().then_some(Kernel::X12Aged),
             _ => None,
         }
     }
 }
 
-impl Aged {
-    pub(super) fn apply(&self, array: &dyn Array, today: Date) -> Result<Passed> {
-        match (self, array.data_type()) {
-            (Aged::Years, DataType::Int16) => Ok(years(array.as_primitive::<Int16Type>().iter(), today)),
-            (Aged::Years, DataType::Utf8) => {
-                Ok(years(array.as_string::<i32>().iter().map(|text| text?.parse().ok()), today))
-            }
-            (Aged::X12, DataType::Utf8) => {
-                let texts = array.as_string::<i32>().iter().map(|text| text.map(|text| with_years_of(text, today)));
-                Ok(Passed { values: Arc::new(texts.collect::<StringArray>()), invalid: 0 })
-            }
-            (_, other) => Err(Error::new(Kind::Bug, format!("a stored year was asked of a column of type {other}"))),
-        }
-    }
-}
-
-fn years(stored: impl Iterator<Item = Option<i16>>, today: Date) -> Passed {
-    let years: Int16Array = stored.map(|year| shown_year(i32::from(year?), today)).collect();
-    Passed { values: Arc::new(years), invalid: 0 }
+/// X12 documents, in which a year stands as 1 January. Another 1 January that passes is taken for one.
+pub(super) fn x12(array: &dyn Array, today: Date) -> Result<Passed> {
+    let documents = array.as_string_opt::<i32>().ok_or_else(|| {
+        Error::new(Kind::Bug, format!("documents were expected in a column of type {}", array.data_type()))
+    })?;
+    let aged = documents.iter().map(|text| text.map(|text| with_years_of(text, today)));
+    Ok(Passed { values: Arc::new(aged.collect::<StringArray>()), invalid: 0 })
 }
 
 /// The document with every `19300101` in the group of today.
