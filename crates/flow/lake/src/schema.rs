@@ -212,3 +212,19 @@ pub(crate) fn changed(
     }
     Ok(actions)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_column_behind_ours_is_none_of_ours() {
+        for layer in [Layer::Current, Layer::Changes] {
+            let text = |name: &str| Field::new(name, DataType::Utf8, true);
+            let fields = std::iter::once(text("id")).chain(own_fields(layer)).chain([text("theirs")]);
+            let copied = of_copied(&Arc::new(Schema::new(fields.collect::<Vec<_>>())), layer);
+            let names: Vec<&str> = copied.fields().iter().map(|field| field.name().as_str()).collect();
+            assert_eq!(names, ["id", "theirs", POSITION, COMMITTED_AT, OP, TXID, ORDINAL]);
+        }
+    }
+}
