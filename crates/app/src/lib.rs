@@ -80,7 +80,7 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Query(options) => commands::query::run(&dir, &options).await,
         Command::Verify(options) => commands::verify::run(&dir, &options).await,
         Command::Repair(options) => commands::repair::run(&dir, &options).await,
-        Command::Remask(options) => commands::remask::run(&dir, &options).await,
+        Command::Remask(options) => Box::pin(commands::remask::run(&dir, &options)).await,
         Command::Audit { command } => commands::audit::run(&dir, &command).await,
         Command::Release(options) => commands::release::run(&dir, &options).await,
         Command::Reveal(options) => commands::reveal::run(&dir, &options).await,

@@ -59,6 +59,8 @@ fn first_of_january(digits: &str) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::DataType;
+
     use super::*;
     use crate::Policy;
     use crate::gate::Means;
