@@ -83,7 +83,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn rows_beyond_the_bound_are_encoded_alone() {
-        let (end, ended) = mpsc::channel::<()>();
+        let (end, ended) = mpsc::sync_channel::<()>(1);
         let first = tokio::spawn(encode(usize::MAX, move || ended.recv().is_ok()));
         while ENCODING.available_permits() > 0 {
             tokio::task::yield_now().await;
