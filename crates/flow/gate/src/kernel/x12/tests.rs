@@ -50,9 +50,10 @@ fn ready_for(folder: &str) -> Option<&'static str> {
 
 /// Every file of the shared data, with the map that is for it.
 fn files() -> Vec<(&'static str, PathBuf, String)> {
-    let data = std::env::var_os("LOCKGATE_DATA").map_or_else(|| PathBuf::from("../shared/data"), PathBuf::from);
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../../shared/data");
+    let data = std::env::var_os("LOCKGATE_DATA").map_or_else(|| beside.into(), PathBuf::from);
     let Ok(folders) = std::fs::read_dir(data.join("x12")) else {
-        println!("skipped: no X12 files below {}", data.display());
+        println!("skipped: no X12 files below ../shared/data");
         return Vec::new();
     };
     let mut found = Vec::new();
