@@ -23,6 +23,7 @@ pub(crate) struct Carried {
 }
 
 const SOURCE_TYPE: &str = "source_type";
+const NUMBER: &str = "number";
 const TABLE: [&str; 3] = ["source", "schema", "table"];
 const IDENTITY: &str = "identity";
 /// Columns behind those of the table: op, position, commit time, transaction, ordinal, which columns were not sent.
@@ -109,8 +110,9 @@ pub(crate) fn read_structure(plain: &[u8]) -> Option<TableSchema> {
 
 /// A column as the source declares it, that may be null.
 pub(crate) fn field(column: &Column) -> Field {
-    let source_type = HashMap::from([(SOURCE_TYPE.to_owned(), column.source_type.clone())]);
-    Field::new(&column.name, column.data_type.clone(), true).with_metadata(source_type)
+    let mut said = HashMap::from([(SOURCE_TYPE.to_owned(), column.source_type.clone())]);
+    said.extend(column.number.map(|number| (NUMBER.to_owned(), number.to_string())));
+    Field::new(&column.name, column.data_type.clone(), true).with_metadata(said)
 }
 
 /// The column that [`field`] wrote.
@@ -120,7 +122,7 @@ pub(crate) fn column(field: &Arc<Field>) -> Column {
         data_type: field.data_type().clone(),
         nullable: true,
         source_type: field.metadata().get(SOURCE_TYPE).cloned().unwrap_or_default(),
-        number: None,
+        number: field.metadata().get(NUMBER).and_then(|number| number.parse().ok()),
     }
 }
 

@@ -181,7 +181,7 @@ mod tests {
                 data_type: DataType::Decimal128(12, 2),
                 nullable: false,
                 source_type: "numeric(12,2)".into(),
-                number: None,
+                number: Some(7 << 16 | 3),
             };
             let table = TableSchema { table: TableName::new("a.b", "c", "d"), columns: vec![column], identity };
             let table = Arc::new(table);
