@@ -88,7 +88,7 @@ impl Fill {
                 () = enough.cancelled(), if leaving_since.is_none() => leaving_since = Some(now),
                 event = self.feed.next() => {
                     if let Some(event) = progress.resent.pass(event?) {
-                        self.take(event, progress)?;
+                        self.take(event, progress).await?;
                     }
                 }
                 () = tokio::time::sleep(SYNC_EVERY) => {}
@@ -97,13 +97,17 @@ impl Fill {
         }
     }
 
-    fn take(&mut self, event: Event, progress: &mut Progress) -> Result<()> {
+    async fn take(&mut self, event: Event, progress: &mut Progress) -> Result<()> {
         match event {
             Event::Changes(batch) => {
                 progress.boundary = None;
                 self.clear(batch, progress)
             }
             Event::SchemaChanged { schema } => {
+                // Whoever drains commits there, so that rows wait under one structure only.
+                if let Some(boundary) = progress.boundary.take_if(|_| progress.touched.contains(&schema.table)) {
+                    self.sync(boundary, progress).await?;
+                }
                 let gate = self.gate.table(&schema)?;
                 check_renamed(progress.gates.get(&schema.table), &gate)?;
                 if let (Some(keeper), false) = (&mut self.keeper, progress.gates.contains_key(&schema.table)) {
