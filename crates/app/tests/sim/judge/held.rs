@@ -1,5 +1,6 @@
 //! What the lake may lack while rows are held, and what it must have all the same.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -148,6 +149,13 @@ impl Judge {
         unit.iter().any(|change| self.held.dropped[table].contains(&at(change)))
     }
 
+    /// Where the rows of a table come from that are held.
+    fn held_now(&self, table: usize) -> BTreeSet<Position> {
+        let lines = self.held.store.as_ref().map(|store| store.lines().unwrap()).unwrap_or_default();
+        let name = &self.script.tables[table].name;
+        lines.into_iter().filter(|line| line.table == *name).map(|line| line.position).collect()
+    }
+
     /// Notes what of a chunk cannot be read.
     pub(super) fn copied_unreadable(&mut self, table: usize, rows: &[Row]) {
         if self.script.tables[table].holds {
@@ -199,13 +207,16 @@ impl Judge {
             return Err(format!("the change at {} was there before", shown(&Position::from_bytes(lost))));
         }
         // A change that came while an earlier one of its key was held can be held for longer than that one.
-        let (mut blocked, mut missing, mut behind) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+        let (mut blocked, mut missing, mut behind) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
         let last_reset = resets.last();
+        let still_held = LazyCell::new(|| self.held_now(table));
+        // A truncate that the process has seen makes void what was held before it, also when it is sent again after a start.
+        let waits_for = |held: &Position| last_reset.is_none_or(|reset| held > reset) || still_held.contains(held);
         let mut resets = resets.iter().peekable();
         for unit in units(wanted) {
             let first = at(&wanted[unit.start]);
             while resets.next_if(|reset| **reset <= first).is_some() {
-                (blocked, missing, behind) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+                (blocked, missing, behind) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
             }
             let changes = &wanted[unit];
             let rows: Vec<_> = changes.iter().map(|change| left.remove(at(change).as_bytes())).collect();
@@ -221,7 +232,7 @@ impl Judge {
                 }
                 continue;
             };
-            let waits = keys.iter().any(|key| blocked.contains(key));
+            let waits = has > 0 && keys.iter().filter_map(|key| blocked.get(key)).any(waits_for);
             let may_wait = unreadable || keys.iter().any(|key| behind.contains(key) || self.held.may_lack(table, key));
             if may_wait {
                 behind.extend(keys.iter().cloned());
@@ -230,7 +241,7 @@ impl Judge {
                 0 if self.is_dropped(table, changes) => continue,
                 0 if !may_wait => "is missing, and nothing of its key is held",
                 0 => {
-                    blocked.extend(keys);
+                    blocked.extend(keys.into_iter().map(|key| (key, first.clone())));
                     missing.push(first);
                     continue;
                 }
