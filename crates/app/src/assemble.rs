@@ -152,6 +152,7 @@ pub(crate) fn as_problem(file: &str, line: Option<u64>, error: &Error) -> Proble
 }
 
 /// What every run of a project shares.
+#[derive(Clone)]
 pub(crate) struct Parts {
     pub(crate) project: Project,
     pub(crate) lake: Arc<Lake>,
@@ -160,6 +161,16 @@ pub(crate) struct Parts {
     pub(crate) watch: Arc<Watch>,
     /// Where it is written down that held rows are too old.
     pub(crate) witness: Option<Witness>,
+}
+
+impl Parts {
+    /// The same with the lake opened anew: the secrets among its options are read again.
+    ///
+    /// # Errors
+    /// As [`lake`].
+    pub(crate) async fn with_lake_anew(&self) -> Result<Self> {
+        Ok(Self { lake: lake(&self.project).await?, ..self.clone() })
+    }
 }
 
 /// Meets the policy with the tables of the sources, except those that are `left_out`.

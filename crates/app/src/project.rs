@@ -15,7 +15,7 @@ pub(crate) const PROJECT_FILE: &str = "lockgate.yaml";
 pub(crate) const POLICY_FILE: &str = "policy.yaml";
 
 /// `lockgate.yaml`.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ProjectFile {
     /// A folder, or a URL: `s3://bucket/prefix`, `az://container/prefix`, `gs://bucket/prefix`.
     pub(crate) lake: String,
@@ -32,7 +32,7 @@ pub(crate) struct ProjectFile {
 }
 
 /// `audit:`, all of it optional.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct AuditEntry {
     /// A second place for signed heads, written as `lake` is.
     pub(crate) anchor: Option<String>,
@@ -43,7 +43,7 @@ pub(crate) struct AuditEntry {
 }
 
 /// One source.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct SourceEntry {
     /// The line of its name.
     pub(crate) line: u64,
@@ -54,7 +54,7 @@ pub(crate) struct SourceEntry {
 }
 
 /// The `postgres:` section of a source.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct PostgresEntry {
     /// `postgresql://user@host:5432/database?sslmode=verify-full`, without a password.
     pub(crate) url: String,
@@ -109,6 +109,7 @@ impl Default for CommitEntry {
 }
 
 /// A project folder that was read.
+#[derive(Clone)]
 pub(crate) struct Project {
     /// The folder.
     pub(crate) dir: PathBuf,

@@ -338,7 +338,13 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 const TRIES_ONCE: u32 = 5;
 
 /// Starts a source's pipeline, again and again while that may help: it always goes on from the last durable boundary.
-async fn supervise(parts: Arc<Parts>, name: String, cast: Cast, once: bool, stop: CancellationToken) -> Result<Ended> {
+async fn supervise(
+    mut parts: Arc<Parts>,
+    name: String,
+    cast: Cast,
+    once: bool,
+    stop: CancellationToken,
+) -> Result<Ended> {
     let (mut pause, mut tries) = (PAUSES.0, 0);
     let known = Known::default();
     loop {
@@ -349,6 +355,7 @@ async fn supervise(parts: Arc<Parts>, name: String, cast: Cast, once: bool, stop
         };
         let error = match ended {
             Ok(ended) => return Ok(ended),
+            Err(error) if is_rotated(&error, &known, once) => error,
             Err(error) if table_action(error.kind()) != Action::Retry => return Err(error.context(&name)),
             Err(error) => error,
         };
@@ -366,6 +373,15 @@ async fn supervise(parts: Arc<Parts>, name: String, cast: Cast, once: bool, stop
             () = stop.cancelled() => return Err(error.context(&name)),
         }
         pause = (pause * 2).min(PAUSES.1);
+        if is_rotated(&error, &known, once) {
+            match parts.with_lake_anew().await {
+                Ok(anew) => parts = Arc::new(anew),
+                Err(error) => {
+                    tracing::error!(source = %name, %error, "the lake cannot be opened with the secrets of now")
+                }
+            }
+            continue;
+        }
         if once {
             continue;
         }
@@ -379,6 +395,12 @@ async fn supervise(parts: Arc<Parts>, name: String, cast: Cast, once: bool, stop
             }
         }
     }
+}
+
+/// Whether something that has let this run in refuses it: a secret was probably rotated, and what refers to it is read anew for the next try. A
+/// run with `--once` ends, as the next one does.
+fn is_rotated(error: &Error, known: &Known, once: bool) -> bool {
+    error.kind() == Kind::Auth && known.was_let_in() && !once
 }
 
 #[allow(clippy::print_stderr)]

@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use capture::postgres::Resume;
@@ -7,7 +8,10 @@ use crate::assemble::Records;
 
 /// What a process has learned of the lake's records of a source: enough to follow the source on while the lake is away.
 #[derive(Clone, Default)]
-pub struct Known(Arc<Mutex<Option<Records>>>);
+pub struct Known {
+    records: Arc<Mutex<Option<Records>>>,
+    confirmed: Arc<AtomicBool>,
+}
 
 impl Known {
     /// The records as they were read.
@@ -17,11 +21,17 @@ impl Known {
 
     /// Everything at or below is durable in the lake or in the spool.
     pub(crate) fn durable(&self, stream: &Checkpoint) {
+        self.confirmed.store(true, Ordering::Relaxed);
         if let Some(Records { common: resume, .. }) = &mut *self.lock()
             && resume.stream.as_ref().is_none_or(|known| known.through < stream.through)
         {
             resume.stream = Some(stream.clone());
         }
+    }
+
+    /// Whether something has become durable in this process: source and lake have let it in.
+    pub(crate) fn was_let_in(&self) -> bool {
+        self.confirmed.load(Ordering::Relaxed)
     }
 
     /// A first copy is finished.
@@ -44,6 +54,6 @@ impl Known {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Records>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

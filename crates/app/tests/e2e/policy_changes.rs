@@ -78,6 +78,31 @@ async fn a_renamed_column_stops_its_table_before_null_is_stored_over_its_values(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_column_stops_its_table_where_the_policy_says_so_until_a_rule_names_it() {
+    const HALTS: &str = "  db.public.person: { \"*\": { new_columns: halt }, id: keep, plan: keep }\n  db.public.other: { id: keep, v: keep }\n";
+    let setup = "CREATE TABLE person (id int PRIMARY KEY, plan text); INSERT INTO person SELECT i, 'p' FROM generate_series(1, 20) i;
+        CREATE TABLE other (id int PRIMARY KEY, v int); INSERT INTO other VALUES (1, 1);";
+    let project = Project::new("halting", setup, &["public.person", "public.other"], HALTS).await;
+    project.lockgate_ok(&["run", "--once"]);
+    let running = project.start();
+    project.database.batch_execute("UPDATE other SET v = 100").await.unwrap();
+    project.wait_for("SELECT max(v) FROM db.public.other", "100").await;
+    let added = "ALTER TABLE person ADD COLUMN note text; UPDATE person SET note = 'secret' WHERE id = 1; UPDATE other SET v = 200";
+    project.database.batch_execute(added).await.unwrap();
+    project.wait_for("SELECT max(v) FROM db.public.other", "200").await;
+    assert_eq!(running.terminate(), Some(3));
+    // In mid-stream, and again at a start.
+    for _ in 0..2 {
+        project.held(&["db.public.person is stopped", "person.note (text) has no rule", "`note: drop` keeps it out"]);
+    }
+    project.write_policy(&HALTS.replace("plan: keep", "plan: keep, note: drop"));
+    project.lockgate_ok(&["run", "--once"]);
+    assert_eq!(project.query("SELECT count(*) FROM db.public.person__changes WHERE _lg_op = 'u'"), ["1"]);
+    assert!(!project.query("SELECT * FROM information_schema.columns").iter().any(|column| column.contains("note")));
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_takes_the_name_of_another_does_not_pass_under_its_rule() {
     const SETUP: &str = "CREATE TABLE person (id int PRIMARY KEY, ssn text, plan text); CREATE TABLE patient (LIKE person INCLUDING ALL);
         INSERT INTO person SELECT i, 'secret ' || i, 'plan ' || i FROM generate_series(1, 20) i; INSERT INTO patient SELECT * FROM person;

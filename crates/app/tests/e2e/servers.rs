@@ -3,6 +3,8 @@
 use sandbox::PrivatePostgres;
 use sandbox::postgres::available;
 
+use super::failure_modes::patience::until;
+use super::failure_modes::process::Process;
 use super::project::Project;
 
 const SETUP: &str = "CREATE TABLE t (id int PRIMARY KEY, v text, n numeric(8,2)); INSERT INTO t SELECT i, 'v' || i, i FROM generate_series(1, 500) i;";
@@ -53,6 +55,51 @@ async fn a_server_with_tls_and_password_is_verified() {
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("certificate") && message.contains("fix:"), "{message}");
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_rotated_is_read_anew_by_a_run_that_goes_on() {
+    let asks = PrivatePostgres::with().hba("host all rotated 127.0.0.1/32 scram-sha-256");
+    let postgres = asks.start().await.unwrap();
+    let setup = format!("CREATE ROLE rotated LOGIN SUPERUSER PASSWORD 'before-pw'; {SETUP}");
+    let project = Project::on(postgres, "rotated", &setup, &["public.t"], POLICY).await;
+    std::fs::write(project.dir.join("pw"), "before-pw\n").unwrap();
+    let yaml = std::fs::read_to_string(project.dir.join("lockgate.yaml")).unwrap();
+    let yaml = yaml.replace("postgresql://postgres@", "postgresql://rotated@");
+    let yaml = yaml.replace("      slot:", "      password: ${file:pw}\n      slot:");
+    std::fs::write(project.dir.join("lockgate.yaml"), yaml).unwrap();
+
+    // What has never let it in is not tried again.
+    std::fs::write(project.dir.join("pw"), "a-wrong-one\n").unwrap();
+    let (code, said) = Process::start(&project).end(20).await;
+    assert_eq!(code, Some(1), "{said}");
+    std::fs::write(project.dir.join("pw"), "before-pw\n").unwrap();
+
+    let mut run = Process::start(&project);
+    project.wait_for("SELECT count(*) FROM db.public.t", "500").await;
+    project.database.batch_execute("INSERT INTO t VALUES (8000, 'let in', 1)").await.unwrap();
+    let lsn = project.database.query_one("SELECT pg_current_wal_lsn()::text", &[]).await.unwrap().get::<_, String>(0);
+    until("it is durable and confirmed", 30, async || {
+        let sql = "SELECT confirmed_flush_lsn >= $1::text::pg_lsn FROM pg_replication_slots";
+        project.database.query_one(sql, &[&lsn]).await.unwrap().get(0)
+    })
+    .await;
+    let rotate = "ALTER ROLE rotated PASSWORD 'after-pw';
+                  SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotated';
+                  INSERT INTO t VALUES (9000, 'after', 1)";
+    project.database.batch_execute(rotate).await.unwrap();
+    let asked = std::cell::Cell::new(0);
+    until("it is refused and tries again", 60, async || {
+        asked.set(run.said().matches("the run starts over").count());
+        asked.get() > 1
+    })
+    .await;
+    assert!(!run.has_ended());
+    assert!(!run.said().contains("-pw"), "{}", run.said());
+    std::fs::write(project.dir.join("pw"), "after-pw\n").unwrap();
+    project.wait_for("SELECT count(*) FROM db.public.t", "502").await;
+    assert_eq!(run.terminate(), Some(0));
     project.end().await;
 }
 

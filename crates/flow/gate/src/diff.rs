@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use change::TableName;
 
-use crate::policy::{OnInvalid, Policy, Rule};
+use crate::policy::{NewColumns, OnInvalid, Policy, Rule};
 use crate::reveal::{Finer, Reveals, finer};
 use crate::{KGate, Transform};
 
@@ -49,6 +49,7 @@ impl Policy {
             found.extend(compare(place, before.get(place).copied(), after.get(place).copied()));
         }
         found.extend(self.release_changes(new));
+        found.extend(self.new_column_changes(new));
         found.sort_by_key(|difference| difference.effect);
         found
     }
@@ -75,6 +76,25 @@ impl Policy {
             found.push(Difference { place: format!("{table} k_gate"), before, after, effect, why });
         }
         found
+    }
+
+    /// What changes for columns that no rule names.
+    fn new_column_changes(&self, new: &Policy) -> Vec<Difference> {
+        let both = self
+            .tables
+            .iter()
+            .filter_map(|(table, was)| Some((table, was.new_columns, new.tables.get(table)?.new_columns)));
+        let changed = both.filter(|(_, was, is)| was != is).map(|(table, was, is)| {
+            let (effect, why) = match is {
+                NewColumns::Drop => {
+                    (Effect::Loosens, "a column that no rule names does not stop the table; it is not stored")
+                }
+                NewColumns::Halt => (Effect::Tightens, "a column that no rule names stops the table"),
+            };
+            let place = format!("{table} new_columns");
+            Difference { place, before: was.name().into(), after: is.name().into(), effect, why: why.into() }
+        });
+        changed.collect()
     }
 
     fn top_changes(&self, new: &Policy) -> Vec<Difference> {
@@ -232,6 +252,14 @@ mod tests {
             assert_eq!(effects(&rule(after), &rule(before)), [reverse], "{after} to {before}");
             assert!(effects(&rule(before), &rule(before)).is_empty());
         }
+    }
+
+    #[test]
+    fn what_becomes_of_new_columns_is_compared() {
+        let halt = "    \"*\": { new_columns: halt }\n";
+        assert_eq!(effects("", halt), [Effect::Tightens]);
+        assert_eq!(effects(halt, ""), [Effect::Loosens]);
+        assert!(effects(halt, halt).is_empty());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use change::{Clock, Error, Identity, Kind, Problem, Result, Severity, TableName, TableSchema};
+use change::{Clock, Column, Error, Identity, Kind, Problem, Result, Severity, TableName, TableSchema};
 use sha2::{Digest, Sha256};
 
 use crate::calendar::Date;
@@ -9,7 +9,7 @@ use crate::canonical::{self, Form};
 use crate::class::words;
 use crate::kernel::place::ZIP3_VINTAGE;
 use crate::keys::hex;
-use crate::policy::{Policy, Rule, TableRules};
+use crate::policy::{NewColumns, Policy, Rule, TableRules};
 use crate::report::{Report, did_you_mean};
 use crate::suppress::{Suppressed, Suppression};
 use crate::table::TableGate;
@@ -307,20 +307,26 @@ fn check_table(schema: &TableSchema, rules: &TableRules, report: &mut Report) {
         report.error(rule.line, format!("{} has no column `{}`", schema.table, rule.column), fix);
     }
     check_structure(schema, rules, report);
-    for column in &schema.columns {
-        if !rules.columns.iter().any(|rule| rule.column == column.name) {
-            let what = format!("{}.{} ({}) has no rule and is dropped", schema.table, column.name, column.source_type);
-            report.note(
-                rules.line,
-                what,
-                format!("Give it a transform; `{}: drop` says that it is meant.", column.name),
-            );
-        }
+    for column in unnamed(schema, rules).filter(|_| rules.new_columns == NewColumns::Drop) {
+        let what = format!("{}.{} ({}) has no rule and is dropped", schema.table, column.name, column.source_type);
+        report.note(rules.line, what, format!("Give it a transform; `{}: drop` says that it is meant.", column.name));
     }
+}
+
+/// The columns that no rule names.
+fn unnamed<'a>(schema: &'a TableSchema, rules: &'a TableRules) -> impl Iterator<Item = &'a Column> {
+    schema.columns.iter().filter(|column| rules.columns.iter().all(|rule| rule.column != column.name))
 }
 
 /// What must hold at start and again after each change of structure.
 fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report) {
+    for column in unnamed(schema, rules).filter(|_| rules.new_columns == NewColumns::Halt) {
+        let what =
+            format!("{}.{} ({}) has no rule, and `new_columns: halt`", schema.table, column.name, column.source_type);
+        let fix =
+            format!("Give it a rule in the policy and start again; `{}: drop` keeps it out of the lake.", column.name);
+        report.error(rules.line, what, fix);
+    }
     for column in &schema.columns {
         let Some(rule) = rules.columns.iter().find(|rule| rule.column == column.name) else { continue };
         if let Err(reads) = rule.transform.output(&column.data_type) {

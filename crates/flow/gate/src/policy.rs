@@ -38,6 +38,27 @@ pub(crate) struct TableRules {
     pub(crate) columns: Vec<Rule>,
     /// How the table is released.
     pub(crate) k_gate: Option<KGate>,
+    pub(crate) new_columns: NewColumns,
+}
+
+/// What becomes of a column that no rule names. It never passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NewColumns {
+    /// It is not stored, and said.
+    Drop,
+    /// The table stops until a rule names it.
+    Halt,
+}
+
+impl NewColumns {
+    pub(crate) const ALL: [NewColumns; 2] = [NewColumns::Drop, NewColumns::Halt];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            NewColumns::Drop => "drop",
+            NewColumns::Halt => "halt",
+        }
+    }
 }
 
 /// What the policy says of one column, or of one place in a column's documents.

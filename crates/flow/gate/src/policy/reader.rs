@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::DataType;
 use change::{Problem, TableName};
 
-use super::{Expert, HELD_DAYS, INVALID_PERCENT_MAX, OnInvalid, Policy, Rule, TableRules};
+use super::{Expert, HELD_DAYS, INVALID_PERCENT_MAX, NewColumns, OnInvalid, Policy, Rule, TableRules};
 use crate::calendar::Date;
 use crate::canonical::Form;
 use crate::class::Declared;
@@ -144,14 +144,28 @@ impl Reader {
         let named = entries.iter().filter(|column| column.key != EVERY);
         let columns: Vec<Rule> = named.filter_map(|column| self.rule_with(column, None, default)).collect();
         let k_gate = every.and_then(|every| self.k_gate(every, &columns));
-        policy.tables.insert(TableName::new(source, schema, table), TableRules { line: entry.line, columns, k_gate });
+        let new_columns = every.map_or(NewColumns::Drop, |every| self.new_columns(every));
+        let rules = TableRules { line: entry.line, columns, k_gate, new_columns };
+        policy.tables.insert(TableName::new(source, schema, table), rules);
     }
 
     /// What a table's rules do about unreadable values when they do not say it themselves.
     fn every(&mut self, entry: &Entry) -> Option<OnInvalid> {
         let entries = self.map(&entry.value, &format!("`{EVERY}`"));
-        self.known(entries, &["on_invalid", "k_gate"], &format!("`{EVERY}`"));
+        self.known(entries, &["on_invalid", "new_columns", "k_gate"], &format!("`{EVERY}`"));
         find(entries, "on_invalid").and_then(|node| self.on_invalid(node))
+    }
+
+    fn new_columns(&mut self, every: &Entry) -> NewColumns {
+        let Value::Map(entries) = &every.value.value else { return NewColumns::Drop };
+        let Some(node) = find(entries, "new_columns") else { return NewColumns::Drop };
+        let text = self.text(node, "`new_columns`").unwrap_or_default();
+        NewColumns::ALL.into_iter().find(|known| known.name() == text).unwrap_or_else(|| {
+            let what = format!("`new_columns` cannot be `{text}`");
+            let fix = "Use drop (a column that no rule names is not stored, and said) or halt (its table stops).";
+            self.report.error(node.line, what, fix);
+            NewColumns::Halt
+        })
     }
 
     /// `on_invalid` is what holds when the rule does not say it itself.

@@ -141,6 +141,23 @@ fn a_change_of_structure_is_met_with_the_same_rules() {
 }
 
 #[test]
+fn a_new_column_stops_the_table_where_the_policy_says_so() {
+    let before = schema(&[("id", DataType::Int64)]);
+    let text = |said: &str| {
+        format!("profile: none\nkeys: k\ntables:\n  db.public.members: {{ \"*\": {{ {said} }}, id: hmac_token(m) }}\n")
+    };
+    let policy = Policy::parse(&text("new_columns: halt"), "policy.yaml").unwrap();
+    let gate = compile(&policy, std::slice::from_ref(&before)).unwrap();
+    let stops = gate.table(&schema(&[("id", DataType::Int64), ("ssn", DataType::Utf8)]));
+    let error = stops.map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), change::Kind::Contract);
+    assert!(error.what().contains("members.ssn (Utf8) has no rule"), "{error}");
+    assert!(error.how_to_fix().unwrap().contains("`ssn: drop`"));
+    let problems = Policy::parse(&text("new_columns: pass"), "policy.yaml").unwrap_err();
+    assert!(problems[0].what.contains("`new_columns` cannot be `pass`") && problems[0].fix.contains("halt"));
+}
+
+#[test]
 fn only_harmless_columns_have_statistics() {
     let schema = schema(&[
         ("id", DataType::Int64),
