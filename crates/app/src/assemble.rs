@@ -23,7 +23,7 @@ use crate::keys;
 use crate::pipeline::Pipeline;
 use crate::project::{POLICY_FILE, PROJECT_FILE, Project, SourceEntry, WalBudgetEntry};
 use crate::resent::Resent;
-use crate::spool::{Known, SpoolFolder};
+use crate::spool::{Known, Silent, SpoolFolder};
 use crate::vault::VaultFile;
 use crate::watch::Watch;
 use crate::workers::{Shared, Workers};
@@ -55,6 +55,7 @@ pub(crate) fn postgres_config(project: &Project, name: &str, entry: &SourceEntry
         slot: section.slot.clone().unwrap_or_else(|| format!("lockgate_{}", name.to_lowercase())),
         publication: section.publication.clone(),
         tables: entry.tables.clone(),
+        kept: Vec::new(),
         sslrootcert: file(&section.sslrootcert),
         sslcert: file(&section.sslcert),
         sslkey: file(&section.sslkey),
@@ -220,8 +221,8 @@ pub(crate) struct Cast {
     pub(crate) followed: Vec<TableName>,
     /// Those that are stopped from the start, and why.
     pub(crate) refused: BTreeMap<TableName, String>,
-    /// Some are left for another run: the source must keep its log for them.
-    pub(crate) holds_back: bool,
+    /// Those that are left for another run: the source must keep its log for them.
+    pub(crate) left: Vec<TableName>,
 }
 
 /// Puts one source's run together: reads what the lake has of it, opens the source there, starts reading.
@@ -242,9 +243,30 @@ pub(crate) async fn pipeline(
     let means = Means { known: known.clone(), ..Means::of(parts) };
     let open = |resume| postgres::open(config.clone(), resume, parts.clock.clone());
     let source = means.open(name, waiting.as_ref(), open).await?;
+    parts.watch.follow(name, source.status());
     let until = if once { Some(source.end_of_log().await?) } else { None };
     let pipeline = means.pipeline(source, until, stop).holding(&state_dir, parts.witness.clone())?.draining(waiting);
-    Ok(Pipeline { refused: cast.refused.clone(), holds_back: cast.holds_back, ..pipeline })
+    Ok(Pipeline { refused: cast.refused.clone(), holds_back: !cast.left.is_empty(), ..pipeline })
+}
+
+/// Brings what waits in the spool of a source that is gone into the lake: it is nowhere else, and a repair compares the lake with the source.
+///
+/// # Errors
+/// Those of the spool and of the lake.
+pub(crate) async fn drain(
+    parts: &Parts,
+    name: &str,
+    cast: &Cast,
+    known: &Known,
+    stop: CancellationToken,
+) -> Result<()> {
+    let state_dir = parts.project.state_dir();
+    let Some(waiting) = SpoolFolder::waiting(&state_dir, name, &parts.gate)? else { return Ok(()) };
+    tracing::warn!(source = name, "the source is gone: what waits in the spool is brought into the lake first");
+    let means = Means { known: known.clone(), ..Means::of(parts) };
+    let pipeline = means.pipeline(Silent, None, stop).holding(&state_dir, parts.witness.clone())?;
+    let pipeline = Pipeline { refused: cast.refused.clone(), only_drains: true, ..pipeline.draining(Some(waiting)) };
+    pipeline.run().await.map(|_| ())
 }
 
 /// A source's configuration with the tables that are followed.
@@ -252,7 +274,9 @@ pub(crate) fn source_config(parts: &Parts, name: &str, cast: &Cast) -> Result<Po
     let entry = parts.project.file.sources.get(name);
     let entry = entry.ok_or_else(|| Error::new(Kind::Bug, format!("there is no source {name}")))?;
     let mut config = postgres_config(&parts.project, name, entry)?;
-    config.tables = cast.followed.iter().map(|table| format!("{}.{}", table.schema, table.table)).collect();
+    let written = |table: &TableName| format!("{}.{}", table.schema, table.table);
+    config.tables = cast.followed.iter().map(written).collect();
+    config.kept = cast.refused.keys().chain(&cast.left).map(written).collect();
     Ok(config)
 }
 
@@ -363,6 +387,7 @@ impl Means {
             holds_back: false,
             keeper: None,
             spool: None,
+            only_drains: false,
             resent: Resent::default(),
             known: self.known.clone(),
         }
@@ -458,9 +483,11 @@ pub(crate) async fn recorded(lake: &Lake, source: &str) -> Result<Records> {
     let through = |(_, checkpoint): &(Layer, TableCheckpoint)| Some(checkpoint.stream.as_ref()?.through.clone());
     let furthest =
         |(table, layers): (&TableName, &Vec<_>)| Some((table.clone(), layers.iter().filter_map(through).max()?));
-    let reached = layers.iter().filter_map(furthest).collect();
+    let reached: BTreeMap<TableName, Position> = layers.iter().filter_map(furthest).collect();
     let tables = layers.into_iter().filter_map(|(table, layers)| Some((table, common(&layers)?))).collect();
-    Ok(Records { common: Resume { tables, stream: lake.stream_checkpoint(source).await? }, reached })
+    let common =
+        Resume { tables, stream: lake.stream_checkpoint(source).await?, reached: reached.values().max().cloned() };
+    Ok(Records { common, reached })
 }
 
 /// What both layers of a table have: the lower boundary, and the chunks that are done in both. A table of which one layer is missing

@@ -1,7 +1,7 @@
 //! Reading goes on while the loop works: the source runs in a task of its own, a few events ahead.
 
-use change::{Checkpoint, Error, Event, Kind, Result, Source, SourceStatus};
-use tokio::sync::{mpsc, watch};
+use change::{Checkpoint, Error, Event, Kind, Result, Source};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Events that may wait for the loop. What their rows take of memory is bounded by whoever reads them.
@@ -11,7 +11,6 @@ const EVENTS_AHEAD: usize = 6;
 pub(crate) struct Feed {
     events: mpsc::Receiver<Result<Event>>,
     confirms: mpsc::Sender<Checkpoint>,
-    status: watch::Receiver<SourceStatus>,
     task: JoinHandle<()>,
 }
 
@@ -20,9 +19,8 @@ impl Feed {
     pub(crate) fn start<S: Source + 'static>(source: S) -> Self {
         let (events_in, events) = mpsc::channel(EVENTS_AHEAD);
         let (confirms, confirms_out) = mpsc::channel(8);
-        let (status_in, status) = watch::channel(source.status());
-        let task = tokio::spawn(read(source, events_in, confirms_out, status_in));
-        Self { events, confirms, status, task }
+        let task = tokio::spawn(read(source, events_in, confirms_out));
+        Self { events, confirms, task }
     }
 
     /// The next event; cancel-safe.
@@ -41,11 +39,6 @@ impl Feed {
         }
     }
 
-    /// What the source last said of itself.
-    pub(crate) fn status(&self) -> SourceStatus {
-        self.status.borrow().clone()
-    }
-
     /// Ends the reading after the confirmations that were given are sent.
     pub(crate) async fn close(self) {
         drop(self.confirms);
@@ -56,12 +49,7 @@ impl Feed {
     }
 }
 
-async fn read<S: Source>(
-    mut source: S,
-    events: mpsc::Sender<Result<Event>>,
-    mut confirms: mpsc::Receiver<Checkpoint>,
-    status: watch::Sender<SourceStatus>,
-) {
+async fn read<S: Source>(mut source: S, events: mpsc::Sender<Result<Event>>, mut confirms: mpsc::Receiver<Checkpoint>) {
     loop {
         // A place in the queue first, so that a full queue never holds up a confirmation.
         let permit = tokio::select! {
@@ -88,7 +76,6 @@ async fn read<S: Source>(
                 event = source.next() => break event,
             }
         };
-        status.send_replace(source.status());
         let failed = event.is_err();
         permit.send(event);
         if failed {

@@ -49,6 +49,8 @@ pub struct Pipeline {
     pub(crate) keeper: Option<Keeper>,
     /// What waits since the lake was away: it comes before anything of the source.
     pub(crate) spool: Option<spool::Reader>,
+    /// It ends when the spool is empty, or stays for a table that is stopped.
+    pub(crate) only_drains: bool,
     /// The source sends again what has come out of the spool.
     pub(crate) resent: Resent,
     /// What another look at the lake's records would find.
@@ -176,7 +178,6 @@ impl Pipeline {
                 }
                 () = tokio::time::sleep(patience) => {}
             }
-            self.watch.source(&self.feed.status());
         }
     }
 
@@ -358,6 +359,7 @@ impl Pipeline {
             seen.stopped = Some(error.to_string());
             seen.stopped_by = Some(error.kind().into());
         });
+        self.known.stops(&table);
         progress.gates.remove(&table);
         progress.copies.remove(&table);
         progress.releases.remove(&table);
@@ -378,7 +380,7 @@ impl Pipeline {
         let stopping = progress.leaving_since.is_some_and(|since| {
             settled && progress.boundary.is_some() || self.clock.monotonic().saturating_sub(since) >= LEAVE_WITHIN
         });
-        stopping || settled && progress.openings.is_empty() && self.caught_up(progress)
+        stopping || settled && progress.openings.is_empty() && (self.caught_up(progress) || self.has_drained())
     }
 
     fn caught_up(&self, progress: &Progress) -> bool {

@@ -12,6 +12,11 @@ impl Resent {
         Self(Some(position))
     }
 
+    /// Whether the source has not come so far again.
+    pub(crate) fn covers(&self, position: &Position) -> bool {
+        self.0.as_ref().is_some_and(|through| position <= through)
+    }
+
     /// What of an event is new.
     pub(crate) fn pass(&mut self, event: Event) -> Option<Event> {
         let Some(through) = &self.0 else { return Some(event) };
@@ -84,8 +89,10 @@ mod tests {
         assert_eq!(rows(resent.pass(batch(&[3, 4, 5]))), 0);
         assert_eq!(rows(resent.pass(batch(&[4, 5, 6, 7]))), 2);
         assert!(resent.pass(boundary(5)).is_none());
+        assert!(resent.covers(&Position::from_bytes(&[5])) && !resent.covers(&Position::from_bytes(&[6])));
         assert!(resent.pass(boundary(8)).is_some());
         assert_eq!(rows(resent.pass(batch(&[9]))), 1);
+        assert!(!resent.covers(&Position::from_bytes(&[5])));
         assert_eq!(rows(Resent::default().pass(batch(&[1]))), 1);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use change::{Clock, Error, Kind, Result, SourceStatus, TableName, Timestamp};
+use change::{Clock, Error, Kind, Result, SourceStatus, StatusReader, TableName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// One table as a run sees it.
@@ -54,13 +54,13 @@ pub(crate) struct Seen {
     pub(crate) spools: BTreeMap<String, SpoolSeen>,
     /// Delta commits since the start of the run.
     pub(crate) commits: u64,
-    /// Bytes of the source's log that are not confirmed.
+    /// Bytes of a source's log that are not confirmed, of the source with the most.
     pub(crate) lag_bytes: u64,
-    /// Bytes of log that the source keeps for us.
+    /// Bytes of log that a source keeps for us, of the source with the most.
     pub(crate) retained_bytes: u64,
-    /// Bytes of log that the source will still keep before it gives us up.
+    /// Bytes of log that a source will still keep before it gives us up, of the source with the least.
     pub(crate) retention_left_bytes: Option<u64>,
-    /// Why nothing is being read.
+    /// Why nothing is being read from a source.
     pub(crate) idle: Option<String>,
     /// The last error that made the run start over or end.
     pub(crate) last_error: Option<String>,
@@ -80,7 +80,11 @@ pub(crate) struct SpoolSeen {
 
 /// The shared counters.
 #[derive(Default)]
-pub struct Watch(Mutex<Seen>);
+pub struct Watch {
+    seen: Mutex<Seen>,
+    /// By source: what it says of itself.
+    sources: Mutex<BTreeMap<String, StatusReader>>,
+}
 
 impl Watch {
     /// Changes the counters of one table.
@@ -95,22 +99,19 @@ impl Watch {
 
     /// Changes anything.
     pub(crate) fn all(&self, change: impl FnOnce(&mut Seen)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Takes over what the source says of itself.
-    pub(crate) fn source(&self, status: &SourceStatus) {
-        self.all(|seen| {
-            seen.lag_bytes = status.lag.confirmed_bytes;
-            seen.retained_bytes = status.lag.retained_bytes;
-            seen.retention_left_bytes = status.lag.retention_left_bytes;
-            seen.idle.clone_from(&status.idle);
-        });
+    /// Asks the source from now on whenever somebody looks.
+    pub(crate) fn follow(&self, source: &str, status: StatusReader) {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).insert(source.to_owned(), status);
     }
 
     /// A copy of everything, stamped with `now`.
     pub(crate) fn seen(&self, now: Timestamp) -> Seen {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.iter().for_each(|(name, status)| seen.ask(name, status()));
         seen.at = now;
         seen
     }
@@ -123,6 +124,17 @@ const SILENT_AFTER: u64 = 15_000_000;
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
 impl Seen {
+    /// Takes over what one more source says of itself: what is worst of all of them.
+    fn ask(&mut self, source: &str, SourceStatus { lag, idle }: SourceStatus) {
+        self.lag_bytes = self.lag_bytes.max(lag.confirmed_bytes);
+        self.retained_bytes = self.retained_bytes.max(lag.retained_bytes);
+        self.retention_left_bytes = match (self.retention_left_bytes, lag.retention_left_bytes) {
+            (Some(least), Some(left)) => Some(least.min(left)),
+            (least, left) => least.or(left),
+        };
+        self.idle = self.idle.take().or_else(|| Some(format!("{source}: {}", idle?)));
+    }
+
     /// Writes the status file, whole or not at all.
     pub(crate) fn save(&self, state_dir: &Path) -> Result<()> {
         let failed = |error: std::io::Error| {

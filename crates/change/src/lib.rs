@@ -23,4 +23,4 @@ pub use problem::{Problem, Severity};
 pub use raw::Raw;
 pub use repair::{FreshStart, RepairMark};
 pub use schema::{Column, Identity, TableName, TableSchema};
-pub use source::{Event, Source, SourceStatus, StreamLag, Suspect, SuspectExtent, TableNotice};
+pub use source::{Event, Source, SourceStatus, StatusReader, StreamLag, Suspect, SuspectExtent, TableNotice};

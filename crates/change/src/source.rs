@@ -116,6 +116,9 @@ pub struct SourceStatus {
     pub idle: Option<String>,
 }
 
+/// What a source says of itself, at any time and from any task, also while it is asked for an event or is gone.
+pub type StatusReader = Arc<dyn Fn() -> SourceStatus + Send + Sync>;
+
 /// A connector that is open: pulled by the loop, one event at a time.
 pub trait Source: Send {
     /// The next event. Waits when there is none; cancel-safe. `Unavailable` errors are only returned once the connector's own
@@ -126,5 +129,5 @@ pub trait Source: Send {
     fn confirm(&mut self, durable: &Checkpoint) -> impl Future<Output = Result<()>> + Send;
 
     /// Lag and health, measured by the connector in the background.
-    fn status(&self) -> SourceStatus;
+    fn status(&self) -> StatusReader;
 }

@@ -48,7 +48,7 @@ async fn sources(parts: &Parts, auditor: &Auditor, company: &Company, options: &
 async fn source(parts: &Parts, auditor: &Auditor, name: &str, cast: &Cast, options: &Repair) -> Result<bool> {
     let mut reader = postgres::reread(assemble::source_config(parts, name, cast)?, parts.clock.clone()).await?;
     let recorded = assemble::recorded(&parts.lake, name).await?.common;
-    let Some(start) = begin(parts, name, &mut reader, &recorded, (options.force, cast.holds_back)).await? else {
+    let Some(start) = begin(parts, name, &mut reader, &recorded, (options.force, !cast.left.is_empty())).await? else {
         return Ok(true);
     };
     forget_held(parts, cast, &recorded, &start)?;
@@ -82,7 +82,7 @@ async fn source(parts: &Parts, auditor: &Auditor, name: &str, cast: &Cast, optio
     for (table, why) in &cast.refused {
         say(table, &format!("cannot be followed, so a later run copies it anew: {why}"));
     }
-    if cast.holds_back {
+    if !cast.left.is_empty() {
         let policy = parts.gate.policy();
         let others = policy.tables().filter(|table| table.source == name && !cast.followed.contains(table));
         let behind =

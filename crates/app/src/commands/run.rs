@@ -237,7 +237,7 @@ async fn cast(project: &Project, policy: &Policy, named: &BTreeSet<TableName>) -
         let mut cast = Cast::default();
         for table in policy.tables().filter(|table| table.source == *name) {
             if !named.contains(table) {
-                cast.holds_back = true;
+                cast.left.push(table.clone());
                 company.left_out.insert(table.clone());
                 continue;
             }
@@ -349,13 +349,30 @@ async fn supervise(
     let known = Known::default();
     loop {
         let commits = parts.watch.seen(0).commits;
-        let ended = match assemble::pipeline(&parts, &name, &cast, once, &known, stop.clone()).await {
+        let opening = assemble::pipeline(&parts, &name, &cast, once, &known, stop.clone());
+        let opened = tokio::select! {
+            opened = opening => opened,
+            // Opening may wait for every transaction that writes; nothing is under way in the lake meanwhile.
+            () = stop.cancelled() => return Ok(if once { Ended::Interrupted } else { Ended::Done }),
+        };
+        let ended = match opened {
             Ok(pipeline) => pipeline.run().await,
             Err(error) => Err(error),
         };
         let error = match ended {
             Ok(ended) => return Ok(ended),
             Err(error) if is_rotated(&error, &known, once) => error,
+            Err(error) if error.kind() == Kind::SourceGone => {
+                let drained = Box::pin(assemble::drain(&parts, &name, &cast, &known, stop.clone())).await;
+                match drained {
+                    Ok(()) => return Err(error.context(&name)),
+                    Err(undrained) if table_action(undrained.kind()) != Action::Retry => {
+                        return Err(undrained.context(&name));
+                    }
+                    // The lake is away: both are tried again.
+                    Err(undrained) => undrained,
+                }
+            }
             Err(error) if table_action(error.kind()) != Action::Retry => return Err(error.context(&name)),
             Err(error) => error,
         };

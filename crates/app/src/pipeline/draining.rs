@@ -67,10 +67,17 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Whether a run that only drains has nothing more to do.
+    pub(super) fn has_drained(&self) -> bool {
+        self.only_drains && self.spool.is_none()
+    }
+
     /// Tells the source what is durable; what comes out of the spool it has forgotten already.
     pub(super) async fn confirm(&mut self, durable: Checkpoint) -> Result<()> {
         match &mut self.spool {
             Some(spool) => spool.forget(&durable.through),
+            // Only the spool has handed it over: the source is not there yet.
+            None if self.resent.covers(&durable.through) => Ok(()),
             None => {
                 self.feed.confirm(durable).await;
                 Ok(())

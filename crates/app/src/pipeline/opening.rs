@@ -79,6 +79,9 @@ impl Pipeline {
     fn enter_writers(&mut self, gate: TableGate, writers: Writers, progress: &mut Progress) -> Result<()> {
         let table = gate.schema().table.clone();
         let opened = self.workers.enter(writers);
+        // It may have been stopped in a former try.
+        self.watch.table(&table, |seen| (seen.stopped, seen.stopped_by) = (None, None));
+        self.known.goes_on(&table);
         if opened.uncopied {
             // Its copy may begin after the stream has caught up.
             progress.copies.insert(table.clone(), Workers::LAYERS);

@@ -34,7 +34,7 @@ pub(crate) async fn bridge(
     }
     let means = Means { known: known.clone(), ..Means::of(parts) };
     let state_dir = parts.project.state_dir();
-    let hindrance = match cast.holds_back || !cast.refused.is_empty() {
+    let hindrance = match !cast.left.is_empty() || !cast.refused.is_empty() {
         true => Some("tables that are stopped or left out need the source's log"),
         false => means.hindrance(&state_dir, &cast.followed)?,
     };
@@ -51,6 +51,7 @@ pub(crate) async fn bridge(
         "the lake is away: what the source sends waits, masked and sealed, in the spool"
     );
     let source = postgres::open(config, resume, parts.clock.clone()).await?;
+    parts.watch.follow(name, source.status());
     parts.watch.spool(name, |seen| seen.filled += 1);
     let enough = stop.child_token();
     let filling = means.fill(folder, limit, source, &state_dir, enough.clone());
@@ -72,6 +73,9 @@ impl Means {
     /// Those of the store of held rows.
     pub fn hindrance(&self, state_dir: &Path, tables: &[TableName]) -> Result<Option<&'static str>> {
         let Some(resume) = self.known.resume() else { return Ok(Some("this process has not seen the lake yet")) };
+        if tables.iter().any(|table| self.known.is_stopped(table)) {
+            return Ok(Some("a table that is stopped needs the source's log"));
+        }
         let whole = |copy: &change::CopyProgress| copy.finished.is_some();
         let copied = |table| resume.tables.get(table).and_then(|of| of.copy.as_ref()).is_some_and(whole);
         if !tables.iter().all(copied) {

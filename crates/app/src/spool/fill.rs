@@ -93,7 +93,6 @@ impl Fill {
                 }
                 () = tokio::time::sleep(SYNC_EVERY) => {}
             }
-            self.watch.source(&self.feed.status());
         }
     }
 

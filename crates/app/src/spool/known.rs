@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +12,7 @@ use crate::assemble::Records;
 pub struct Known {
     records: Arc<Mutex<Option<Records>>>,
     confirmed: Arc<AtomicBool>,
+    stopped: Arc<Mutex<BTreeSet<TableName>>>,
 }
 
 impl Known {
@@ -27,6 +29,21 @@ impl Known {
         {
             resume.stream = Some(stream.clone());
         }
+    }
+
+    /// A table is stopped: what it needs is in the source's log.
+    pub(crate) fn stops(&self, table: &TableName) {
+        self.stopped().insert(table.clone());
+    }
+
+    /// A table is followed again.
+    pub(crate) fn goes_on(&self, table: &TableName) {
+        self.stopped().remove(table);
+    }
+
+    /// Whether a table has stopped in this process and was not followed again.
+    pub(crate) fn is_stopped(&self, table: &TableName) -> bool {
+        self.stopped().contains(table)
     }
 
     /// Whether something has become durable in this process: source and lake have let it in.
@@ -51,6 +68,10 @@ impl Known {
         let records = self.lock();
         let Records { common: resume, reached } = records.as_ref()?;
         reached.get(table).max(resume.stream.as_ref().map(|stream| &stream.through)).cloned()
+    }
+
+    fn stopped(&self) -> MutexGuard<'_, BTreeSet<TableName>> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Records>> {

@@ -15,6 +15,7 @@ mod fill;
 mod folder;
 mod known;
 mod reader;
+mod silent;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -25,3 +26,4 @@ pub use self::folder::SpoolFolder;
 pub(crate) use self::folder::{bytes, must_be_empty};
 pub use self::known::Known;
 pub(crate) use self::reader::Reader;
+pub(crate) use self::silent::Silent;

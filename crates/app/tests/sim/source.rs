@@ -7,7 +7,7 @@ use std::time::Duration;
 use capture::postgres::Resume;
 use change::{
     Checkpoint, ChunkSet, CopyProgress, Error, Event, Identity, Kind, Op, Position, Result, Source, SourceStatus,
-    TableCheckpoint,
+    StatusReader, TableCheckpoint,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -471,8 +471,8 @@ impl Source for ScriptedSource {
         Ok(())
     }
 
-    fn status(&self) -> SourceStatus {
-        SourceStatus::default()
+    fn status(&self) -> StatusReader {
+        Arc::new(SourceStatus::default)
     }
 }
 

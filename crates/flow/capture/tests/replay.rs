@@ -167,7 +167,7 @@ impl Replay {
             };
             (TableName::new(source, schema, name), checkpoint)
         });
-        Resume { tables: tables.collect(), stream: self.boundary.clone() }
+        Resume { tables: tables.collect(), stream: self.boundary.clone(), reached: None }
     }
 }
 

@@ -57,6 +57,10 @@ pub struct PostgresConfig {
     /// The tables to follow: `schema.table`, or a pattern with `*` in either part.
     #[serde(default)]
     pub tables: Vec<String>,
+    /// Tables that are not followed now and will be: the publication keeps them, for the slot keeps their log. Not read from the connector's own
+    /// section: the caller fills it in.
+    #[serde(skip)]
+    pub kept: Vec<String>,
     /// PEM file with the certificates to trust; the public (Mozilla) roots when neither this nor the URL names one.
     #[serde(default)]
     pub sslrootcert: Option<PathBuf>,

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use change::{Checkpoint, Error, Kind, Result, TableCheckpoint, TableName};
+use change::{Checkpoint, Error, Kind, Position, Result, TableCheckpoint, TableName};
 use pgwire_replication::Lsn;
 
 use super::position::PgPosition;
@@ -45,6 +45,8 @@ pub struct Resume {
     pub tables: BTreeMap<TableName, TableCheckpoint>,
     /// The stream's checkpoint, written when the slot was confirmed while no table had changes.
     pub stream: Option<Checkpoint>,
+    /// The highest position of a boundary in any lake table: one layer of a table may be ahead of the other.
+    pub reached: Option<Position>,
 }
 
 /// The facts that [`Resume`] comes down to.
@@ -54,7 +56,7 @@ pub(crate) struct Recorded {
     pub(crate) identity: Option<StreamIdentity>,
     /// The highest boundary recorded; `None` when nothing was.
     pub(crate) highest: Option<PgPosition>,
-    /// The highest position that a finished copy can have seen.
+    /// The highest position that a finished copy can have seen, or that one layer of a table has.
     pub(crate) seen: Option<PgPosition>,
 }
 
@@ -78,6 +80,8 @@ impl Recorded {
             let finished = copy.finished.as_ref().map(PgPosition::parse).transpose()?;
             recorded.seen = recorded.seen.max(finished);
         }
+        let reached = resume.reached.as_ref().map(PgPosition::parse).transpose()?;
+        recorded.seen = recorded.seen.max(reached);
         Ok(recorded)
     }
 
@@ -87,8 +91,7 @@ impl Recorded {
     }
 }
 
-/// Whether `now` continues `before`: `Ok(false)` on the same timeline, `Ok(true)` over a switch that lies above everything recorded, so that
-/// the epoch rises. `history` is the server's timeline history file, asked for only when the timeline differs.
+/// Whether `now` continues `before`: `Ok(false)` on the same timeline, `Ok(true)` over a switch that lies above everything recorded. `history` is the server's timeline history file, asked for only when the timeline differs.
 pub(crate) fn continues(
     before: &StreamIdentity,
     now: &StreamIdentity,
@@ -185,11 +188,14 @@ mod tests {
             identity: identity(timeline).to_string(),
         };
         let table = TableCheckpoint { stream: Some(checkpoint(5, 1)), ..TableCheckpoint::default() };
-        let resume =
-            Resume { tables: [(TableName::new("db", "p", "t"), table)].into(), stream: Some(checkpoint(9, 2)) };
+        let resume = Resume {
+            tables: [(TableName::new("db", "p", "t"), table)].into(),
+            stream: Some(checkpoint(9, 2)),
+            reached: Some(at(11).position()),
+        };
         let recorded = Recorded::of(&resume).unwrap();
         assert_eq!((recorded.highest, recorded.epoch()), (Some(at(9)), 2));
-        assert_eq!(recorded.identity, Some(identity(2)));
+        assert_eq!((recorded.identity, recorded.seen), (Some(identity(2)), Some(at(11))));
         assert_eq!(Recorded::of(&Resume::default()).unwrap(), Recorded::default());
     }
 }

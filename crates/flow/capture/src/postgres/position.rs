@@ -9,7 +9,8 @@ use pgwire_replication::Lsn;
 /// record with ordinal 0: rows of earlier transactions sort below it, rows of later ones above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PgPosition {
-    /// Rises by one whenever the stream was proven to go on over a new timeline.
+    /// Rises with a repair, after which LSNs of another history may follow. Over a promotion that goes on from our position it stays: LSNs go
+    /// on rising, and what the new server sends again keeps its place.
     pub(crate) epoch: u32,
     pub(crate) lsn: Lsn,
     pub(crate) ordinal: u64,

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use change::{Checkpoint, Clock, Error, Event, Kind, Position, Result, Source, SourceStatus};
+use change::{Checkpoint, Clock, Error, Event, Kind, Position, Result, Source, StatusReader};
 use pgwire_replication::Lsn;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -113,7 +113,8 @@ impl Source for PostgresSource {
         Ok(())
     }
 
-    fn status(&self) -> SourceStatus {
-        self.health.status()
+    fn status(&self) -> StatusReader {
+        let health = Arc::clone(&self.health);
+        Arc::new(move || health.status())
     }
 }

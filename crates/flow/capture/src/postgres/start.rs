@@ -89,7 +89,7 @@ pub(crate) async fn start(config: &PostgresConfig, resume: &Resume, clock: Arc<d
     let published = opening.publish(tables).await?;
     let confirmed = opening.slot().await?;
     let link = opening.link(confirmed).await?;
-    let epoch = opening.recorded.epoch() + u32::from(link.new_timeline);
+    let epoch = opening.recorded.epoch();
     let planned = opening.plan_copies(published, confirmed).await?;
     let work = opening.jobs(planned, epoch).await?;
     Ok(opening.spawn(work, link, confirmed, epoch, clock))
@@ -169,11 +169,12 @@ impl Opening<'_> {
         published.collect()
     }
 
-    /// Tables that were copied and that `tables` does not name any more leave the publication.
+    /// Tables that were copied and that neither `tables` nor `kept` names any more leave the publication.
     async fn leave_unwanted(&self, name: &str, followed: &[CatalogTable]) -> Result<()> {
         let mut left = Vec::new();
         for (table, recorded) in &self.resume.tables {
-            let wanted = catalog::is_wanted(&self.config.tables, &table.schema, &table.table);
+            let named = |tables: &[String]| catalog::is_wanted(tables, &table.schema, &table.table);
+            let wanted = named(&self.config.tables) || named(&self.config.kept);
             let Some(progress) = recorded.copy.as_ref().filter(|_| !wanted) else { continue };
             let of = Plan::read(progress)?.of().map(|of| of.table);
             // One that has another name now may be followed by that.
@@ -221,7 +222,6 @@ impl Opening<'_> {
     async fn plan_copies(&self, tables: Vec<Published>, confirmed: Lsn) -> Result<Vec<Planned>> {
         // Everything at or below the record is durable, even if the server has not heard of it.
         let recorded_through = self.resume.stream.as_ref().map(|stream| stream.through.clone());
-        // In the epoch of what was recorded: a promoted server sends the same changes again.
         let confirmed = PgPosition::boundary(self.recorded.epoch(), confirmed).position();
         let from = &recorded_through.map_or(confirmed.clone(), |recorded| recorded.max(confirmed));
         let mut planned = Vec::new();

@@ -135,8 +135,6 @@ impl Follower {
         };
         self.same_slot().await?;
         if link.new_timeline {
-            // Rows of the old history that wait keep their positions, which sort below all that follow.
-            self.epoch += 1;
             self.tables.look_again();
         }
         self.identity = link.identity.clone();

@@ -14,7 +14,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) struct Link {
     pub(crate) client: ReplicationClient,
     pub(crate) identity: StreamIdentity,
-    /// Whether the server was promoted since `before` and goes on from our position: the epoch rises.
+    /// Whether the server was promoted since `before` and goes on from our position.
     pub(crate) new_timeline: bool,
 }
 
