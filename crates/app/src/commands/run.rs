@@ -8,6 +8,7 @@ use audit::{Event, Program, Reason, RunEnding};
 use capture::postgres::{self, Tables};
 use change::{Clock, Error, Kind, Result, TableName, TableSchema};
 use gate::Policy;
+use lake::{Lake, Layer};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -162,7 +163,7 @@ async fn gather_for(
         return Ok(Err(Outcome::ToFix));
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let policy = match project.policy() {
+    let mut policy = match project.policy() {
         Ok(policy) => policy,
         Err(problems) => return refused(&problems).map(Err),
     };
@@ -178,7 +179,8 @@ async fn gather_for(
         Err(error) => return refused(&[assemble::as_problem(POLICY_FILE, None, &error)]).map(Err),
         Ok(keys) => keys,
     };
-    let company = cast(&project, &policy, &named).await?;
+    let lake = assemble::lake(&project).await?;
+    let company = cast(&project, &mut policy, &named, &lake).await?;
     if company.sources.values().all(|cast| cast.followed.is_empty()) {
         return nothing_to_do(&company).map(Err);
     }
@@ -189,7 +191,6 @@ async fn gather_for(
             Err(problems) => return refused(&problems).map(Err),
         };
     print_problems(gate.notes());
-    let lake = assemble::lake(&project).await?;
     if witness.is_some() {
         // It will write.
         lake.check_at_rest().await?;
@@ -229,11 +230,19 @@ impl Company {
 
 /// Looks at the sources and decides for each named table whether it takes part. One that cannot be followed does not hold up the
 /// others.
-async fn cast(project: &Project, policy: &Policy, named: &BTreeSet<TableName>) -> Result<Company> {
+async fn cast(project: &Project, policy: &mut Policy, named: &BTreeSet<TableName>, lake: &Lake) -> Result<Company> {
     let mut company = Company::default();
     for (name, entry) in &project.file.sources {
         let config = assemble::postgres_config(project, name, entry)?;
         let Tables { followable, refused } = postgres::tables(&config).await.map_err(|error| error.context(name))?;
+        for schema in followable.iter().filter(|schema| !policy.missing(schema).is_empty()).collect::<Vec<_>>() {
+            // What is wrong with the table in the lake is said when it is opened.
+            if let Ok(Some(stored)) = lake.stored(&schema.table, Layer::Current).await
+                && let Ok(stamp) = serde_json::from_value(stored.stamp().clone())
+            {
+                policy.drop_at_source(schema, &stamp);
+            }
+        }
         let mut cast = Cast::default();
         for table in policy.tables().filter(|table| table.source == *name) {
             if !named.contains(table) {
