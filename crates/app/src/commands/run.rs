@@ -346,6 +346,13 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 /// Starts of a run with `--once` that may fail in a row.
 const TRIES_ONCE: u32 = 5;
 
+/// Why a pipeline ended.
+enum Failed {
+    /// Another start may help.
+    Now(Error),
+    ForGood(Error),
+}
+
 /// Starts a source's pipeline, again and again while that may help: it always goes on from the last durable boundary.
 async fn supervise(
     mut parts: Arc<Parts>,
@@ -358,32 +365,10 @@ async fn supervise(
     let known = Known::default();
     loop {
         let commits = parts.watch.seen(0).commits;
-        let opening = assemble::pipeline(&parts, &name, &cast, once, &known, stop.clone());
-        let opened = tokio::select! {
-            opened = opening => opened,
-            // Opening may wait for every transaction that writes; nothing is under way in the lake meanwhile.
-            () = stop.cancelled() => return Ok(if once { Ended::Interrupted } else { Ended::Done }),
-        };
-        let ended = match opened {
-            Ok(pipeline) => pipeline.run().await,
-            Err(error) => Err(error),
-        };
-        let error = match ended {
+        let error = match start(&parts, &name, &cast, once, &known, &stop).await {
             Ok(ended) => return Ok(ended),
-            Err(error) if is_rotated(&error, &known, once) => error,
-            Err(error) if error.kind() == Kind::SourceGone => {
-                let drained = Box::pin(assemble::drain(&parts, &name, &cast, &known, stop.clone())).await;
-                match drained {
-                    Ok(()) => return Err(error.context(&name)),
-                    Err(undrained) if table_action(undrained.kind()) != Action::Retry => {
-                        return Err(undrained.context(&name));
-                    }
-                    // The lake is away: both are tried again.
-                    Err(undrained) => undrained,
-                }
-            }
-            Err(error) if table_action(error.kind()) != Action::Retry => return Err(error.context(&name)),
-            Err(error) => error,
+            Err(Failed::ForGood(error)) => return Err(error.context(&name)),
+            Err(Failed::Now(error)) => error,
         };
         if parts.watch.seen(0).commits > commits {
             (pause, tries) = (PAUSES.0, 0);
@@ -420,6 +405,41 @@ async fn supervise(
                 parts.watch.all(|seen| seen.last_error = Some(error.to_string()));
             }
         }
+    }
+}
+
+/// Opens a source and runs its pipeline.
+async fn start(
+    parts: &Parts,
+    name: &str,
+    cast: &Cast,
+    once: bool,
+    known: &Known,
+    stop: &CancellationToken,
+) -> std::result::Result<Ended, Failed> {
+    let opened = tokio::select! {
+        opened = assemble::pipeline(parts, name, cast, once, known, stop.clone()) => opened,
+        // Opening may wait for every transaction that writes; nothing is under way in the lake meanwhile.
+        () = stop.cancelled() => return Ok(if once { Ended::Interrupted } else { Ended::Done }),
+    };
+    let ended = match opened {
+        Ok(pipeline) => pipeline.run().await,
+        Err(error) => Err(error),
+    };
+    let error = match ended {
+        Ok(ended) => return Ok(ended),
+        Err(error) if error.kind() == Kind::SourceGone => {
+            match Box::pin(assemble::drain(parts, name, cast, known, stop.clone())).await {
+                Ok(()) => error,
+                // The lake is away: both are tried again.
+                Err(undrained) => undrained,
+            }
+        }
+        Err(error) => error,
+    };
+    match table_action(error.kind()) == Action::Retry || is_rotated(&error, known, once) {
+        true => Err(Failed::Now(error)),
+        false => Err(Failed::ForGood(error)),
     }
 }
 
