@@ -363,8 +363,9 @@ impl Judge {
             Err(twice) => return Some(twice),
         };
         let states = self.may_be(table, parts(low).0, through, finished);
-        let none = vec![None];
-        for key in states.keys().chain(rows.keys().copied()) {
+        let (none, given_up) = (vec![None], self.given_up(table));
+        // An update that leaves out a large value keeps the one that the lake has, which may be older than one that was given up.
+        for key in states.keys().chain(rows.keys().copied()).filter(|key| !given_up.contains(key)) {
             let has = rows.get(key).map(|row| row.cells.clone());
             let may = states.get(key).unwrap_or(&none);
             if !may.contains(&has) {
