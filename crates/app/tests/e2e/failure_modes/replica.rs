@@ -66,18 +66,30 @@ const TABLES: &str = "CREATE TABLE keyed (id int PRIMARY KEY, v int); CREATE TAB
     INSERT INTO keyed SELECT i, i FROM generate_series(1, 20) i; INSERT INTO loose SELECT i FROM generate_series(1, 20) i;";
 const RULES: &str = "  db.public.keyed: { id: keep, v: keep }\n  db.public.loose: { v: keep }\n";
 
-/// The slot is copied to the standby now, as its worker would from time to time.
+/// Has the standby's worker copy the slot, and ends it: what is confirmed from then on the copy does not know.
 async fn copy_slot(project: &Project, standby: &PrivatePostgres) {
+    standby.execute("ALTER SYSTEM SET sync_replication_slots = on").await.unwrap();
+    standby.execute("SELECT pg_reload_conf()").await.unwrap();
     let there = standby.client().await.unwrap();
-    until("the slot is on the standby", 60, async || {
-        // The copy is only kept once the standby has all the log that the slot needs.
-        project.database.batch_execute("UPDATE keyed SET v = v; CHECKPOINT; SELECT pg_log_standby_snapshot()").await.unwrap();
+    until("the slot is on the standby", 180, async || {
+        // The copy is only kept once the slot has come beyond what the standby has when it is made.
+        let moves = "UPDATE keyed SET v = v; CHECKPOINT; SELECT pg_log_standby_snapshot()";
+        project.database.batch_execute(moves).await.unwrap();
         project.lockgate_ok(&["run", "--once"]);
-        drop(there.batch_execute("SELECT pg_sync_replication_slots()").await);
         let kept = "SELECT count(*) = 1 FROM pg_replication_slots WHERE slot_name = 'lockgate_e2e' AND synced AND NOT temporary";
         there.query_one(kept, &[]).await.unwrap().get(0)
     })
     .await;
+    standby.execute("ALTER SYSTEM SET sync_replication_slots = off").await.unwrap();
+    standby.execute("SELECT pg_reload_conf()").await.unwrap();
+    let works = "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'slotsync worker'";
+    until("the worker has ended", 60, async || there.query_one(works, &[]).await.unwrap().get(0)).await;
+}
+
+/// How far the slot's reader has confirmed.
+async fn confirmed(client: &tokio_postgres::Client) -> i64 {
+    let of = "SELECT (confirmed_flush_lsn - '0/0')::int8 FROM pg_replication_slots WHERE slot_name = 'lockgate_e2e'";
+    client.query_one(of, &[]).await.unwrap().get(0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,6 +124,7 @@ async fn mode_14_a_promoted_replica_with_a_slot_that_is_behind_the_lake_is_follo
         project.query(&format!("SELECT count(*) FROM db.public.{table}__changes WHERE _lg_op IN ('i', 'd')"))
     };
     let before = (log("keyed"), log("loose"));
+    assert!(confirmed(&there).await < confirmed(&project.database).await, "the copy of the slot is not behind");
     project.postgres.kill_9().await.unwrap();
     standby.execute("SELECT pg_promote()").await.unwrap();
     proxy.point_to(&standby);
