@@ -26,6 +26,7 @@ mod plan;
 
 pub mod index;
 mod rebuild;
+mod reidentify;
 
 mod deleted;
 mod encode;

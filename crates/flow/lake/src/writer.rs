@@ -231,24 +231,9 @@ impl TableWriter {
         }
     }
 
-    /// Rows of a table without key are found by the columns that the source sends.
-    ///
-    /// A column that the stream has sent and sends no more was dropped: what is in the table is found without it from then on. One that the
-    /// stream has not sent yet came later than what it sends now, after a start. It is null there and does no harm.
     async fn reidentify(&mut self, cleared: &ClearedSchema) -> Result<()> {
         let Layers::Current(current) = &mut self.layers else { return Ok(()) };
-        let Some((index, identifier)) = &current.index else { return Ok(()) };
-        if index.shape() == Shape::Unique {
-            return Ok(());
-        }
-        let names: BTreeSet<String> = identity_names(cleared).into_iter().collect();
-        let mut wanted = names.clone();
-        wanted.extend(identifier.names(&current.log.schema).into_iter().filter(|name| !current.sent.contains(name)));
-        current.behind = wanted != names;
-        current.mixed |= wanted != current.identity && current.stream.changes > 0;
-        current.identity = wanted;
-        current.sent.extend(names);
-        current.meet_identity(&self.options).await
+        current.reidentify(identity_names(cleared).into_iter().collect(), &self.options).await
     }
 
     /// Stages rows; nobody sees them before the commit. Rows at or below the checkpoint and rows of chunks that are done are passed over.
@@ -477,27 +462,8 @@ async fn open_current(
     })
 }
 
-impl Current {
-    /// Builds the index anew when rows are to be found by other columns than it knows them by. What waits and came before, or is owed to a first
-    /// copy, is found by what identified it when it came: then this is done after the commit.
-    async fn meet_identity(&mut self, options: &WriterOptions) -> Result<()> {
-        self.mixed &= self.stream.changes > 0;
-        let Some((index, _)) = &self.index else { return Ok(()) };
-        let asked = index.shape() == Shape::Multiset && !self.is_identified();
-        if !asked || self.mixed || self.copying() {
-            return Ok(());
-        }
-        // Rows that wait have the columns of now alone: their hashes, by this seed, are the same by either set of columns.
-        let (shape, seed) = (index.shape(), index.seed());
-        let (path, boot) = index_place(&self.log, options);
-        let names: Vec<String> = self.identity.iter().cloned().collect();
-        self.index = None;
-        self.index = Some(rebuild::build(&self.log, &names, shape, &path, boot, Some(seed)).await?);
-        Ok(())
-    }
-}
-
-fn index_place(log: &TableLog, options: &WriterOptions) -> (PathBuf, Option<BootId>) {
+/// The folder of a table's key index, and the boot that it is of.
+pub(crate) fn index_place(log: &TableLog, options: &WriterOptions) -> (PathBuf, Option<BootId>) {
     (options.index_dir.join(log.table.folders().join("/")), options.boot.as_deref().map(BootId::from_text))
 }
 
@@ -522,7 +488,7 @@ async fn widen_current(
     for staged in current.stream.staged.iter_mut().chain(&mut current.copy.staged) {
         staged.add = widen::file(&current.log.store, &staged.add, &columns, &current.statistics, now_ms).await?;
     }
-    widen::table(&mut current.log, columns.clone(), &columns, &current.statistics, now_ms).await?;
+    let renamed = widen::table(&mut current.log, columns.clone(), &columns, &current.statistics, now_ms).await?;
     current.vectors.clear();
     if let Some((index, identifier)) = known {
         // Rows that wait are known by hashes with this seed.
@@ -532,7 +498,7 @@ async fn widen_current(
         let (path, boot) = index_place(&current.log, options);
         current.index = Some(rebuild::build(&current.log, &names, shape, &path, boot, Some(seed)).await?);
     }
-    Ok(())
+    current.follow_parted(&renamed).await
 }
 
 fn identity_names(schema: &ClearedSchema) -> Vec<String> {
