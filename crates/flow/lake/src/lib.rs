@@ -12,6 +12,7 @@ mod objects;
 mod stream_place;
 
 mod incoming;
+mod protocol;
 mod schema;
 mod writer;
 
@@ -43,6 +44,7 @@ mod join;
 mod purge;
 mod remask;
 mod residue;
+mod sidecars;
 mod staging;
 
 mod sweep;

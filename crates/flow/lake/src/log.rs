@@ -8,7 +8,7 @@ use change::{Error, Kind, Result};
 use deltalake::DeltaTable;
 use deltalake::errors::DeltaResult;
 use deltalake::kernel::transaction::TransactionError;
-use deltalake::kernel::{Action, Add, DomainMetadata, LogicalFileView, Remove, Transaction};
+use deltalake::kernel::{Action, Add, DomainMetadata, LogicalFileView, Metadata, Protocol, Remove, Transaction};
 use deltalake::logstore::{CommitOrBytes, LogStoreRef};
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -48,7 +48,8 @@ pub(crate) struct TableLog {
     pub(crate) schema: SchemaRef,
     pub(crate) files: BTreeMap<String, DataFile>,
     pub(crate) record: Record,
-    pub(crate) metadata: deltalake::kernel::Metadata,
+    pub(crate) metadata: Metadata,
+    pub(crate) protocol: Protocol,
 }
 
 /// How a commit ended.
@@ -98,6 +99,7 @@ impl TableLog {
             files,
             record,
             metadata: state.metadata().clone(),
+            protocol: state.protocol().clone(),
         }))
     }
 
@@ -150,6 +152,7 @@ impl TableLog {
             match action {
                 Action::Remove(remove) => drop(self.files.remove(&remove.path)),
                 Action::Metadata(metadata) => self.metadata = metadata,
+                Action::Protocol(protocol) => self.protocol = protocol,
                 _ => {}
             }
         }
@@ -211,13 +214,7 @@ impl TableLog {
         match theirs {
             // Our record is still the newest, or a try of ours was taken after all.
             Ok(Some(log)) if log.record.commit == self.record.commit || log.record.writer == self.record.writer => {
-                Committed::Foreign(
-                    Error::new(
-                        Kind::Unavailable,
-                        format!("{}: another program made version {version} of the table", self.table),
-                    )
-                    .fix("Nothing to do: Lockgate reads the table again and goes on."),
-                )
+                Committed::Foreign(self.taken(version))
             }
             Ok(_) => Committed::Fenced(
                 Error::new(Kind::Conflict, format!("{}: another Lockgate writes this table", self.table))
@@ -227,16 +224,21 @@ impl TableLog {
         }
     }
 
+    fn taken(&self, version: u64) -> Error {
+        let what = format!("{}: another program made version {version} of the table", self.table);
+        Error::new(Kind::Unavailable, what).fix("Nothing to do: Lockgate reads the table again and goes on.")
+    }
+
     /// The first version of a new table.
     pub(crate) async fn create(
         table: &LakeTable,
         store: &LogStoreRef,
         schema: SchemaRef,
-        first: Vec<Action>,
-        metadata: deltalake::kernel::Metadata,
+        (metadata, protocol): (Metadata, Protocol),
         record: Record,
         now_ms: i64,
     ) -> Result<Self> {
+        let first = vec![Action::Protocol(protocol.clone()), Action::Metadata(metadata.clone())];
         let log = Self {
             table: table.clone(),
             store: store.clone(),
@@ -246,6 +248,7 @@ impl TableLog {
             files: BTreeMap::new(),
             record,
             metadata,
+            protocol,
         };
         let bytes = log.entry("CREATE TABLE", &first, &log.record, now_ms)?;
         if write_entry(table, store, 0, bytes).await? {

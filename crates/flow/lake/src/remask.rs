@@ -106,7 +106,7 @@ impl Lake {
         let same_key = !log.record.key.is_empty() && !remask.columns().any(names_key);
         let renamed = || old.iter().zip(&new).map(|(old, new)| (old.path.clone(), new.path.clone())).collect();
         let index = same_key.then(|| Moved { from: log.version, files: renamed() });
-        let mut actions = schema::changed(&log.metadata, &log.schema, &remask.schema(&log.schema), &log.table)?;
+        let mut actions = schema::changed(&log, &remask.schema(&log.schema))?;
         actions.extend(old.iter().map(|add| Action::Remove(remove(add, true, now_ms))));
         actions.extend(new.into_iter().map(Action::Add));
         let stamp = serde_json::to_value(remask.stamp()).explain(|| "the policy's stamp is not JSON".into())?;

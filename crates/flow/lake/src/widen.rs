@@ -27,7 +27,7 @@ pub(crate) async fn table(
     for add in &old {
         new.push(Add { data_change: false, ..file(&log.store, add, in_files, statistics, now_ms).await? });
     }
-    let mut actions = schema::changed(&log.metadata, &log.schema, &columns, &log.table)?;
+    let mut actions = schema::changed(log, &columns)?;
     actions.extend(old.iter().map(|add| Action::Remove(remove(add, false, now_ms))));
     actions.extend(new.iter().cloned().map(Action::Add));
     match log.commit("CHANGE COLUMN", actions, log.record.clone(), now_ms).await? {

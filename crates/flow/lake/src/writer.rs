@@ -129,9 +129,9 @@ impl TableWriter {
             }
             None => {
                 let columns = schema::of(schema, layer);
-                let (actions, metadata) = schema::creation(&columns, &table, now_ms)?;
+                let described = schema::creation(&columns, &table, now_ms)?;
                 let record = Record { epoch: 1, writer, ..Record::default() };
-                TableLog::create(&table, &store, columns, actions, metadata, record, now_ms).await?
+                TableLog::create(&table, &store, columns, described, record, now_ms).await?
             }
         };
         let mut statistics = Statistics(vec![COMMITTED_AT.to_owned()]);
@@ -532,7 +532,7 @@ fn allow(statistics: &mut Statistics, cleared: &ClearedSchema) {
 }
 
 async fn change_schema(log: &mut TableLog, columns: SchemaRef, now_ms: i64) -> Result<()> {
-    let actions = schema::changed(&log.metadata, &log.schema, &columns, &log.table)?;
+    let actions = schema::changed(log, &columns)?;
     match log.commit("ADD COLUMNS", actions, log.record.clone(), now_ms).await? {
         Written::Done => {
             log.schema = columns;

@@ -5,6 +5,7 @@ mod cloud;
 mod copied;
 mod defects;
 mod erase;
+mod foreign;
 mod keyed;
 mod keyless;
 mod remask;
