@@ -8,8 +8,7 @@ use roaring::RoaringTreemap;
 
 use crate::area::{Area, Seat, Seats};
 use crate::current::Current;
-use crate::deleted::{self, VectorFile};
-use crate::encode::loosened;
+use crate::deleted::{self, VectorFile, under};
 use crate::index::{Change, Entry, FileId, KeyHash, KeyIndex, Place, Shape, Step};
 use crate::log::{TableLog, remove};
 use crate::record::Record;
@@ -201,8 +200,7 @@ impl Current {
 }
 
 fn with_vector(add: &Add, vector: DeletionVectorDescriptor) -> Add {
-    let stats = add.stats.as_deref().map(loosened);
-    Add { deletion_vector: Some(vector), data_change: true, stats, ..add.clone() }
+    Add { data_change: true, ..under(add.clone(), Some(vector)) }
 }
 
 /// That a delete names a row that is not there. `behind`: it may not say all of the row.

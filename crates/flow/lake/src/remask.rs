@@ -8,6 +8,7 @@ use deltalake::kernel::{Action, Add};
 use gate::{Remask, Remasker, TableStamp};
 use uuid::Uuid;
 
+use crate::deleted::under;
 use crate::failure::Explain;
 use crate::identity::index_id;
 use crate::index::{KeyIndex, Opened, Shape};
@@ -97,7 +98,7 @@ impl Lake {
         let (mut new, taken) = (Vec::with_capacity(old.len()), staged.len());
         for add in &old {
             new.push(match staged.remove(&add.path) {
-                Some(counterpart) => Add { deletion_vector: add.deletion_vector.clone(), ..counterpart },
+                Some(counterpart) => under(counterpart, add.deletion_vector.clone()),
                 None => strict.counterpart(add, now_ms).await?,
             });
         }
