@@ -302,6 +302,9 @@ impl Current {
 
     /// Commits the streamed rows (or the copied ones) with `record`.
     pub(crate) async fn commit(&mut self, copied: bool, record: Record, now_ms: i64) -> Result<Committed> {
+        if let Some(taken) = self.log.taken_after_all().await? {
+            return Ok(taken);
+        }
         if copied {
             self.copy.flush(&self.log, &self.statistics, now_ms).await?;
         } else {
@@ -333,9 +336,10 @@ impl Current {
         let operation = if copied { "LOCKGATE COPY" } else { "LOCKGATE STREAM" };
         match self.log.commit_as(operation, actions, record, now_ms).await {
             Ok(Committed::Done) => {}
+            // Whether it was made or not, the next start finds the step beside the index and knows.
             other => {
                 if let Some((index, _)) = &mut self.index {
-                    index.abandon()?;
+                    index.leave();
                 }
                 return other;
             }

@@ -1,6 +1,7 @@
 //! A table's Delta log: its files and our record, kept in memory and moved on by our own commits.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -22,6 +23,8 @@ use crate::record::{DOMAIN, Record};
 
 /// Where the version of the newest log checkpoint stands.
 const HINT: &str = "_delta_log/_last_checkpoint";
+/// Before a commit is given up whose entry stands and of which one more thing is to be read, it is read again after these.
+const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 
 /// A data file of the table's current version.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub(crate) struct TableLog {
     pub(crate) record: Record,
     pub(crate) metadata: Metadata,
     pub(crate) protocol: Protocol,
+    /// The commit that was tried last, when nobody has heard how that ended.
+    doubtful: Option<u128>,
 }
 
 /// How a commit ended.
@@ -100,6 +105,7 @@ impl TableLog {
             record,
             metadata: state.metadata().clone(),
             protocol: state.protocol().clone(),
+            doubtful: None,
         }))
     }
 
@@ -143,7 +149,10 @@ impl TableLog {
     ) -> Result<Committed> {
         let bytes = self.entry(operation, &actions, &record, now_ms)?;
         let version = self.version + 1;
-        if !write_entry(&self.table, &self.store, version, bytes).await? || self.is_past(version).await? {
+        self.doubtful = Some(record.commit);
+        let stands = write_entry(&self.table, &self.store, version, bytes).await? && !self.is_past(version).await?;
+        self.doubtful = None;
+        if !stands {
             return Ok(self.overtaken(version).await);
         }
         self.version = version;
@@ -157,6 +166,16 @@ impl TableLog {
             }
         }
         Ok(Committed::Done)
+    }
+
+    /// Whether the try before, of which nobody has heard how it ended, was taken after all. Then the table is to be opened again: what waits
+    /// may have grown since. Ask before the key index is prepared for another try, which would forget the step of that one.
+    pub(crate) async fn taken_after_all(&mut self) -> Result<Option<Committed>> {
+        let Some(commit) = self.doubtful else { return Ok(None) };
+        let version = self.version + 1;
+        let there = record_at(version, &self.store).await;
+        let there = there.explain(|| format!("{}: cannot read commit {version}", self.table))?;
+        Ok(there.filter(|record| record.commit == commit).map(|_| Committed::Foreign(self.taken(version))))
     }
 
     /// Adds come back into the log after removes of the same path, which a new deletion vector makes.
@@ -206,7 +225,13 @@ impl TableLog {
     /// names of entries free again, for a process that has not seen it. The hint comes before anything is removed, and a log checkpoint of
     /// ours is of a version that was there.
     async fn is_past(&self, version: u64) -> Result<bool> {
-        Ok(self.last_checkpoint().await? >= version)
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            match (self.last_checkpoint().await, pauses.next()) {
+                (Err(error), Some(pause)) if error.kind() == Kind::Unavailable => tokio::time::sleep(pause).await,
+                (read, _) => return Ok(read? >= version),
+            }
+        }
     }
 
     async fn overtaken(&self, version: u64) -> Committed {
@@ -249,6 +274,7 @@ impl TableLog {
             record,
             metadata,
             protocol,
+            doubtful: None,
         };
         let bytes = log.entry("CREATE TABLE", &first, &log.record, now_ms)?;
         if write_entry(table, store, 0, bytes).await? {

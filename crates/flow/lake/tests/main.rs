@@ -8,6 +8,7 @@ mod erase;
 mod foreign;
 mod keyed;
 mod keyless;
+mod late;
 mod remask;
 mod staging;
 mod table;

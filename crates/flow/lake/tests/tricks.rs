@@ -23,6 +23,8 @@ pub(crate) enum Trick {
     Denied,
     /// The entry is put, and nobody hears of it.
     Unanswered,
+    /// The entry does not arrive, and its sender is told that it waited too long.
+    Late,
 }
 
 #[derive(Default)]
@@ -33,11 +35,18 @@ pub(crate) struct TrickyStore {
     played: Notify,
     /// Listings of whole logs.
     listings: AtomicUsize,
+    /// So many reads of the hint to the newest log checkpoint fail from now on.
+    hints_lost: AtomicUsize,
 }
 
 impl TrickyStore {
     pub(crate) fn plays(&self, after: usize, trick: Trick) {
         *self.next.lock().unwrap() = Some((after, trick));
+    }
+
+    /// Fails so many reads of the hint to the newest log checkpoint.
+    pub(crate) fn loses_hints(&self, times: usize) {
+        self.hints_lost.store(times, Ordering::Relaxed);
     }
 
     fn trick(&self) -> Option<Trick> {
@@ -55,6 +64,9 @@ impl ObjectStore for TrickyStore {
         if let Some(Trick::Denied) = trick {
             return Err(Error::AlreadyExists { path: path.to_string(), source: "another put is under way".into() });
         }
+        if let Some(Trick::Late) = trick {
+            return Err(Error::Generic { store: "tricky", source: "the request timed out".into() });
+        }
         let put = self.inner.put_opts(path, payload, options).await;
         if let Some(Trick::Unanswered) = trick {
             self.played.notify_one();
@@ -68,6 +80,12 @@ impl ObjectStore for TrickyStore {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let lost = |left: usize| left.checked_sub(1);
+        if path.filename() == Some("_last_checkpoint")
+            && self.hints_lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lost).is_ok()
+        {
+            return Err(Error::Generic { store: "tricky", source: "the connection was reset".into() });
+        }
         self.inner.get_opts(path, options).await
     }
 

@@ -1,0 +1,78 @@
+//! Commits of which nobody hears how they ended, or not in time.
+
+use std::sync::Arc;
+
+use change::{Kind, Op, Origin};
+use lake::{Lake, Layer, Outcome};
+
+use crate::defects::insert;
+use crate::table::{Cell, TestLake, commit_stream, done, keyed, read, row, try_commit_stream};
+use crate::tricks::{Trick, TrickyStore};
+
+/// What tells an index from the one that is built anew in its place.
+fn seed(local: &TestLake) -> Vec<u8> {
+    std::fs::read(local.index().join("blocks")).unwrap()[24..32].to_vec()
+}
+
+#[tokio::test]
+async fn a_commit_after_which_the_hint_is_read_at_a_later_try_is_made() {
+    let (local, door, store) = (TestLake::new().await, keyed(), Arc::new(TrickyStore::default()));
+    let lake = Lake::in_store(store.clone()).unwrap();
+    for layer in [Layer::Current, Layer::Changes] {
+        let mut writer = lake.writer(&door.schema(), layer, local.options()).await.unwrap();
+        writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+        store.loses_hints(2);
+        assert_eq!(done(commit_stream(&mut writer, 11).await).rows, 1);
+        assert_eq!(read(&lake, layer).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_was_made_and_not_heard_of_costs_no_index() {
+    let (local, door, store) = (TestLake::new().await, keyed(), Arc::new(TrickyStore::default()));
+    let lake = Lake::in_store(store.clone()).unwrap();
+    let mut writer = lake.writer(&door.schema(), Layer::Current, local.options()).await.unwrap();
+    writer.write(&door.batch(Origin::Stream, &[insert(10, 1), insert(10, 2)])).await.unwrap();
+    done(commit_stream(&mut writer, 11).await);
+    let before = seed(&local);
+    for (lsn, retries, closes) in [(20, 0, false), (30, 1, false), (40, 1, true)] {
+        writer.write(&door.batch(Origin::Stream, &[insert(lsn, lsn as i64)])).await.unwrap();
+        store.loses_hints(100);
+        assert!(matches!(commit_stream(&mut writer, lsn + 1).await, Outcome::Retryable(_)));
+        store.loses_hints(0);
+        for _ in 0..retries {
+            assert_eq!(try_commit_stream(&mut writer, lsn + 1).await.unwrap_err().kind(), Kind::Unavailable);
+        }
+        if closes {
+            writer.close().unwrap()
+        } else {
+            drop(writer)
+        }
+        writer = lake.writer(&door.schema(), Layer::Current, local.options()).await.unwrap();
+        assert_eq!(seed(&local), before, "the index was built anew");
+    }
+    // It knows the rows of those commits.
+    let rows = [20, 30, 40].map(|id| row(Op::Delete, 50, id as u64, &[Cell::Int(id)]));
+    writer.write(&door.batch(Origin::Stream, &rows)).await.unwrap();
+    done(commit_stream(&mut writer, 51).await);
+    assert_eq!(read(&lake, Layer::Current).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_commit_that_was_not_made_leaves_the_index_as_it_was() {
+    let (local, door, store) = (TestLake::new().await, keyed(), Arc::new(TrickyStore::default()));
+    let lake = Lake::in_store(store.clone()).unwrap();
+    let mut writer = lake.writer(&door.schema(), Layer::Current, local.options()).await.unwrap();
+    writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+    done(commit_stream(&mut writer, 11).await);
+    let before = seed(&local);
+    writer.write(&door.batch(Origin::Stream, &[insert(20, 2)])).await.unwrap();
+    store.plays(0, Trick::Late);
+    assert!(matches!(commit_stream(&mut writer, 21).await, Outcome::Retryable(_)));
+    drop(writer);
+    let mut writer = lake.writer(&door.schema(), Layer::Current, local.options()).await.unwrap();
+    assert_eq!(seed(&local), before, "the index was built anew");
+    writer.write(&door.batch(Origin::Stream, &[insert(20, 2)])).await.unwrap();
+    done(commit_stream(&mut writer, 21).await);
+    assert_eq!(read(&lake, Layer::Current).await.len(), 2);
+}
