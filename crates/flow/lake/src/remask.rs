@@ -22,12 +22,18 @@ use crate::{foreign, schema};
 pub struct Strict {
     pub(crate) log: TableLog,
     pub(crate) remask: Remask,
+    stored: TableStamp,
 }
 
 impl Strict {
     /// The columns that change or go.
     pub fn columns(&self) -> Vec<String> {
         self.remask.columns().map(str::to_owned).collect()
+    }
+
+    /// How the rows were cleared until now.
+    pub fn stored(&self) -> &TableStamp {
+        &self.stored
     }
 }
 
@@ -83,7 +89,7 @@ impl Lake {
         let key = TableLog::load(&current, &self.store(&current)?).await?.map(|log| log.record.key).unwrap_or_default();
         let Some(remask) = remasker.table(&table.name, &stored, &log.schema, &key)? else { return Ok(None) };
         Box::pin(foreign::check(&log, false)).await?;
-        Ok(Some(Strict { log, remask }))
+        Ok(Some(Strict { log, remask, stored }))
     }
 
     /// Switches the table to what the policy wants, with the staged files that are of use; what is not staged is written now. No writer may
@@ -102,7 +108,7 @@ impl Lake {
                 None => strict.counterpart(add, now_ms).await?,
             });
         }
-        let Strict { mut log, remask } = strict;
+        let Strict { mut log, remask, .. } = strict;
         let names_key = |column: &str| log.record.key.iter().any(|key| key == column);
         let same_key = !log.record.key.is_empty() && !remask.columns().any(names_key);
         let renamed = || old.iter().zip(&new).map(|(old, new)| (old.path.clone(), new.path.clone())).collect();
