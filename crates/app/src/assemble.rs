@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::batching::Batching;
 use crate::cells::CellStore;
 use crate::feed::Feed;
+use crate::folder_id::folder_id;
 use crate::held::Witness;
 use crate::keys;
 use crate::pipeline::Pipeline;
@@ -239,7 +240,7 @@ pub(crate) async fn pipeline(
     let config = source_config(parts, name, cast)?;
     let state_dir = parts.project.state_dir();
     let waiting = SpoolFolder::waiting(&state_dir, name, &parts.gate)?;
-    let means = Means { known: known.clone(), ..Means::of(parts) };
+    let means = Means { known: known.clone(), ..Means::of(parts)? };
     let open = |resume| postgres::open(config.clone(), resume, parts.clock.clone());
     let source = means.open(name, waiting.as_ref(), open).await?;
     let until = if once { Some(source.end_of_log().await?) } else { None };
@@ -268,6 +269,8 @@ pub struct Means {
     pub watch: Arc<Watch>,
     /// The folder of the key indexes, on a local disk.
     pub index_dir: PathBuf,
+    /// What tells the project folder from another one that may write the same lake.
+    pub folder_id: String,
     /// Any text that differs from one boot of the machine to the next.
     pub boot: Option<String>,
     /// When a commit is due.
@@ -280,19 +283,23 @@ pub struct Means {
 
 impl Means {
     /// What a project's runs and repairs write with.
-    pub(crate) fn of(parts: &Parts) -> Self {
+    ///
+    /// # Errors
+    /// `Full` when the state folder cannot be written.
+    pub(crate) fn of(parts: &Parts) -> Result<Self> {
         let commit = &parts.project.file.commit;
-        Self {
+        Ok(Self {
             lake: parts.lake.clone(),
             gate: parts.gate.clone(),
             clock: parts.clock.clone(),
             watch: parts.watch.clone(),
             index_dir: parts.project.state_dir().join("index"),
+            folder_id: folder_id(&parts.project.state_dir())?,
             boot: boot_id(),
             batching: Batching { max_age: Duration::from_secs_f64(commit.max_seconds), max_rows: commit.max_rows },
             known: Known::default(),
             witness: parts.witness.clone(),
-        }
+        })
     }
 
     /// The lake side: no table is open yet.
@@ -306,9 +313,10 @@ impl Means {
     }
 
     fn workers_with(&self, options: impl FnOnce(WriterOptions) -> WriterOptions) -> Workers {
+        let written = WriterOptions::new(self.clock.clone(), self.index_dir.clone(), self.boot.clone());
         Workers::new(Shared {
             lake: self.lake.clone(),
-            options: options(WriterOptions::new(self.clock.clone(), self.index_dir.clone(), self.boot.clone())),
+            options: options(written.of_folder(self.folder_id.clone())),
             stamp: self.gate.stamp().clone(),
             clock: self.clock.clone(),
         })

@@ -241,6 +241,10 @@ impl TableLog {
             Ok(Some(log)) if log.record.commit == self.record.commit || log.record.writer == self.record.writer => {
                 Committed::Foreign(self.taken(version))
             }
+            // Of our own folder, which one process at a time follows a source from: one that is gone has said this last, its request arrived late.
+            Ok(Some(log)) if self.record.folder.is_some() && log.record.folder == self.record.folder => {
+                Committed::Foreign(self.taken(version))
+            }
             Ok(_) => Committed::Fenced(
                 Error::new(Kind::Conflict, format!("{}: another Lockgate writes this table", self.table))
                     .fix("Stop the other instance, or this one; only one may run for a project."),

@@ -118,7 +118,7 @@ impl Lake {
         actions.extend(new.into_iter().map(Action::Add));
         let stamp = serde_json::to_value(remask.stamp()).explain(|| "the policy's stamp is not JSON".into())?;
         let (epoch, writer) = (log.record.epoch + 1, Uuid::new_v4().to_string());
-        let record = Record { stamp, epoch, writer, ..log.record.clone() };
+        let record = Record { stamp, epoch, writer, folder: None, ..log.record.clone() };
         match log.commit("LOCKGATE REMASK", actions, record, now_ms).await? {
             Committed::Done => {}
             Committed::Fenced(error) | Committed::Foreign(error) => return Err(error),

@@ -30,6 +30,7 @@ pub struct WriterOptions {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) index_dir: PathBuf,
     pub(crate) boot: Option<String>,
+    pub(crate) folder: Option<String>,
     /// Rows that other programs have changed are no reason to stop: the writer compares and mends them.
     pub(crate) mends: bool,
 }
@@ -38,7 +39,13 @@ impl WriterOptions {
     /// `index_dir` is a folder on a local disk for key indexes. `boot` is any text that differs from one boot of the machine to the next
     /// (`/proc/sys/kernel/random/boot_id`): without it an index is built anew at every start.
     pub fn new(clock: Arc<dyn Clock>, index_dir: PathBuf, boot: Option<String>) -> Self {
-        Self { clock, index_dir, boot, mends: false }
+        Self { clock, index_dir, boot, folder: None, mends: false }
+    }
+
+    /// For the processes of one project folder, which `id` tells from all others. They write a table one after the other, each from where the one
+    /// before has left it, and so do not fence each other: what one finds committed by another is the last word of one that is gone.
+    pub fn of_folder(self, id: String) -> Self {
+        Self { folder: Some(id), ..self }
     }
 
     /// For a writer that compares the table with its source and mends what differs: it takes the rows as other programs have left them.
@@ -125,12 +132,13 @@ impl TableWriter {
                 // The claim is made by the first commit: whoever commits second finds that its version is taken.
                 log.record.epoch += 1;
                 log.record.writer = writer;
+                log.record.folder = options.folder.clone();
                 log
             }
             None => {
                 let columns = schema::of(schema, layer);
                 let described = schema::creation(&columns, &table, now_ms)?;
-                let record = Record { epoch: 1, writer, ..Record::default() };
+                let record = Record { epoch: 1, writer, folder: options.folder.clone(), ..Record::default() };
                 TableLog::create(&table, &store, columns, described, record, now_ms).await?
             }
         };

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use change::{Kind, Op, Origin};
-use lake::{Lake, Layer, Outcome};
+use arrow::datatypes::DataType;
+use change::{Identity, Kind, Op, Origin};
+use lake::{Lake, Layer, Outcome, TableWriter, WriterOptions};
 
 use crate::defects::insert;
-use crate::table::{Cell, TestLake, commit_stream, done, keyed, read, row, try_commit_stream};
+use crate::table::{Cell, Door, TestLake, commit_stream, done, keyed, read, row, try_commit_stream};
 use crate::tricks::{Trick, TrickyStore};
 
 /// What tells an index from the one that is built anew in its place.
@@ -75,4 +76,45 @@ async fn a_commit_that_was_not_made_leaves_the_index_as_it_was() {
     writer.write(&door.batch(Origin::Stream, &[insert(20, 2)])).await.unwrap();
     done(commit_stream(&mut writer, 21).await);
     assert_eq!(read(&lake, Layer::Current).await.len(), 2);
+}
+
+/// A process of the project folder `folder`, with its own key indexes.
+async fn process(lake: &Lake, local: &TestLake, door: &Door, layer: Layer, folder: &str) -> TableWriter {
+    let options = WriterOptions::new(local.clock.clone(), local.dir.join(folder), Some("one boot".into()));
+    lake.writer(&door.schema(), layer, options.of_folder(folder.into())).await.unwrap()
+}
+
+/// One process sends an entry that arrives when the next one has opened the table. What the next one's commit says, and then the table's rows.
+async fn overtaken_late(door: &Door, layer: Layer, next: &str) -> (Result<Outcome, Kind>, usize) {
+    let (local, store) = (TestLake::new().await, Arc::new(TrickyStore::default()));
+    let lake = Lake::in_store(store.clone()).unwrap();
+    let mut gone = process(&lake, &local, door, layer, "one").await;
+    gone.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+    done(commit_stream(&mut gone, 11).await);
+    gone.write(&door.batch(Origin::Stream, &[insert(20, 2)])).await.unwrap();
+    store.plays(0, Trick::Late);
+    assert!(matches!(commit_stream(&mut gone, 21).await, Outcome::Retryable(_)));
+    drop(gone);
+    let mut writer = process(&lake, &local, door, layer, next).await;
+    writer.write(&door.batch(Origin::Stream, &[insert(20, 2)])).await.unwrap();
+    store.arrive().await;
+    let committed = try_commit_stream(&mut writer, 21).await.map_err(|error| error.kind());
+    drop(writer);
+    let mut writer = process(&lake, &local, door, layer, next).await;
+    writer.write(&door.batch(Origin::Stream, &[insert(20, 2), insert(30, 3)])).await.unwrap();
+    done(commit_stream(&mut writer, 31).await);
+    (committed, read(&lake, layer).await.len())
+}
+
+#[tokio::test]
+async fn a_folder_is_not_fenced_by_its_own_late_commit() {
+    let columns = [("id", DataType::Int64), ("name", DataType::Utf8), ("note", DataType::Utf8)];
+    let appended = Door::new(&columns, Identity::InsertOnly);
+    for (door, layer) in [(keyed(), Layer::Current), (keyed(), Layer::Changes), (appended, Layer::Current)] {
+        let (committed, rows) = overtaken_late(&door, layer, "one").await;
+        assert_eq!((committed.unwrap_err(), rows), (Kind::Unavailable, 3));
+        let (committed, rows) = overtaken_late(&door, layer, "two").await;
+        assert!(matches!(committed, Ok(Outcome::Conflicted(_))), "{committed:?}");
+        assert_eq!(rows, 3);
+    }
 }

@@ -23,7 +23,7 @@ pub(crate) enum Trick {
     Denied,
     /// The entry is put, and nobody hears of it.
     Unanswered,
-    /// The entry does not arrive, and its sender is told that it waited too long.
+    /// The entry arrives when [`TrickyStore::arrive`] is called, and its sender is told that it waited too long.
     Late,
 }
 
@@ -35,6 +35,8 @@ pub(crate) struct TrickyStore {
     played: Notify,
     /// Listings of whole logs.
     listings: AtomicUsize,
+    /// The entry that is late.
+    late: Mutex<Option<(Path, PutPayload, PutOptions)>>,
     /// So many reads of the hint to the newest log checkpoint fail from now on.
     hints_lost: AtomicUsize,
 }
@@ -42,6 +44,12 @@ pub(crate) struct TrickyStore {
 impl TrickyStore {
     pub(crate) fn plays(&self, after: usize, trick: Trick) {
         *self.next.lock().unwrap() = Some((after, trick));
+    }
+
+    /// Lets the late entry arrive.
+    pub(crate) async fn arrive(&self) {
+        let (path, payload, options) = self.late.lock().unwrap().take().unwrap();
+        self.inner.put_opts(&path, payload, options).await.unwrap();
     }
 
     /// Fails so many reads of the hint to the newest log checkpoint.
@@ -65,6 +73,7 @@ impl ObjectStore for TrickyStore {
             return Err(Error::AlreadyExists { path: path.to_string(), source: "another put is under way".into() });
         }
         if let Some(Trick::Late) = trick {
+            *self.late.lock().unwrap() = Some((path.clone(), payload, options));
             return Err(Error::Generic { store: "tricky", source: "the request timed out".into() });
         }
         let put = self.inner.put_opts(path, payload, options).await;
