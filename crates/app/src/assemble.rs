@@ -19,6 +19,7 @@ use crate::batching::Batching;
 use crate::cells::CellStore;
 use crate::error_policy::{Action, table_action};
 use crate::feed::Feed;
+use crate::folder_id::folder_id;
 use crate::held::Witness;
 use crate::keys;
 use crate::pipeline::Pipeline;
@@ -241,7 +242,7 @@ pub(crate) async fn pipeline(
     let config = source_config(parts, name, cast)?;
     let state_dir = parts.project.state_dir();
     let waiting = SpoolFolder::waiting(&state_dir, name, &parts.gate)?;
-    let means = Means { known: known.clone(), ..Means::of(parts) };
+    let means = Means { known: known.clone(), ..Means::of(parts)? };
     // The records have been read when this is called.
     let open = |resume| {
         let config = without(&config, known);
@@ -294,7 +295,7 @@ pub(crate) async fn drain(
     let state_dir = parts.project.state_dir();
     let Some(waiting) = SpoolFolder::waiting(&state_dir, name, &parts.gate)? else { return Ok(()) };
     tracing::warn!(source = name, "the source is gone: what waits in the spool is brought into the lake first");
-    let means = Means { known: known.clone(), ..Means::of(parts) };
+    let means = Means { known: known.clone(), ..Means::of(parts)? };
     let pipeline = means.pipeline(Silent, None, stop).holding(&state_dir, parts.witness.clone())?;
     let pipeline = Pipeline { refused: cast.refused.clone(), only_drains: true, ..pipeline.draining(Some(waiting)) };
     pipeline.run().await.map(|_| ())
@@ -322,6 +323,8 @@ pub struct Means {
     pub watch: Arc<Watch>,
     /// The folder of the key indexes, on a local disk.
     pub index_dir: PathBuf,
+    /// What tells the project folder from another one that may write the same lake.
+    pub folder_id: String,
     /// Any text that differs from one boot of the machine to the next.
     pub boot: Option<String>,
     /// When a commit is due.
@@ -334,19 +337,23 @@ pub struct Means {
 
 impl Means {
     /// What a project's runs and repairs write with.
-    pub(crate) fn of(parts: &Parts) -> Self {
+    ///
+    /// # Errors
+    /// `Full` when the state folder cannot be written.
+    pub(crate) fn of(parts: &Parts) -> Result<Self> {
         let commit = &parts.project.file.commit;
-        Self {
+        Ok(Self {
             lake: parts.lake.clone(),
             gate: parts.gate.clone(),
             clock: parts.clock.clone(),
             watch: parts.watch.clone(),
             index_dir: parts.project.state_dir().join("index"),
+            folder_id: folder_id(&parts.project.state_dir())?,
             boot: boot_id(),
             batching: Batching { max_age: Duration::from_secs_f64(commit.max_seconds), max_rows: commit.max_rows },
             known: Known::default(),
             witness: parts.witness.clone(),
-        }
+        })
     }
 
     /// The lake side: no table is open yet.
@@ -360,9 +367,10 @@ impl Means {
     }
 
     fn workers_with(&self, options: impl FnOnce(WriterOptions) -> WriterOptions) -> Workers {
+        let written = WriterOptions::new(self.clock.clone(), self.index_dir.clone(), self.boot.clone());
         Workers::new(Shared {
             lake: self.lake.clone(),
-            options: options(WriterOptions::new(self.clock.clone(), self.index_dir.clone(), self.boot.clone())),
+            options: options(written.of_folder(self.folder_id.clone())),
             stamp: self.gate.stamp().clone(),
             clock: self.clock.clone(),
         })

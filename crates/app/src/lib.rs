@@ -12,6 +12,7 @@ mod demo;
 mod erase;
 mod error_policy;
 mod feed;
+mod folder_id;
 mod held;
 mod key_wait;
 mod keys;

@@ -1,5 +1,7 @@
 //! Stored rows under the policy of now, table by table: staged beside a run, switched alone, and the past removed beside it again.
 
+mod marker;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,14 +12,13 @@ use gate::{KeyRing, Policy, Remasker, Vault};
 use lake::{Lake, LakeTable, Layer, Past, Strict};
 use serde::Serialize;
 
+use self::marker::Marker;
 use crate::audit::{Auditor, random};
 use crate::clock::SystemClock;
 use crate::project::Project;
 use crate::vault::VaultFile;
 use crate::{assemble, keys, turn};
 
-/// Marks tables of which older versions still show what the policy hides now: a kill between the two steps must not leave them.
-const FOLDER: [&str; 2] = ["_lockgate", "remasking"];
 const LOCK_FILE: &str = "remask.lock";
 
 /// What one table's remasking has done.
@@ -51,6 +52,11 @@ pub(crate) struct Remasking {
 pub(crate) struct Switched {
     receipt: Receipt,
     past: Vec<Past>,
+}
+
+/// Whether this is the trouble of one table, which keeps no other from being remasked.
+pub(crate) fn is_of_one_table(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Privacy | Kind::Contract | Kind::Data | Kind::Conflict)
 }
 
 /// The right to remask in a project folder: one at a time, so that none stages what another has staged.
@@ -89,7 +95,7 @@ impl Remasking {
         let mut found = [None, None];
         for (found, layer) in found.iter_mut().zip(layers(table)?) {
             *found = match self.lake.stricter(&layer, &self.remasker).await {
-                Err(error) if matches!(error.kind(), Kind::Privacy | Kind::Contract | Kind::Data) => None,
+                Err(error) if is_of_one_table(&error) => None,
                 strict => strict?,
             };
         }
@@ -99,16 +105,11 @@ impl Remasking {
     /// Switches both layers of a table and ends their history; `None` when there is nothing to do.
     ///
     /// # Errors
-    /// `Privacy`, `Contract` or `Data` when the policy cannot be computed from what is stored; those of the lake.
+    /// `Privacy`, `Contract` or `Data` when the policy cannot be computed from what is stored; `Conflict` when another program has changed
+    /// rows; those of the lake.
     pub(crate) async fn switch(&self, table: &TableName) -> Result<Option<Switched>> {
         let layers = layers(table)?;
-        let marker = table.to_string();
-        let marker = [FOLDER[0], FOLDER[1], &marker];
-        let mut columns = match self.lake.object_at(&marker.join("/")).await? {
-            // A kill came between: the columns that were to change are in the marker.
-            Some(text) => serde_json::from_slice(&text).unwrap_or_default(),
-            None => Vec::new(),
-        };
+        let left = Marker::read(&self.lake, table).await?;
         let mut strict = Vec::new();
         for layer in &layers {
             match self.lake.stricter(layer, &self.remasker).await? {
@@ -117,22 +118,25 @@ impl Remasking {
                 None => self.lake.discard_staged(layer).await?,
             }
         }
-        for column in strict.iter().flat_map(|(_, found)| found.columns()) {
-            if !columns.contains(&column) {
-                columns.push(column);
+        // A kill may have come between: the columns that were to change are in the marker. What a failure left says nothing.
+        let begun = self.has_begun(&layers, left.as_ref()).await?;
+        if strict.is_empty() && !begun {
+            if left.is_some() {
+                Marker::remove(&self.lake, &table.to_string()).await?;
             }
-        }
-        if columns.is_empty() {
             return Ok(None);
         }
-        let names = serde_json::to_vec(&columns).map_err(|_| Error::new(Kind::Bug, "names of columns are not JSON"))?;
-        self.lake.put_object(&marker, names).await?;
+        let mut marker = left.filter(|_| begun).unwrap_or_default();
+        for (layer, found) in &strict {
+            marker.add(&layer.to_string(), found.columns(), found.stored());
+        }
+        marker.put(&self.lake, table).await?;
         let stamp = self.remasker.stamp()?;
         let mut receipt = Receipt {
             table: table.to_string(),
             policy: stamp.policy_hash,
             key_epoch: stamp.key_epoch,
-            columns,
+            columns: marker.columns,
             versions: Vec::new(),
             position: None,
             files: 0,
@@ -161,6 +165,17 @@ impl Remasking {
         Ok(Some(Switched { receipt, past }))
     }
 
+    /// Whether the remasking that has left a marker has changed a layer: else there is nothing to end, whatever it was going to do.
+    async fn has_begun(&self, layers: &[LakeTable], left: Option<&Marker>) -> Result<bool> {
+        let Some(marker) = left else { return Ok(false) };
+        for layer in layers {
+            if self.lake.stamp(layer).await?.is_some_and(|stamp| marker.has_begun(&layer.to_string(), &stamp)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Removes what a switched table was, and writes down that it is done. Others may work on the table.
     ///
     /// # Errors
@@ -171,7 +186,7 @@ impl Remasking {
         }
         receipt.done_at = self.clock.now();
         self.record(&receipt, auditor)?;
-        self.lake.remove_object(&[FOLDER[0], FOLDER[1], &receipt.table]).await?;
+        Marker::remove(&self.lake, &receipt.table).await?;
         Ok(receipt)
     }
 

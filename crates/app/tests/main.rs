@@ -28,5 +28,6 @@ mod e2e {
     mod servers;
     mod shapes;
     mod staging;
+    mod trouble;
     mod x12;
 }

@@ -98,14 +98,20 @@ async fn erase(site: &Worksite, options: &Erase, subject: &str, ids: &Raw<Vec<St
     Ok(if on_hold.is_empty() { Outcome::Done } else { Outcome::Held })
 }
 
+/// Goes on with every request. What keeps one from its end keeps no other: the first such error is returned.
 #[allow(clippy::print_stdout)]
 async fn finish(site: &Worksite, requests: Vec<Request>) -> Result<()> {
     if requests.is_empty() {
         println!("nothing to do");
     }
+    let mut failed = None;
     for request in requests {
-        match site.go_on(request).await? {
-            Progress::Done(path, receipt) => {
+        let id = request.id.clone();
+        match site.go_on(request).await {
+            Err(error) => {
+                failed.get_or_insert(error.context(format!("request {id}")));
+            }
+            Ok(Progress::Done(path, receipt)) => {
                 println!(
                     "request {}: {} persons, {} rows taken out of {} tables, {} held rows erased, {} data keys destroyed, {} objects removed, {} objects scanned: no trace",
                     receipt.request,
@@ -119,7 +125,7 @@ async fn finish(site: &Worksite, requests: Vec<Request>) -> Result<()> {
                 );
                 println!("receipt: {}", path.display());
             }
-            Progress::Waiting(request, due) => {
+            Ok(Progress::Waiting(request, due)) => {
                 let due = chrono::DateTime::from_timestamp_micros(due).map(|due| due.format("%Y-%m-%d").to_string());
                 println!(
                     "request {}: {} rows are gone from the newest versions; older ones show them until {}: then run lockgate erase --due",
@@ -130,5 +136,5 @@ async fn finish(site: &Worksite, requests: Vec<Request>) -> Result<()> {
             }
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use audit::{Event, Program};
-use change::{Kind, Problem, Result, TableName};
+use change::{Problem, Result, TableName};
 use indicatif::HumanBytes;
 
 use crate::alone::{Alone, alone};
@@ -15,7 +15,7 @@ use crate::cli::Remask;
 use crate::named::named;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
-use crate::remasking::{self, Remasking, Switched};
+use crate::remasking::{self, Remasking, Switched, is_of_one_table};
 use crate::rotation::seal_anew;
 use crate::turn::{Turn, Work};
 
@@ -69,33 +69,47 @@ async fn stage(dir: &Path, state_dir: &Path, options: &Remask) -> Result<std::re
     }
 }
 
-/// Stages every data file that there is; returns the bytes that it found to do, `None` when somebody else wants to be alone.
-#[allow(clippy::print_stderr)]
+/// Stages every data file that there is; returns the bytes that it found to do, `None` when somebody else wants to be alone. A table that
+/// cannot be remasked is passed over: the switch says why.
 async fn pass(remasking: &Remasking, tables: &BTreeSet<TableName>, turn: &Turn) -> Result<Option<u64>> {
     let (mut bytes, mut said_at) = (0, remasking.clock.monotonic());
     for table in tables {
-        for strict in remasking.strict(table).await?.into_iter().flatten() {
-            let mut staging = remasking.lake.staging(&strict, remasking.clock.now()).await?;
-            bytes += staging.left().bytes;
-            while staging.stage_one(remasking.clock.now()).await? {
-                if turn.asked_for()?.is_some() {
-                    staging.save().await?;
-                    return Ok(None);
-                }
-                let now = remasking.clock.monotonic();
-                if now.saturating_sub(said_at) >= SAY_EVERY {
-                    let left = staging.left();
-                    let done = left.files_in_all - left.files;
-                    eprintln!(
-                        "{table}: {done} of {} files are staged, {} left",
-                        left.files_in_all,
-                        HumanBytes(left.bytes)
-                    );
-                    said_at = now;
-                }
-            }
-            staging.save().await?;
+        match stage_table(remasking, table, turn, &mut said_at).await {
+            Ok(Some(found)) => bytes += found,
+            Ok(None) => return Ok(None),
+            Err(error) if is_of_one_table(&error) => {}
+            Err(error) => return Err(error),
         }
+    }
+    Ok(Some(bytes))
+}
+
+#[allow(clippy::print_stderr)]
+async fn stage_table(
+    remasking: &Remasking,
+    table: &TableName,
+    turn: &Turn,
+    said_at: &mut Duration,
+) -> Result<Option<u64>> {
+    let mut bytes = 0;
+    for strict in remasking.strict(table).await?.into_iter().flatten() {
+        let mut staging = remasking.lake.staging(&strict, remasking.clock.now()).await?;
+        bytes += staging.left().bytes;
+        while staging.stage_one(remasking.clock.now()).await? {
+            if turn.asked_for()?.is_some() {
+                staging.save().await?;
+                return Ok(None);
+            }
+            let now = remasking.clock.monotonic();
+            if now.saturating_sub(*said_at) >= SAY_EVERY {
+                let left = staging.left();
+                let done = left.files_in_all - left.files;
+                let bytes = HumanBytes(left.bytes);
+                eprintln!("{table}: {done} of {} files are staged, {bytes} left", left.files_in_all);
+                *said_at = now;
+            }
+        }
+        staging.save().await?;
     }
     Ok(Some(bytes))
 }
@@ -108,7 +122,7 @@ async fn switch(remasking: &Remasking, auditor: &Auditor, tables: &BTreeSet<Tabl
         match remasking.switch(table).await {
             Ok(Some(done)) => switched.push(done),
             Ok(None) => println!("{table}: nothing to do"),
-            Err(error) if matches!(error.kind(), Kind::Privacy | Kind::Contract | Kind::Data) => {
+            Err(error) if is_of_one_table(&error) => {
                 refusals += 1;
                 eprintln!("{table}: {error}");
             }

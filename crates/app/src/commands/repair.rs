@@ -182,7 +182,7 @@ async fn one(
 ) -> Result<Repaired> {
     let schema = reader.schema(table).ok_or_else(|| Error::new(Kind::Bug, "it was not looked up"))?;
     let gate = parts.gate.table(schema)?;
-    let mut workers = Means::of(parts).mending_workers();
+    let mut workers = Means::of(parts)?.mending_workers();
     let writers = workers.writers(&gate).await?;
     let [log, current] = workers.enter(writers).released;
     if log != current {

@@ -1,9 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use audit::Purge;
 use change::{Error, Kind, Result, TableName, Timestamp};
 use gate::{KeyRing, Suppressed, sealed_epoch};
-use lake::{Erased, Lake, Layer};
+use lake::{Erased, Lake, LakeTable, Layer};
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
@@ -53,6 +53,9 @@ pub(crate) struct Request {
     #[serde(default)]
     pub(crate) held_rows_removed: u64,
     pub(crate) tables: BTreeMap<String, TableErased>,
+    /// Source tables whose rows were begun to be taken out, and of which nobody knows how far that came.
+    #[serde(default)]
+    pub(crate) uncounted: BTreeSet<TableName>,
 }
 
 /// What was taken out of one lake table.
@@ -137,12 +140,31 @@ impl Request {
     /// Adds what was taken out of the tables of one source table.
     pub(crate) fn count(&mut self, table: &TableName, erased: BTreeMap<Layer, Erased>) {
         for (layer, erased) in erased {
-            let name = format!("{table} ({layer})");
-            let all = self.tables.entry(name).or_default();
+            let all = self.tables.entry(layer_name(table, layer)).or_default();
             all.rows += erased.rows;
             all.files += erased.files;
             all.version = erased.version.or(all.version);
         }
+    }
+
+    /// The lake tables with objects of the past to remove: both of each source table in one of which a trace was found, or of which something was
+    /// or may have been written again. A change that carries its key alone has no trace, and the other table tells of it.
+    ///
+    /// # Errors
+    /// As [`LakeTable::new`].
+    pub(crate) fn tables_to_purge(&self, traced: BTreeSet<LakeTable>) -> Result<BTreeSet<LakeTable>> {
+        let mut tables = traced;
+        for (table, _) in &self.places {
+            let [current, changes] = [Layer::Current, Layer::Changes].map(|layer| LakeTable::new(table.clone(), layer));
+            let both = [current?, changes?];
+            let written = |layer: &LakeTable| {
+                self.tables.get(&layer_name(table, layer.layer)).is_some_and(|erased| erased.files > 0)
+            };
+            if self.uncounted.contains(table) || both.iter().any(|layer| tables.contains(layer) || written(layer)) {
+                tables.extend(both);
+            }
+        }
+        Ok(tables)
     }
 
     /// How many persons it is for.
@@ -152,5 +174,67 @@ impl Request {
 
     pub(crate) fn rows(&self) -> u64 {
         self.tables.values().map(|table| table.rows).sum()
+    }
+}
+
+fn layer_name(table: &TableName, layer: Layer) -> String {
+    format!("{table} ({layer})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        Request {
+            id: "id".into(),
+            subject: "db.public.members.member_id".into(),
+            at: 0,
+            purge: Purge::Now,
+            phase: Phase::Deleted(0),
+            suppressed: Vec::new(),
+            on_hold: 0,
+            tokens: Vec::new(),
+            unmistakable: true,
+            places: vec![(name("members"), Vec::new()), (name("claims"), Vec::new())],
+            vault: None,
+            codes_removed: 0,
+            cells: Vec::new(),
+            data_keys_destroyed: 0,
+            held_rows_removed: 0,
+            tables: BTreeMap::new(),
+            uncounted: BTreeSet::new(),
+        }
+    }
+
+    fn name(table: &str) -> TableName {
+        TableName::new("db", "public", table)
+    }
+
+    fn both(table: &str) -> BTreeSet<LakeTable> {
+        [Layer::Current, Layer::Changes].map(|layer| LakeTable::new(name(table), layer).unwrap()).into()
+    }
+
+    #[test]
+    fn both_tables_of_a_source_table_are_purged_whichever_tells_of_the_persons() {
+        assert!(request().tables_to_purge(BTreeSet::new()).unwrap().is_empty());
+        for layer in [Layer::Current, Layer::Changes] {
+            let traced = BTreeSet::from([LakeTable::new(name("claims"), layer).unwrap()]);
+            assert_eq!(request().tables_to_purge(traced).unwrap(), both("claims"));
+            let mut counted = request();
+            let erased = |files| Erased { files, ..Erased::default() };
+            counted.count(&name("members"), BTreeMap::from([(layer, erased(0))]));
+            counted.count(&name("claims"), BTreeMap::from([(layer, erased(1))]));
+            assert_eq!(counted.tables_to_purge(BTreeSet::new()).unwrap(), both("claims"));
+        }
+    }
+
+    #[test]
+    fn a_table_of_which_nobody_knows_how_far_it_came_is_purged() {
+        let mut killed = request();
+        killed.uncounted.insert(name("claims"));
+        let written = serde_json::to_vec(&killed).unwrap();
+        let read: Request = serde_json::from_slice(&written).unwrap();
+        assert_eq!(read.tables_to_purge(BTreeSet::new()).unwrap(), both("claims"));
     }
 }

@@ -125,6 +125,7 @@ impl Worksite {
             data_keys_destroyed: 0,
             held_rows_removed: 0,
             tables: BTreeMap::new(),
+            uncounted: BTreeSet::new(),
             suppressed: known.suppressed,
         };
         self.auditor.record(Event::EraseRequested {
@@ -172,27 +173,58 @@ impl Worksite {
         self.purge(request).await
     }
 
-    /// Takes the rows out of every table and out of what is held back, and the codes out of the vault.
+    /// Takes the rows out of every table and out of what is held back, and the codes out of the vault. What keeps it from one of them keeps it
+    /// from no other: the first such error is returned at the end, and the request stays at its phase.
     async fn delete(&self, request: &mut Request) -> Result<()> {
         self.shred(request).await?;
-        let index_dir = self.state_dir.join("index");
+        let mut failed = None;
         for (table, columns) in request.places.clone() {
-            let doomed = doomed(request, columns);
-            let erased = self.lake.erase(&table, &doomed, &index_dir, self.clock.now()).await?;
-            request.count(&table, erased);
+            if let Err(error) = self.delete_from(&table, columns, request).await {
+                tracing::warn!(%table, %error, "rows of the persons are still in the table");
+                failed.get_or_insert(error);
+            }
+        }
+        match self.delete_held(request) {
+            Ok(rows) => request.held_rows_removed += rows,
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
+        }
+        match request.vault.as_ref().map_or(Ok(0), |(domain, index)| self.vault.forget(domain, index)) {
+            Ok(codes) => request.codes_removed += codes,
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
+        }
+        if let Some(error) = failed {
             request.save(&self.lake, &self.keys).await?;
-        }
-        if let Some(store) = HeldStore::existing(&self.state_dir)? {
-            let Self { project, policy, keys, clock, .. } = self;
-            let finder = Finder { project, policy, keys, clock, persons: &request.suppressed };
-            request.held_rows_removed += finder.erase(&store)?;
-        }
-        if let Some((domain, index)) = &request.vault {
-            request.codes_removed += self.vault.forget(domain, index)?;
+            return Err(error);
         }
         request.phase = Phase::Deleted(self.clock.now());
         self.auditor.record(Event::Erased { request: Hex::new(&*request.id)?, rows: request.rows() })?;
         request.save(&self.lake, &self.keys).await
+    }
+
+    /// Takes the rows out of both lake tables of a source table. It is written down before that this is done: after a kill nobody could count
+    /// what the commits have taken out.
+    async fn delete_from(&self, table: &TableName, columns: Vec<(String, bool)>, request: &mut Request) -> Result<()> {
+        let first = request.uncounted.insert(table.clone());
+        if first {
+            request.save(&self.lake, &self.keys).await?;
+        }
+        let doomed = doomed(request, columns);
+        let erased = self.lake.erase(table, &doomed, &self.state_dir.join("index"), self.clock.now()).await?;
+        request.count(table, erased);
+        if first {
+            request.uncounted.remove(table);
+        }
+        request.save(&self.lake, &self.keys).await
+    }
+
+    fn delete_held(&self, request: &Request) -> Result<u64> {
+        let Some(store) = HeldStore::existing(&self.state_dir)? else { return Ok(0) };
+        let Self { project, policy, keys, clock, .. } = self;
+        Finder { project, policy, keys, clock, persons: &request.suppressed }.erase(&store)
     }
 
     /// Destroys the data keys of the persons: from here on their cells open nowhere, in old versions and copies of the lake too.
@@ -212,10 +244,17 @@ impl Worksite {
     /// Removes the history of every table that had something of the persons, and shows that nothing is left anywhere.
     async fn purge(&self, mut request: Request) -> Result<Progress> {
         let before = self.search(&request).await?;
-        let mut objects_removed = 0;
-        for table in self.tables_with_traces(&request, &before)? {
-            objects_removed += self.lake.purge_history(&table, self.clock.now()).await?;
+        let traced = before.found.keys().filter_map(|path| self.lake.table_of(path)).collect();
+        let (mut objects_removed, mut failed) = (0, None);
+        for table in request.tables_to_purge(traced)? {
+            match self.lake.purge_history(&table, self.clock.now()).await {
+                Ok(removed) => objects_removed += removed,
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
         }
+        failed.map_or(Ok(()), Err)?;
         let after = self.search(&request).await?;
         if let Some(path) = after.found.keys().next() {
             let what = format!("something of the persons is left in {} objects, {path} among them", after.found.len());
@@ -255,19 +294,6 @@ impl Worksite {
         let in_columns = in_columns.map(|(table, columns)| (table.clone(), doomed(request, columns.clone())));
         let anywhere: &[String] = if request.unmistakable { &request.tokens } else { &[] };
         self.lake.search(Traces::new(anywhere, in_columns.collect())?).await
-    }
-
-    /// The lake tables with objects of the past to remove: those that were written again, and those in which a trace was found.
-    fn tables_with_traces(&self, request: &Request, found: &Residue) -> Result<BTreeSet<LakeTable>> {
-        let mut tables: BTreeSet<LakeTable> = found.found.keys().filter_map(|path| self.lake.table_of(path)).collect();
-        for (table, _) in &request.places {
-            for layer in [Layer::Current, Layer::Changes] {
-                if request.tables.get(&format!("{table} ({layer})")).is_some_and(|erased| erased.files > 0) {
-                    tables.insert(LakeTable::new(table.clone(), layer)?);
-                }
-            }
-        }
-        Ok(tables)
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) async fn bridge(
     if config.wal_budget.policy != WalPolicy::Spool || !is_critical(&config).await || answers(parts, name).await {
         return Ok(false);
     }
-    let means = Means { known: known.clone(), ..Means::of(parts) };
+    let means = Means { known: known.clone(), ..Means::of(parts)? };
     let state_dir = parts.project.state_dir();
     let hindrance = match !cast.left.is_empty() || !cast.refused.is_empty() {
         true => Some("tables that are stopped or left out need the source's log"),

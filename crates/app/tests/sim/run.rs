@@ -48,6 +48,8 @@ struct Simulation {
     must_let_in: bool,
     /// Draws what is done between two lives.
     between: StdRng,
+    /// A process of another folder has written, or a request of it may still arrive.
+    rivals: bool,
 }
 
 /// How a life ended.
@@ -92,6 +94,7 @@ pub(crate) fn run(seed: u64, mutation: Option<Mutation>, verbose: bool) -> Verdi
         holds: true,
         must_let_in: false,
         between: StdRng::seed_from_u64(mix(seed ^ 5)),
+        rivals: false,
     };
     let outcome = simulation.live_and_die();
     drop(std::fs::remove_dir_all(&simulation.folder));
@@ -198,6 +201,7 @@ impl Simulation {
         let (holds, shares) = (self.server.script.holds, self.server.script.shares);
         // Held rows are on one machine: two processes there have one folder.
         let rivals = !undisturbed && self.random.random_bool(if shares { 0.4 } else { 0.06 }) && (shares || !holds);
+        self.rivals |= rivals && !shares;
         let seed = mix(self.seed ^ (self.lives << 32));
         let around = StdRng::seed_from_u64(mix(seed ^ 5));
         let pause = Duration::from_millis(self.random.random_range(100..20_000));
@@ -258,6 +262,7 @@ impl Simulation {
             clock,
             watch: Arc::<Watch>::default(),
             index_dir: self.folder.join(index),
+            folder_id: index.to_owned(),
             boot: random.random_bool(0.9).then(|| BOOT.to_owned()),
             batching: Batching {
                 max_age: Duration::from_millis(random.random_range(50..5_000)),
@@ -292,7 +297,7 @@ impl Simulation {
             let error = match self.once(&means, mix(random.random()), end, (rivals, rests)).await {
                 Ok(Ended::Done) => return End::CaughtUp,
                 Ok(Ended::Interrupted) => return End::Failed("a run that nobody stopped was interrupted".into()),
-                Ok(Ended::TablesStopped(tables)) => return self.stopped(&tables, rivals || permille > 0),
+                Ok(Ended::TablesStopped(tables)) => return self.stopped(&tables),
                 Err(error) => error,
             };
             if rivals && error.kind() == Kind::Conflict {
@@ -317,8 +322,8 @@ impl Simulation {
         }
     }
 
-    /// What it means that tables are stopped. `may_meet`: one that is not known to be dead may have written.
-    fn stopped(&self, tables: &BTreeMap<TableName, String>, may_meet: bool) -> End {
+    /// What it means that tables are stopped.
+    fn stopped(&self, tables: &BTreeMap<TableName, String>) -> End {
         let says = |phrases: &[&str], why: &str| phrases.iter().any(|phrase| why.contains(phrase));
         let fenced = |why: &String| says(&["another Lockgate"], why);
         let changed = self.holds && self.judge.lock().unwrap().held.lets_in;
@@ -330,7 +335,7 @@ impl Simulation {
             End::NeedsTheRuleOfThen
         } else if tables.values().all(lacks) {
             End::LacksWhatWasGivenUp
-        } else if (may_meet || self.lives > 1)
+        } else if self.rivals
             && (tables.values().all(fenced)
                 || self.server.script.shares && tables.values().any(fenced) && tables.values().all(known))
         {

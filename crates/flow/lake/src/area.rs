@@ -17,6 +17,7 @@ use crate::encode::{Encoded, Statistics, encode};
 use crate::failure::Explain;
 use crate::index::{KeyHash, ScratchMap};
 use crate::offload;
+use crate::reidentify::Parted;
 
 /// Bytes of rows that one area holds in memory before it writes a file.
 const HELD_BYTES_MAX: usize = 48 << 20;
@@ -102,8 +103,8 @@ pub(crate) struct Staged {
 pub(crate) enum Seats {
     /// One row for a key at most.
     Unique(ScratchMap),
-    /// Rows form a multiset: places of added rows, and how many older rows are taken away.
-    Multi { added: HashMap<KeyHash, Vec<Seat>>, taken: HashMap<KeyHash, u64> },
+    /// Rows form a multiset: places of added rows, and how many older rows are taken away, beside those that are put aside.
+    Multi { added: HashMap<KeyHash, Vec<Seat>>, taken: HashMap<KeyHash, u64>, parted: Parted },
     /// Rows are only added.
     Append,
 }

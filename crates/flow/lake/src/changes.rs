@@ -227,6 +227,6 @@ impl Changes {
         for add in self.stream.adds.iter_mut().chain(copied) {
             *add = widen::file(&self.log.store, add, &in_files, &self.statistics, now_ms).await?;
         }
-        widen::table(&mut self.log, columns, &in_files, &self.statistics, now_ms).await
+        widen::table(&mut self.log, columns, &in_files, &self.statistics, now_ms).await.map(|_| ())
     }
 }

@@ -19,6 +19,7 @@ use crate::log::{Committed, TableLog};
 use crate::naming::Layer;
 use crate::plan::{FileChanges, additions, file_ids, path_of, push_unique};
 use crate::record::Record;
+use crate::reidentify::Parted;
 use crate::stored::StoredRows;
 
 /// Keys of one commit that are kept in memory: about 16 MiB; more go to a scratch file.
@@ -44,7 +45,7 @@ pub(crate) struct Current {
     pub(crate) sent: BTreeSet<String>,
     /// Rows are found by columns that the stream does not send: it has not come to them, or they were dropped since the table was opened.
     pub(crate) behind: bool,
-    /// Rows wait that were sent when rows were found by other columns.
+    /// Rows wait that were sent during the first copy, when rows were found by other columns.
     pub(crate) mixed: bool,
     /// The index names a file that the table does not have: the log was restored, or a commit of it was damaged.
     pub(crate) stale: bool,
@@ -57,7 +58,9 @@ pub(crate) fn stream_area(shape: Option<Shape>, scratch: &std::path::Path) -> Re
     let seats = match shape {
         None => Seats::Append,
         Some(Shape::Unique) => Seats::Unique(ScratchMap::create(&scratch.join("keys"), KEYS_IN_MEMORY)?),
-        Some(Shape::Multiset) => Seats::Multi { added: HashMap::new(), taken: HashMap::new() },
+        Some(Shape::Multiset) => {
+            Seats::Multi { added: HashMap::new(), taken: HashMap::new(), parted: Parted::default() }
+        }
     };
     Ok(Area::new(seats))
 }
@@ -162,7 +165,7 @@ impl Current {
     /// A multiset: a delete takes a row that waits, else one of the table's.
     fn collapse_multi(&mut self, batch: u32, ops: &[Op], keys: &[KeyHash]) {
         for (row, (op, key)) in (0_u32..).zip(ops.iter().zip(keys)) {
-            let Seats::Multi { added, taken } = &mut self.stream.seats else { return };
+            let Seats::Multi { added, taken, .. } = &mut self.stream.seats else { return };
             // An update that leaves the identity as it is takes the row and adds its like.
             let killed = match op {
                 Op::Copy | Op::Insert => None,
@@ -299,6 +302,9 @@ impl Current {
 
     /// Commits the streamed rows (or the copied ones) with `record`.
     pub(crate) async fn commit(&mut self, copied: bool, record: Record, now_ms: i64) -> Result<Committed> {
+        if let Some(taken) = self.log.taken_after_all().await? {
+            return Ok(taken);
+        }
         if copied {
             self.copy.flush(&self.log, &self.statistics, now_ms).await?;
         } else {
@@ -330,9 +336,10 @@ impl Current {
         let operation = if copied { "LOCKGATE COPY" } else { "LOCKGATE STREAM" };
         match self.log.commit_as(operation, actions, record, now_ms).await {
             Ok(Committed::Done) => {}
+            // Whether it was made or not, the next start finds the step beside the index and knows.
             other => {
                 if let Some((index, _)) = &mut self.index {
-                    index.abandon()?;
+                    index.leave();
                 }
                 return other;
             }

@@ -4,17 +4,27 @@ use std::io::Cursor;
 
 use bytes::Bytes;
 use change::{Error, Kind, Result};
-use deltalake::kernel::{DeletionVectorDescriptor, StorageType};
+use deltalake::kernel::{Add, DeletionVectorDescriptor, StorageType};
 use deltalake::logstore::LogStoreRef;
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 use roaring::RoaringTreemap;
 use uuid::Uuid;
 
+use crate::encode::loosened;
 use crate::failure::Explain;
 
 const MAGIC: u32 = 1_681_511_377;
 const FORMAT: u8 = 1;
+
+/// A data file whose rows in this vector are deleted. Its statistics may be those of such rows, and say so.
+pub(crate) fn under(add: Add, vector: Option<DeletionVectorDescriptor>) -> Add {
+    let stats = match &vector {
+        Some(_) => add.stats.as_deref().map(loosened),
+        None => add.stats,
+    };
+    Add { deletion_vector: vector, stats, ..add }
+}
 
 /// Many vectors in one file.
 pub(crate) struct VectorFile {

@@ -234,7 +234,8 @@ async fn rewrite(log: &mut TableLog, doomed: &Doomed, keys: &Keys, now_ms: i64) 
 
 /// Commits as a new owner of the table, so that a process that wrote it before is fenced.
 pub(crate) async fn commit(log: &mut TableLog, operation: &str, actions: Vec<Action>, now_ms: i64) -> Result<()> {
-    let record = Record { epoch: log.record.epoch + 1, writer: Uuid::new_v4().to_string(), ..log.record.clone() };
+    let (epoch, writer) = (log.record.epoch + 1, Uuid::new_v4().to_string());
+    let record = Record { epoch, writer, folder: None, ..log.record.clone() };
     match log.commit(operation, actions, record, now_ms).await? {
         Committed::Done => Ok(()),
         Committed::Fenced(error) | Committed::Foreign(error) => Err(error),

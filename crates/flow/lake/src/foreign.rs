@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::failure::Explain;
 use crate::log::{TableLog, add_of};
-use crate::offload;
+use crate::{offload, protocol};
 
 /// A commit of somebody else, as far as it matters to us.
 #[derive(Default)]
@@ -18,27 +18,28 @@ struct Entry {
     operation: String,
     /// It changes rows, and does not only arrange them in other files.
     changes_rows: bool,
-    /// Table features that its protocol asks of writers.
-    features: Option<BTreeSet<String>>,
 }
 
 /// Whether we may go on behind the commits that others have made since our last one.
 ///
 /// Files that were only arranged anew, added columns and properties are taken over. `Conflict` when the table's rows are not those of our
-/// last commit (a restore to it is fine): the checkpoint would promise rows that are not there. `Conflict` too when a table feature was
-/// switched on that we do not know how to write. Who `mends` the rows takes them as they are.
+/// last commit (a restore to it is fine): the checkpoint would promise rows that are not there; and when that cannot be told, because the log
+/// was cleaned of our last commit. Who `mends` the rows takes them as they are. `Conflict` in any case when a table feature is switched on that
+/// we do not know how to write.
 pub(crate) async fn check(log: &TableLog, mends: bool) -> Result<()> {
     let (mut operations, mut changed) = (Vec::new(), false);
     for version in (0..=log.version).rev() {
         let doing = || format!("{}: cannot read commit {version}", log.table);
         // A log that was cleaned begins with a checkpoint, which our record came out of.
-        let Some(bytes) = log.store.read_commit_entry(version).await.explain(doing)? else { return Ok(()) };
+        let Some(bytes) = log.store.read_commit_entry(version).await.explain(doing)? else {
+            return if operations.is_empty() || mends { Ok(()) } else { Err(unknown_rows(log, &operations)) };
+        };
         let entry = Entry::read(&bytes);
         if entry.ours {
             return if changed && !mends { same_rows(log, version, &operations).await } else { Ok(()) };
         }
-        if let Some(features) = &entry.features {
-            check_features(log, features)?;
+        if operations.is_empty() {
+            check_features(log)?;
         }
         changed |= entry.changes_rows;
         tracing::info!(table = %log.table, version, operation = entry.operation, "another program has committed to the table");
@@ -60,9 +61,6 @@ impl Entry {
             for file in ["add", "remove"].into_iter().filter_map(|kind| action.get(kind)) {
                 entry.changes_rows |= file.get("dataChange").and_then(Value::as_bool).unwrap_or(true);
             }
-            if let Some(features) = action.pointer("/protocol/writerFeatures").and_then(Value::as_array) {
-                entry.features = Some(features.iter().filter_map(Value::as_str).map(str::to_owned).collect());
-            }
         }
         entry
     }
@@ -79,7 +77,8 @@ const KNOWN: [&str; 7] = [
     "invariants",
 ];
 
-fn check_features(log: &TableLog, features: &BTreeSet<String>) -> Result<()> {
+fn check_features(log: &TableLog) -> Result<()> {
+    let features = protocol::writer_features(&log.protocol, &log.table)?;
     let strange: Vec<&str> = features.iter().map(String::as_str).filter(|name| !KNOWN.contains(name)).collect();
     if strange.is_empty() {
         return Ok(());
@@ -87,6 +86,15 @@ fn check_features(log: &TableLog, features: &BTreeSet<String>) -> Result<()> {
     let what = format!("{}: another program switched on what Lockgate cannot write: {}", log.table, strange.join(", "));
     Err(Error::new(Kind::Conflict, what)
         .fix("Drop the table's features again, or take both folders of the table out of the lake, so that it is copied anew."))
+}
+
+fn unknown_rows(log: &TableLog, operations: &[String]) -> Error {
+    let operations = operations.join(", ");
+    let what = format!(
+        "{}: other programs have committed to the table ({operations}), and its log does not have our last commit any more, so that it cannot be told whether they changed rows",
+        log.table
+    );
+    Error::new(Kind::Conflict, what).fix("Stop the run and mend the table: lockgate repair --force")
 }
 
 async fn same_rows(log: &TableLog, ours: u64, operations: &[String]) -> Result<()> {

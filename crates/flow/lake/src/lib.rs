@@ -12,6 +12,7 @@ mod objects;
 mod stream_place;
 
 mod incoming;
+mod protocol;
 mod schema;
 mod writer;
 
@@ -26,6 +27,7 @@ mod plan;
 
 pub mod index;
 mod rebuild;
+mod reidentify;
 
 mod deleted;
 mod encode;
@@ -42,6 +44,7 @@ mod join;
 mod purge;
 mod remask;
 mod residue;
+mod sidecars;
 mod staging;
 
 mod sweep;

@@ -1,6 +1,7 @@
 //! A table's Delta log: its files and our record, kept in memory and moved on by our own commits.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use change::{Error, Kind, Result};
 use deltalake::DeltaTable;
 use deltalake::errors::DeltaResult;
 use deltalake::kernel::transaction::TransactionError;
-use deltalake::kernel::{Action, Add, DomainMetadata, LogicalFileView, Remove, Transaction};
+use deltalake::kernel::{Action, Add, DomainMetadata, LogicalFileView, Metadata, Protocol, Remove, Transaction};
 use deltalake::logstore::{CommitOrBytes, LogStoreRef};
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -22,6 +23,8 @@ use crate::record::{DOMAIN, Record};
 
 /// Where the version of the newest log checkpoint stands.
 const HINT: &str = "_delta_log/_last_checkpoint";
+/// Before a commit is given up whose entry stands and of which one more thing is to be read, it is read again after these.
+const PAUSES: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 
 /// A data file of the table's current version.
 #[derive(Clone, Debug)]
@@ -48,7 +51,10 @@ pub(crate) struct TableLog {
     pub(crate) schema: SchemaRef,
     pub(crate) files: BTreeMap<String, DataFile>,
     pub(crate) record: Record,
-    pub(crate) metadata: deltalake::kernel::Metadata,
+    pub(crate) metadata: Metadata,
+    pub(crate) protocol: Protocol,
+    /// The commit that was tried last, when nobody has heard how that ended.
+    doubtful: Option<u128>,
 }
 
 /// How a commit ended.
@@ -98,6 +104,8 @@ impl TableLog {
             files,
             record,
             metadata: state.metadata().clone(),
+            protocol: state.protocol().clone(),
+            doubtful: None,
         }))
     }
 
@@ -141,7 +149,10 @@ impl TableLog {
     ) -> Result<Committed> {
         let bytes = self.entry(operation, &actions, &record, now_ms)?;
         let version = self.version + 1;
-        if !write_entry(&self.table, &self.store, version, bytes).await? || self.is_past(version).await? {
+        self.doubtful = Some(record.commit);
+        let stands = write_entry(&self.table, &self.store, version, bytes).await? && !self.is_past(version).await?;
+        self.doubtful = None;
+        if !stands {
             return Ok(self.overtaken(version).await);
         }
         self.version = version;
@@ -150,10 +161,21 @@ impl TableLog {
             match action {
                 Action::Remove(remove) => drop(self.files.remove(&remove.path)),
                 Action::Metadata(metadata) => self.metadata = metadata,
+                Action::Protocol(protocol) => self.protocol = protocol,
                 _ => {}
             }
         }
         Ok(Committed::Done)
+    }
+
+    /// Whether the try before, of which nobody has heard how it ended, was taken after all. Then the table is to be opened again: what waits
+    /// may have grown since. Ask before the key index is prepared for another try, which would forget the step of that one.
+    pub(crate) async fn taken_after_all(&mut self) -> Result<Option<Committed>> {
+        let Some(commit) = self.doubtful else { return Ok(None) };
+        let version = self.version + 1;
+        let there = record_at(version, &self.store).await;
+        let there = there.explain(|| format!("{}: cannot read commit {version}", self.table))?;
+        Ok(there.filter(|record| record.commit == commit).map(|_| Committed::Foreign(self.taken(version))))
     }
 
     /// Adds come back into the log after removes of the same path, which a new deletion vector makes.
@@ -203,7 +225,13 @@ impl TableLog {
     /// names of entries free again, for a process that has not seen it. The hint comes before anything is removed, and a log checkpoint of
     /// ours is of a version that was there.
     async fn is_past(&self, version: u64) -> Result<bool> {
-        Ok(self.last_checkpoint().await? >= version)
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            match (self.last_checkpoint().await, pauses.next()) {
+                (Err(error), Some(pause)) if error.kind() == Kind::Unavailable => tokio::time::sleep(pause).await,
+                (read, _) => return Ok(read? >= version),
+            }
+        }
     }
 
     async fn overtaken(&self, version: u64) -> Committed {
@@ -211,13 +239,11 @@ impl TableLog {
         match theirs {
             // Our record is still the newest, or a try of ours was taken after all.
             Ok(Some(log)) if log.record.commit == self.record.commit || log.record.writer == self.record.writer => {
-                Committed::Foreign(
-                    Error::new(
-                        Kind::Unavailable,
-                        format!("{}: another program made version {version} of the table", self.table),
-                    )
-                    .fix("Nothing to do: Lockgate reads the table again and goes on."),
-                )
+                Committed::Foreign(self.taken(version))
+            }
+            // Of our own folder, which one process at a time follows a source from: one that is gone has said this last, its request arrived late.
+            Ok(Some(log)) if self.record.folder.is_some() && log.record.folder == self.record.folder => {
+                Committed::Foreign(self.taken(version))
             }
             Ok(_) => Committed::Fenced(
                 Error::new(Kind::Conflict, format!("{}: another Lockgate writes this table", self.table))
@@ -227,16 +253,21 @@ impl TableLog {
         }
     }
 
+    fn taken(&self, version: u64) -> Error {
+        let what = format!("{}: another program made version {version} of the table", self.table);
+        Error::new(Kind::Unavailable, what).fix("Nothing to do: Lockgate reads the table again and goes on.")
+    }
+
     /// The first version of a new table.
     pub(crate) async fn create(
         table: &LakeTable,
         store: &LogStoreRef,
         schema: SchemaRef,
-        first: Vec<Action>,
-        metadata: deltalake::kernel::Metadata,
+        (metadata, protocol): (Metadata, Protocol),
         record: Record,
         now_ms: i64,
     ) -> Result<Self> {
+        let first = vec![Action::Protocol(protocol.clone()), Action::Metadata(metadata.clone())];
         let log = Self {
             table: table.clone(),
             store: store.clone(),
@@ -246,6 +277,8 @@ impl TableLog {
             files: BTreeMap::new(),
             record,
             metadata,
+            protocol,
+            doubtful: None,
         };
         let bytes = log.entry("CREATE TABLE", &first, &log.record, now_ms)?;
         if write_entry(table, store, 0, bytes).await? {

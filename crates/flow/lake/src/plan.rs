@@ -8,8 +8,7 @@ use roaring::RoaringTreemap;
 
 use crate::area::{Area, Seat, Seats};
 use crate::current::Current;
-use crate::deleted::{self, VectorFile};
-use crate::encode::loosened;
+use crate::deleted::{self, VectorFile, under};
 use crate::index::{Change, Entry, FileId, KeyHash, KeyIndex, Place, Shape, Step};
 use crate::log::{TableLog, remove};
 use crate::record::Record;
@@ -66,13 +65,13 @@ impl Current {
                     settle(&mut pending)?;
                 }
             }
-            Seats::Multi { added, taken } => {
+            Seats::Multi { added, taken, parted } => {
                 let taken: Vec<(KeyHash, u64)> =
                     taken.iter().filter(|_| !truncated).map(|(key, n)| (*key, *n)).collect();
-                for ((key, wanted), places) in taken.iter().zip(index.rows(&taken)?) {
+                for ((key, wanted), places) in taken.iter().zip(parted.free(index, &taken)?) {
                     let missing = wanted.saturating_sub(places.len() as u64);
                     if missing > 0 && !copying {
-                        return Err(missing_row(&self.log, self.behind));
+                        return Err(missing_row(&self.log, self.behind || self.mixed));
                     }
                     if missing > 0 {
                         plan.owed.insert(*key, missing);
@@ -81,6 +80,10 @@ impl Current {
                         plan.gone.entry(path_of(index, place)?).or_default().insert(u64::from(place.row));
                         plan.changes.push(Change::Take { key: *key, place });
                     }
+                }
+                for (key, place) in parted.places().filter(|_| !truncated) {
+                    plan.gone.entry(path_of(index, place)?).or_default().insert(u64::from(place.row));
+                    plan.changes.push(Change::Take { key, place });
                 }
                 plan.changes.extend(additions(added, &files));
             }
@@ -197,11 +200,11 @@ impl Current {
 }
 
 fn with_vector(add: &Add, vector: DeletionVectorDescriptor) -> Add {
-    let stats = add.stats.as_deref().map(loosened);
-    Add { deletion_vector: Some(vector), data_change: true, stats, ..add.clone() }
+    Add { data_change: true, ..under(add.clone(), Some(vector)) }
 }
 
-fn missing_row(log: &TableLog, behind: bool) -> Error {
+/// That a delete names a row that is not there. `behind`: it may not say all of the row.
+pub(crate) fn missing_row(log: &TableLog, behind: bool) -> Error {
     if behind {
         let what = format!("{}: a delete does not say all columns of its row: one may have been dropped", log.table);
         return Error::new(Kind::Unavailable, what)

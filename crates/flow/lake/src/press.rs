@@ -7,6 +7,7 @@ use deltalake::kernel::Add;
 use deltalake::logstore::LogStoreRef;
 use futures::TryStreamExt;
 
+use crate::deleted::under;
 use crate::encode::{Encoded, Encoder, Statistics};
 use crate::failure::Explain;
 use crate::offload::{self, Work};
@@ -74,7 +75,7 @@ pub(crate) async fn again(
     };
     let folder = add.path.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
     let written = area::put(store, &folder, add.partition_values.clone(), encoded, now_ms).await?;
-    Ok(Add { deletion_vector: add.deletion_vector.clone(), ..written })
+    Ok(under(written, add.deletion_vector.clone()))
 }
 
 #[cfg(test)]

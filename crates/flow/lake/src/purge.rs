@@ -16,7 +16,7 @@ use crate::failure::Explain;
 use crate::lake::{Lake, objects};
 use crate::log::TableLog;
 use crate::naming::LakeTable;
-use crate::{foreign, offload};
+use crate::{foreign, offload, sidecars};
 
 /// Data files of versions that nobody can read any more. They are of no table, so they may be removed at any time.
 #[must_use = "the files are still there"]
@@ -66,11 +66,18 @@ impl Lake {
             .fix("Do this again."));
         }
         let needed = needed(&log);
+        let objects = objects(&log.store).await?;
+        let sidecars = sidecars::named(&log.store, log.version, &objects).await?;
+        let is_past = |name: &str| {
+            let sidecar = name.strip_prefix(sidecars::FOLDER);
+            version_of(name).is_some_and(|version| version < log.version)
+                || sidecar.is_some_and(|name| !sidecars.contains(name))
+        };
         let (mut entries, mut files) = (Vec::new(), Vec::new());
-        for object in objects(&log.store).await? {
+        for object in objects {
             let path = object.location.to_string();
             match path.strip_prefix("_delta_log/") {
-                Some(name) if version_of(name).is_some_and(|version| version < log.version) => entries.push(path),
+                Some(name) if is_past(name) => entries.push(path),
                 Some(_) => {}
                 None if !needed.contains(&path) => files.push(path),
                 None => {}

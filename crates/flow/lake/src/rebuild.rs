@@ -11,7 +11,7 @@ use crate::deleted;
 use crate::encode::fit;
 use crate::failure::Explain;
 use crate::identity::{Identifier, index_id};
-use crate::index::{BootId, Builder, Entry, KeyIndex, KeySeed, Opened, Place, Shape};
+use crate::index::{BootId, Builder, Entry, KeyHash, KeyIndex, KeySeed, Opened, Place, Shape};
 use crate::log::TableLog;
 use crate::rows;
 use crate::schema::POSITION;
@@ -96,6 +96,18 @@ pub(crate) async fn build(
         }
     }
     Ok((builder.finish(log.version)?, identifier))
+}
+
+/// What identifies the rows of a data file, in their order, deleted ones among them.
+pub(crate) async fn keys_of(log: &TableLog, path: &str, identifier: &Identifier) -> Result<Vec<KeyHash>> {
+    let names = identifier.names(&log.schema);
+    let columns: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut batches = rows::read(&log.store, path, &columns, None).await?;
+    let mut keys = Vec::new();
+    while let Some(batch) = batches.try_next().await? {
+        keys.extend(identifier.hashes(&fit(&log.schema, &batch)?)?);
+    }
+    Ok(keys)
 }
 
 fn positions(batch: &RecordBatch) -> Result<Vec<Option<Position>>> {

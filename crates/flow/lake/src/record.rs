@@ -15,6 +15,9 @@ pub(crate) struct Record {
     pub(crate) epoch: u64,
     /// Identifies the process among those of one epoch.
     pub(crate) writer: String,
+    /// The project folder of the process, when it has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) folder: Option<String>,
     /// Rises with every commit; the version of the `txn` action.
     pub(crate) sequence: i64,
     /// The last truncate: copied rows below it lose.

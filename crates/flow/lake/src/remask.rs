@@ -8,6 +8,7 @@ use deltalake::kernel::{Action, Add};
 use gate::{Remask, Remasker, TableStamp};
 use uuid::Uuid;
 
+use crate::deleted::under;
 use crate::failure::Explain;
 use crate::identity::index_id;
 use crate::index::{KeyIndex, Opened, Shape};
@@ -21,12 +22,18 @@ use crate::{foreign, schema};
 pub struct Strict {
     pub(crate) log: TableLog,
     pub(crate) remask: Remask,
+    stored: TableStamp,
 }
 
 impl Strict {
     /// The columns that change or go.
     pub fn columns(&self) -> Vec<String> {
         self.remask.columns().map(str::to_owned).collect()
+    }
+
+    /// How the rows were cleared until now.
+    pub fn stored(&self) -> &TableStamp {
+        &self.stored
     }
 }
 
@@ -82,7 +89,7 @@ impl Lake {
         let key = TableLog::load(&current, &self.store(&current)?).await?.map(|log| log.record.key).unwrap_or_default();
         let Some(remask) = remasker.table(&table.name, &stored, &log.schema, &key)? else { return Ok(None) };
         Box::pin(foreign::check(&log, false)).await?;
-        Ok(Some(Strict { log, remask }))
+        Ok(Some(Strict { log, remask, stored }))
     }
 
     /// Switches the table to what the policy wants, with the staged files that are of use; what is not staged is written now. No writer may
@@ -97,21 +104,21 @@ impl Lake {
         let (mut new, taken) = (Vec::with_capacity(old.len()), staged.len());
         for add in &old {
             new.push(match staged.remove(&add.path) {
-                Some(counterpart) => Add { deletion_vector: add.deletion_vector.clone(), ..counterpart },
+                Some(counterpart) => under(counterpart, add.deletion_vector.clone()),
                 None => strict.counterpart(add, now_ms).await?,
             });
         }
-        let Strict { mut log, remask } = strict;
+        let Strict { mut log, remask, .. } = strict;
         let names_key = |column: &str| log.record.key.iter().any(|key| key == column);
         let same_key = !log.record.key.is_empty() && !remask.columns().any(names_key);
         let renamed = || old.iter().zip(&new).map(|(old, new)| (old.path.clone(), new.path.clone())).collect();
         let index = same_key.then(|| Moved { from: log.version, files: renamed() });
-        let mut actions = schema::changed(&log.metadata, &log.schema, &remask.schema(&log.schema), &log.table)?;
+        let mut actions = schema::changed(&log, &remask.schema(&log.schema))?;
         actions.extend(old.iter().map(|add| Action::Remove(remove(add, true, now_ms))));
         actions.extend(new.into_iter().map(Action::Add));
         let stamp = serde_json::to_value(remask.stamp()).explain(|| "the policy's stamp is not JSON".into())?;
         let (epoch, writer) = (log.record.epoch + 1, Uuid::new_v4().to_string());
-        let record = Record { stamp, epoch, writer, ..log.record.clone() };
+        let record = Record { stamp, epoch, writer, folder: None, ..log.record.clone() };
         match log.commit("LOCKGATE REMASK", actions, record, now_ms).await? {
             Committed::Done => {}
             Committed::Fenced(error) | Committed::Foreign(error) => return Err(error),

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use change::{Error, Kind, Result};
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake::kernel::{Action, Metadata, StructType};
+use deltalake::kernel::{Action, Metadata, Protocol, StructType};
 use gate::ClearedSchema;
 
 use crate::failure::Explain;
+use crate::log::TableLog;
 use crate::naming::{LakeTable, Layer};
+use crate::protocol;
 
 pub(crate) const POSITION: &str = "_lg_position";
 pub(crate) const COMMITTED_AT: &str = "_lg_committed_at";
@@ -141,8 +143,8 @@ pub(crate) fn kernel(schema: &SchemaRef, table: &LakeTable) -> Result<StructType
     })
 }
 
-/// Protocol and metadata of a new table.
-pub(crate) fn creation(schema: &SchemaRef, table: &LakeTable, now_ms: i64) -> Result<(Vec<Action>, Metadata)> {
+/// Metadata and protocol of a new table.
+pub(crate) fn creation(schema: &SchemaRef, table: &LakeTable, now_ms: i64) -> Result<(Metadata, Protocol)> {
     let kernel = kernel(schema, table)?;
     let partitions: Vec<&str> = if table.layer == Layer::Changes { vec![DATE] } else { Vec::new() };
     let doing = || format!("{table}: cannot describe the table");
@@ -164,51 +166,18 @@ pub(crate) fn creation(schema: &SchemaRef, table: &LakeTable, now_ms: i64) -> Re
         "createdTime": now_ms,
     }))
     .explain(doing)?;
-    Ok((vec![protocol(schema, table)?, Action::Metadata(metadata.clone())], metadata))
-}
-
-/// The table features that readers and writers must know (Delta protocol, "Table Features").
-fn protocol(schema: &SchemaRef, table: &LakeTable) -> Result<Action> {
-    let mut readers = Vec::new();
-    if table.layer == Layer::Current {
-        readers.push("deletionVectors");
-    }
-    if schema.fields().iter().any(|field| has_local_times(field.data_type())) {
-        readers.push("timestampNtz");
-    }
-    let writers: Vec<&str> = std::iter::once("domainMetadata").chain(readers.iter().copied()).collect();
-    let protocol = match readers.is_empty() {
-        false => serde_json::json!({
-            "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": readers, "writerFeatures": writers,
-        }),
-        true => serde_json::json!({ "minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": writers }),
-    };
-    serde_json::from_value(protocol).map(Action::Protocol).explain(|| format!("{table}: cannot describe the table"))
-}
-
-/// Times without a zone, in the column or in its items.
-fn has_local_times(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Timestamp(_, None) => true,
-        DataType::List(item) => has_local_times(item.data_type()),
-        _ => false,
-    }
+    Ok((metadata, protocol::of(schema, table, None)?))
 }
 
 /// What a commit says of another structure: the metadata, and the protocol when the new columns ask more of readers.
-pub(crate) fn changed(
-    metadata: &Metadata,
-    before: &SchemaRef,
-    now: &SchemaRef,
-    table: &LakeTable,
-) -> Result<Vec<Action>> {
-    let doing = || format!("{table}: cannot describe the table");
-    let mut value = serde_json::to_value(metadata).explain(doing)?;
-    value["schemaString"] = serde_json::to_string(&kernel(now, table)?).explain(doing)?.into();
+pub(crate) fn changed(log: &TableLog, now: &SchemaRef) -> Result<Vec<Action>> {
+    let doing = || format!("{}: cannot describe the table", log.table);
+    let mut value = serde_json::to_value(&log.metadata).explain(doing)?;
+    value["schemaString"] = serde_json::to_string(&kernel(now, &log.table)?).explain(doing)?.into();
     let mut actions = vec![Action::Metadata(serde_json::from_value(value).explain(doing)?)];
-    let (old, new) = (protocol(before, table)?, protocol(now, table)?);
-    if old != new {
-        actions.insert(0, new);
+    let asked = protocol::of(now, &log.table, Some(&log.protocol))?;
+    if asked != log.protocol {
+        actions.insert(0, Action::Protocol(asked));
     }
     Ok(actions)
 }

@@ -75,7 +75,7 @@ impl Lake {
     /// # Errors
     /// Those of the store.
     pub async fn staging<'a>(&'a self, strict: &'a Strict, now: Timestamp) -> Result<Staging<'a>> {
-        let Strict { log, remask } = strict;
+        let Strict { log, remask, .. } = strict;
         let new = || Journal { stamp: remask.stamp().clone(), lockgate: version(), files: BTreeMap::new() };
         let mut unsaved_files = 0;
         let mut journal = match self.journal(&log.table).await? {
@@ -205,7 +205,7 @@ impl Staging<'_> {
 impl Strict {
     /// Writes one data file again as the policy wants it, into a file that no commit names. Row numbers and deletion vector are kept.
     pub(crate) async fn counterpart(&self, add: &Add, now_ms: i64) -> Result<Add> {
-        let Self { log, remask } = self;
+        let Self { log, remask, .. } = self;
         let after = remask.schema(&log.schema);
         let [stored, wanted] = [&log.schema, &after].map(|columns| match log.table.layer {
             Layer::Current => columns.clone(),

@@ -149,6 +149,9 @@ pub(crate) async fn current(table: &mut Current, state: &mut State, now: Timesta
     if old.is_empty() {
         return Ok(());
     }
+    if let Some(Committed::Foreign(error) | Committed::Fenced(error)) = table.log.taken_after_all().await? {
+        return Err(error);
+    }
     // A table that has to wait looks again after its next commit.
     let Ok(_turn) = state.turn.try_lock() else { return Ok(()) };
     compact(table, &old, now / 1000).await
@@ -190,7 +193,7 @@ async fn compact(table: &mut Current, old: &[Add], now_ms: i64) -> Result<()> {
         Ok(Committed::Fenced(error) | Committed::Foreign(error)) | Err(error) => error,
     };
     if let Some((index, _)) = &mut table.index {
-        index.abandon()?;
+        index.leave();
     }
     Err(error)
 }

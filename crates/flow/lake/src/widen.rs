@@ -1,5 +1,7 @@
 //! A column whose type grew: its data files are written again, because most readers of Delta take a file's own type at its word.
 
+use std::collections::HashMap;
+
 use arrow::datatypes::SchemaRef;
 use change::Result;
 use deltalake::kernel::{Action, Add};
@@ -18,21 +20,22 @@ pub(crate) async fn table(
     in_files: &SchemaRef,
     statistics: &Statistics,
     now_ms: i64,
-) -> Result<()> {
+) -> Result<HashMap<String, String>> {
     let old: Vec<Add> = log.files.values().map(|file| file.add.clone()).collect();
     tracing::info!(table = %log.table, files = old.len(), "a column grew: the table's files are written again");
     let mut new = Vec::with_capacity(old.len());
     for add in &old {
         new.push(Add { data_change: false, ..file(&log.store, add, in_files, statistics, now_ms).await? });
     }
-    let mut actions = schema::changed(&log.metadata, &log.schema, &columns, &log.table)?;
+    let mut actions = schema::changed(log, &columns)?;
     actions.extend(old.iter().map(|add| Action::Remove(remove(add, false, now_ms))));
     actions.extend(new.iter().cloned().map(Action::Add));
     match log.commit("CHANGE COLUMN", actions, log.record.clone(), now_ms).await? {
         Committed::Done => {
+            let renamed = old.into_iter().zip(&new).map(|(old, new)| (old.path, new.path.clone())).collect();
             log.add_files(new);
             log.schema = columns;
-            Ok(())
+            Ok(renamed)
         }
         Committed::Fenced(error) | Committed::Foreign(error) => Err(error),
     }

@@ -30,6 +30,7 @@ pub struct WriterOptions {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) index_dir: PathBuf,
     pub(crate) boot: Option<String>,
+    pub(crate) folder: Option<String>,
     /// Rows that other programs have changed are no reason to stop: the writer compares and mends them.
     pub(crate) mends: bool,
 }
@@ -38,7 +39,13 @@ impl WriterOptions {
     /// `index_dir` is a folder on a local disk for key indexes. `boot` is any text that differs from one boot of the machine to the next
     /// (`/proc/sys/kernel/random/boot_id`): without it an index is built anew at every start.
     pub fn new(clock: Arc<dyn Clock>, index_dir: PathBuf, boot: Option<String>) -> Self {
-        Self { clock, index_dir, boot, mends: false }
+        Self { clock, index_dir, boot, folder: None, mends: false }
+    }
+
+    /// For the processes of one project folder, which `id` tells from all others. They write a table one after the other, each from where the one
+    /// before has left it, and so do not fence each other: what one finds committed by another is the last word of one that is gone.
+    pub fn of_folder(self, id: String) -> Self {
+        Self { folder: Some(id), ..self }
     }
 
     /// For a writer that compares the table with its source and mends what differs: it takes the rows as other programs have left them.
@@ -125,13 +132,14 @@ impl TableWriter {
                 // The claim is made by the first commit: whoever commits second finds that its version is taken.
                 log.record.epoch += 1;
                 log.record.writer = writer;
+                log.record.folder = options.folder.clone();
                 log
             }
             None => {
                 let columns = schema::of(schema, layer);
-                let (actions, metadata) = schema::creation(&columns, &table, now_ms)?;
-                let record = Record { epoch: 1, writer, ..Record::default() };
-                TableLog::create(&table, &store, columns, actions, metadata, record, now_ms).await?
+                let described = schema::creation(&columns, &table, now_ms)?;
+                let record = Record { epoch: 1, writer, folder: options.folder.clone(), ..Record::default() };
+                TableLog::create(&table, &store, columns, described, record, now_ms).await?
             }
         };
         let mut statistics = Statistics(vec![COMMITTED_AT.to_owned()]);
@@ -231,24 +239,9 @@ impl TableWriter {
         }
     }
 
-    /// Rows of a table without key are found by the columns that the source sends.
-    ///
-    /// A column that the stream has sent and sends no more was dropped: what is in the table is found without it from then on. One that the
-    /// stream has not sent yet came later than what it sends now, after a start. It is null there and does no harm.
     async fn reidentify(&mut self, cleared: &ClearedSchema) -> Result<()> {
         let Layers::Current(current) = &mut self.layers else { return Ok(()) };
-        let Some((index, identifier)) = &current.index else { return Ok(()) };
-        if index.shape() == Shape::Unique {
-            return Ok(());
-        }
-        let names: BTreeSet<String> = identity_names(cleared).into_iter().collect();
-        let mut wanted = names.clone();
-        wanted.extend(identifier.names(&current.log.schema).into_iter().filter(|name| !current.sent.contains(name)));
-        current.behind = wanted != names;
-        current.mixed |= wanted != current.identity && current.stream.changes > 0;
-        current.identity = wanted;
-        current.sent.extend(names);
-        current.meet_identity(&self.options).await
+        current.reidentify(identity_names(cleared).into_iter().collect(), &self.options).await
     }
 
     /// Stages rows; nobody sees them before the commit. Rows at or below the checkpoint and rows of chunks that are done are passed over.
@@ -477,27 +470,8 @@ async fn open_current(
     })
 }
 
-impl Current {
-    /// Builds the index anew when rows are to be found by other columns than it knows them by. What waits and came before, or is owed to a first
-    /// copy, is found by what identified it when it came: then this is done after the commit.
-    async fn meet_identity(&mut self, options: &WriterOptions) -> Result<()> {
-        self.mixed &= self.stream.changes > 0;
-        let Some((index, _)) = &self.index else { return Ok(()) };
-        let asked = index.shape() == Shape::Multiset && !self.is_identified();
-        if !asked || self.mixed || self.copying() {
-            return Ok(());
-        }
-        // Rows that wait have the columns of now alone: their hashes, by this seed, are the same by either set of columns.
-        let (shape, seed) = (index.shape(), index.seed());
-        let (path, boot) = index_place(&self.log, options);
-        let names: Vec<String> = self.identity.iter().cloned().collect();
-        self.index = None;
-        self.index = Some(rebuild::build(&self.log, &names, shape, &path, boot, Some(seed)).await?);
-        Ok(())
-    }
-}
-
-fn index_place(log: &TableLog, options: &WriterOptions) -> (PathBuf, Option<BootId>) {
+/// The folder of a table's key index, and the boot that it is of.
+pub(crate) fn index_place(log: &TableLog, options: &WriterOptions) -> (PathBuf, Option<BootId>) {
     (options.index_dir.join(log.table.folders().join("/")), options.boot.as_deref().map(BootId::from_text))
 }
 
@@ -522,7 +496,7 @@ async fn widen_current(
     for staged in current.stream.staged.iter_mut().chain(&mut current.copy.staged) {
         staged.add = widen::file(&current.log.store, &staged.add, &columns, &current.statistics, now_ms).await?;
     }
-    widen::table(&mut current.log, columns.clone(), &columns, &current.statistics, now_ms).await?;
+    let renamed = widen::table(&mut current.log, columns.clone(), &columns, &current.statistics, now_ms).await?;
     current.vectors.clear();
     if let Some((index, identifier)) = known {
         // Rows that wait are known by hashes with this seed.
@@ -532,7 +506,7 @@ async fn widen_current(
         let (path, boot) = index_place(&current.log, options);
         current.index = Some(rebuild::build(&current.log, &names, shape, &path, boot, Some(seed)).await?);
     }
-    Ok(())
+    current.follow_parted(&renamed).await
 }
 
 fn identity_names(schema: &ClearedSchema) -> Vec<String> {
@@ -566,7 +540,7 @@ fn allow(statistics: &mut Statistics, cleared: &ClearedSchema) {
 }
 
 async fn change_schema(log: &mut TableLog, columns: SchemaRef, now_ms: i64) -> Result<()> {
-    let actions = schema::changed(&log.metadata, &log.schema, &columns, &log.table)?;
+    let actions = schema::changed(log, &columns)?;
     match log.commit("ADD COLUMNS", actions, log.record.clone(), now_ms).await? {
         Written::Done => {
             log.schema = columns;

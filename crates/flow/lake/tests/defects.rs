@@ -11,7 +11,7 @@ use crate::table::{
     try_commit_stream,
 };
 
-fn insert(lsn: u64, id: i64) -> crate::table::Row {
+pub(crate) fn insert(lsn: u64, id: i64) -> crate::table::Row {
     row(Op::Insert, lsn, 1, &[Cell::Int(id), text("a"), text("b")])
 }
 
@@ -137,14 +137,14 @@ async fn a_foreign_commit_is_survived_by_opening_again() {
 }
 
 /// Commits as another program does: the table's newest data file under another name, with or without its rows being others.
-fn foreign_commit(lake: &TestLake, version: u64, operation: &str, lines: &[String]) {
+pub(crate) fn foreign_commit(lake: &TestLake, version: u64, operation: &str, lines: &[String]) {
     let entry = lake.folder(Layer::Current).join(format!("_delta_log/{version:020}.json"));
     let info = format!(r#"{{"commitInfo":{{"timestamp":1,"operation":"{operation}"}}}}"#);
     std::fs::write(entry, [&[info], lines].concat().join("\n")).unwrap();
 }
 
 /// The action that added a file in a version, and its path.
-fn added(lake: &TestLake, version: u64) -> (serde_json::Value, String) {
+pub(crate) fn added(lake: &TestLake, version: u64) -> (serde_json::Value, String) {
     let entry = lake.folder(Layer::Current).join(format!("_delta_log/{version:020}.json"));
     let text = std::fs::read_to_string(entry).unwrap();
     let actions = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -153,7 +153,7 @@ fn added(lake: &TestLake, version: u64) -> (serde_json::Value, String) {
     (add, path)
 }
 
-fn removed(path: &str, data_change: bool) -> String {
+pub(crate) fn removed(path: &str, data_change: bool) -> String {
     format!(r#"{{"remove":{{"path":"{path}","deletionTimestamp":1,"dataChange":{data_change}}}}}"#)
 }
 

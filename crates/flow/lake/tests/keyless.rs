@@ -235,6 +235,75 @@ async fn a_column_that_is_dropped_while_rows_wait_is_left_out_after_their_commit
 }
 
 #[tokio::test]
+async fn a_column_that_is_dropped_in_mid_transaction_leaves_rows_that_can_be_deleted() {
+    let (wide, narrow) = (Door::new(&COLUMNS, Identity::WholeRow), Door::new(&COLUMNS[..2], Identity::WholeRow));
+    let (lake, mut writer) = alike_but_for_the_last(&wide).await;
+    writer.write(&wide.batch(Origin::Stream, &[inserted(12, 1, "third"), inserted(12, 2, "fourth")])).await.unwrap();
+    done(commit_stream(&mut writer, 13).await);
+    let rows = [row(Op::Delete, 20, 1, &[Cell::Int(1), text("x"), text("first")]), inserted(20, 2, "fifth")];
+    writer.write(&wide.batch(Origin::Stream, &rows)).await.unwrap();
+    writer.evolve(&narrow.schema()).await.unwrap();
+    // One takes the row that waits, the others those of the table that the first delete has left.
+    for ordinal in 3..=5 {
+        let narrowed = row(Op::Delete, 20, ordinal, &[Cell::Int(1), text("x")]);
+        writer.write(&narrow.batch(Origin::Stream, &[narrowed])).await.unwrap();
+    }
+    done(commit_stream(&mut writer, 21).await);
+    let left = bag(&lake).await;
+    assert_eq!(left.values().sum::<i64>(), 1, "{left:?}");
+    deletes(&mut writer, &narrow, 30, &[Cell::Int(1), text("x")]).await;
+    done(commit_stream(&mut writer, 31).await);
+    assert!(bag(&lake).await.is_empty());
+}
+
+#[tokio::test]
+async fn columns_that_go_and_types_that_grow_in_one_transaction_lose_no_delete() {
+    let doors = [
+        vec![("a", DataType::Int32), ("b", DataType::Utf8), ("c", DataType::Utf8), ("d", DataType::Utf8)],
+        vec![("a", DataType::Int32), ("b", DataType::Utf8), ("c", DataType::Utf8)],
+        vec![("a", DataType::Int64), ("b", DataType::Utf8), ("c", DataType::Utf8)],
+        vec![("a", DataType::Int64), ("b", DataType::Utf8)],
+    ];
+    let doors = doors.map(|columns| Door::new(&columns, Identity::WholeRow));
+    let lake = TestLake::new().await;
+    let mut writer = lake.writer(&doors[0], Layer::Current).await;
+    done(commit_copy(&mut writer, progress(position(1, 0), 0, &[], Some(position(1, 0)))).await);
+    let whole = |number: u64| [Cell::Int(1), text("x"), text("y"), text(&number.to_string())];
+    let rows: Vec<Row> = (1..=5).map(|number| row(Op::Insert, 10, number, &whole(number))).collect();
+    writer.write(&doors[0].batch(Origin::Stream, &rows)).await.unwrap();
+    done(commit_stream(&mut writer, 11).await);
+    for (at, door) in doors.iter().enumerate() {
+        writer.evolve(&door.schema()).await.unwrap();
+        let gone = row(Op::Delete, 20, at as u64 + 1, &whole(1)[..door.width()]);
+        writer.write(&door.batch(Origin::Stream, &[gone])).await.unwrap();
+    }
+    done(commit_stream(&mut writer, 21).await);
+    assert_eq!(lake.read(Layer::Current).await.len(), 1);
+    drop(writer);
+    std::fs::remove_dir_all(lake.index()).unwrap();
+    let mut writer = lake.writer(&doors[3], Layer::Current).await;
+    deletes(&mut writer, &doors[3], 30, &[Cell::Int(1), text("x")]).await;
+    done(commit_stream(&mut writer, 31).await);
+    assert!(lake.read(Layer::Current).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_truncate_before_a_column_goes_leaves_what_came_after_it() {
+    let (wide, narrow) = (Door::new(&COLUMNS, Identity::WholeRow), Door::new(&COLUMNS[..2], Identity::WholeRow));
+    let (lake, mut writer) = alike_but_for_the_last(&wide).await;
+    deletes(&mut writer, &wide, 20, &[Cell::Int(1), text("x"), text("first")]).await;
+    writer.truncate(&position(20, 2), 20, 2, 0).await.unwrap();
+    writer.write(&wide.batch(Origin::Stream, &[inserted(20, 3, "third"), inserted(20, 4, "fourth")])).await.unwrap();
+    writer.evolve(&narrow.schema()).await.unwrap();
+    writer.write(&narrow.batch(Origin::Stream, &[row(Op::Delete, 20, 5, &[Cell::Int(1), text("x")])])).await.unwrap();
+    done(commit_stream(&mut writer, 21).await);
+    assert_eq!(bag(&lake).await.values().sum::<i64>(), 1);
+    deletes(&mut writer, &narrow, 30, &[Cell::Int(1), text("x")]).await;
+    done(commit_stream(&mut writer, 31).await);
+    assert!(bag(&lake).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_column_that_was_dropped_before_the_stream_sent_it_is_known_after_another_start() {
     let (wide, narrow) = (Door::new(&COLUMNS, Identity::WholeRow), Door::new(&COLUMNS[..2], Identity::WholeRow));
     let (lake, mut writer) = alike_but_for_the_last(&wide).await;

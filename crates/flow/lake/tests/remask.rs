@@ -78,3 +78,23 @@ async fn a_table_without_key_finds_its_rows_again_once_it_is_remasked() {
     ids.sort_unstable();
     assert_eq!(ids, ["0", "4", "5"]);
 }
+
+#[tokio::test]
+async fn statistics_of_a_file_that_was_written_again_under_its_deletion_vector_say_that_they_are_wide() {
+    let lake = TestLake::new().await;
+    let before = door(Identity::Key(vec![0]), START);
+    write(&lake, Layer::Current, &before, 1, &people(Op::Insert, 1, 0..6)).await;
+    write(&lake, Layer::Current, &before, 2, &people(Op::Delete, 2, 5..6)).await;
+    lake.clock.0.fetch_add(YEAR, Ordering::Relaxed);
+    assert!(remask(&lake, Layer::Current).await.is_some());
+    let log = std::fs::read_dir(lake.folder(Layer::Current).join("_delta_log")).unwrap();
+    let newest =
+        log.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|of| of == "json")).max();
+    let text = std::fs::read_to_string(newest.unwrap()).unwrap();
+    let actions = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let adds: Vec<_> = actions.filter_map(|action| action.get("add").cloned()).collect();
+    assert_eq!(adds.len(), 1);
+    assert!(adds[0]["deletionVector"].is_object());
+    let stats: serde_json::Value = serde_json::from_str(adds[0]["stats"].as_str().unwrap()).unwrap();
+    assert_eq!((&stats["tightBounds"], &stats["numRecords"]), (&false.into(), &6.into()));
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Int64Array, StringArray};
+use arrow::array::{ArrayRef, Int32Array, Int64Array, StringArray};
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use change::{
@@ -145,6 +145,12 @@ impl Door {
                         .iter()
                         .map(|cell| if let Cell::Int(n) = cell { Some(*n) } else { None })
                         .collect::<Int64Array>(),
+                ),
+                DataType::Int32 => Arc::new(
+                    cells
+                        .iter()
+                        .map(|cell| if let Cell::Int(n) = cell { i32::try_from(*n).ok() } else { None })
+                        .collect::<Int32Array>(),
                 ),
                 _ => Arc::new(
                     cells

@@ -23,6 +23,8 @@ pub(crate) enum Trick {
     Denied,
     /// The entry is put, and nobody hears of it.
     Unanswered,
+    /// The entry arrives when [`TrickyStore::arrive`] is called, and its sender is told that it waited too long.
+    Late,
 }
 
 #[derive(Default)]
@@ -33,11 +35,26 @@ pub(crate) struct TrickyStore {
     played: Notify,
     /// Listings of whole logs.
     listings: AtomicUsize,
+    /// The entry that is late.
+    late: Mutex<Option<(Path, PutPayload, PutOptions)>>,
+    /// So many reads of the hint to the newest log checkpoint fail from now on.
+    hints_lost: AtomicUsize,
 }
 
 impl TrickyStore {
     pub(crate) fn plays(&self, after: usize, trick: Trick) {
         *self.next.lock().unwrap() = Some((after, trick));
+    }
+
+    /// Lets the late entry arrive.
+    pub(crate) async fn arrive(&self) {
+        let (path, payload, options) = self.late.lock().unwrap().take().unwrap();
+        self.inner.put_opts(&path, payload, options).await.unwrap();
+    }
+
+    /// Fails so many reads of the hint to the newest log checkpoint.
+    pub(crate) fn loses_hints(&self, times: usize) {
+        self.hints_lost.store(times, Ordering::Relaxed);
     }
 
     fn trick(&self) -> Option<Trick> {
@@ -55,6 +72,10 @@ impl ObjectStore for TrickyStore {
         if let Some(Trick::Denied) = trick {
             return Err(Error::AlreadyExists { path: path.to_string(), source: "another put is under way".into() });
         }
+        if let Some(Trick::Late) = trick {
+            *self.late.lock().unwrap() = Some((path.clone(), payload, options));
+            return Err(Error::Generic { store: "tricky", source: "the request timed out".into() });
+        }
         let put = self.inner.put_opts(path, payload, options).await;
         if let Some(Trick::Unanswered) = trick {
             self.played.notify_one();
@@ -68,6 +89,12 @@ impl ObjectStore for TrickyStore {
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let lost = |left: usize| left.checked_sub(1);
+        if path.filename() == Some("_last_checkpoint")
+            && self.hints_lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lost).is_ok()
+        {
+            return Err(Error::Generic { store: "tricky", source: "the connection was reset".into() });
+        }
         self.inner.get_opts(path, options).await
     }
 

@@ -35,6 +35,8 @@ pub struct KeyIndex {
     prepared: Option<Intent>,
     /// A step was cut off by an error: the blocks are half-way.
     broken: bool,
+    /// The intent on disk is of a step that this index has let go of.
+    left: bool,
 }
 
 /// What was found in the folder of an index.
@@ -99,7 +101,7 @@ impl KeyIndex {
         let files = FileTable::open(&dir, next_file)?;
         let map = BlockMap::open(file, header.log2_blocks, header.entries)?;
         let copied = Copied::open(&dir, &header, prepared.as_ref())?;
-        let mut index = Self { dir, header, map, files, boot, copied, prepared, broken: false };
+        let mut index = Self { dir, header, map, files, boot, copied, prepared, broken: false, left: false };
         if header.state == State::Applying {
             if index.prepared.is_none() {
                 return Err(Intent::missing(&index.dir));
@@ -128,7 +130,8 @@ impl KeyIndex {
 
     /// An index that was just built.
     pub(super) fn built(dir: Dir, header: Header, map: BlockMap, files: FileTable) -> Self {
-        Self { dir, boot: header.boot, header, map, files, copied: Copied::default(), prepared: None, broken: false }
+        let (copied, prepared) = (Copied::default(), None);
+        Self { dir, boot: header.boot, header, map, files, copied, prepared, broken: false, left: false }
     }
 
     /// The table version that the index reflects.
@@ -228,6 +231,13 @@ impl KeyIndex {
         if intent.copies && self.copied.are_many(self.map.entries()) { self.settle() } else { Ok(()) }
     }
 
+    /// Lets go of the step that was prepared, whose commit may have been made or not: this index goes on as if it had not. Opened again before
+    /// another step is begun, it tells of the step by [`KeyIndex::prepared`].
+    pub fn leave(&mut self) {
+        self.copied.drop_next();
+        self.left |= self.prepared.take().is_some();
+    }
+
     /// Drops the step that was prepared.
     pub fn abandon(&mut self) -> Result<()> {
         self.copied.drop_next();
@@ -284,9 +294,13 @@ impl KeyIndex {
         self.copied.verify()
     }
 
-    /// Makes the index outlast a stop of the machine. Without it the next start in another boot builds it anew.
+    /// Makes the index outlast a stop of the machine. Without it the next start in another boot builds it anew. Does nothing after
+    /// [`KeyIndex::leave`]: the next start has to see the step.
     pub fn close(mut self) -> Result<()> {
         self.check_idle()?;
+        if self.left {
+            return Ok(());
+        }
         self.dir.remove(super::intent::NAME)?;
         self.map.file().sync()?;
         self.copied.sync()?;
@@ -306,6 +320,7 @@ impl KeyIndex {
             ));
         }
         self.wake()?;
+        self.left = false;
         IntentWriter::create(&self.dir)
     }
 
