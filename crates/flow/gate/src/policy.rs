@@ -85,14 +85,15 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// What the rule makes of a value, in one spelling: transform, canonical form and whose value it is.
+    /// What the rule makes of a value, in one spelling: transform, canonical form and whose value it is. Of a place within documents the form
+    /// is always said, so that a text of a release that did not say it can be told.
     pub(crate) fn meaning(&self) -> String {
         let form = match self.form {
-            Form::Exact => String::new(),
+            Form::Exact if self.within.is_none() || !self.transform.takes_form() => String::new(),
             form => format!(" of {}", form.versioned()),
         };
         let subject = self.subject.as_ref().map(|subject| format!(" by {subject}")).unwrap_or_default();
-        format!("{}{form}{subject}", self.transform)
+        format!("{}{form}{subject}", self.transform.meaning())
     }
 }
 

@@ -34,6 +34,11 @@ impl Profile {
         }
     }
 
+    /// Whether timestamps that a shift moves keep their time of day, which can point at one event.
+    pub(crate) fn keeps_time(self) -> bool {
+        self == Profile::LimitedDataSet
+    }
+
     /// Why the rule cannot stand under the profile, and what to do; `None` when it can.
     ///
     /// Somebody who vouches (a reason and a reviewer) can say of a kept or coarser column that it does

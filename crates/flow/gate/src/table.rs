@@ -1,8 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::DataType;
 use change::{ChangeBatch, Clock, Error, Identity, Kind, Origin, Position, Result, RowMeta, TableSchema, Unsent};
 
 use crate::calendar::Date;
@@ -204,6 +205,15 @@ impl TableGate {
     /// What the source knows the columns by; those without a rule are among them.
     pub(crate) fn numbers(&self) -> BTreeMap<String, i64> {
         self.raw.columns.iter().filter_map(|column| Some((column.name.clone(), column.number?))).collect()
+    }
+
+    /// Columns of timestamps that a shift moves.
+    pub(crate) fn shifted_times(&self) -> BTreeSet<String> {
+        let columns = self.passages.iter().zip(&self.cleared.columns);
+        let shifted = columns.filter(|(passage, column)| {
+            matches!(passage.kernel, Kernel::DateShift(_)) && matches!(column.data_type, DataType::Timestamp(..))
+        });
+        shifted.map(|(_, column)| column.name.clone()).collect()
     }
 
     /// Whether every name still stands for the column that it stood for under `before`.

@@ -249,6 +249,15 @@ impl Transform {
         }
     }
 
+    /// Its spelling, with all that the rules of places in documents make of a value.
+    pub(crate) fn meaning(&self) -> String {
+        match self {
+            Transform::JsonPaths { paths } => format!("json_paths({})", paths.meaning()),
+            Transform::X12Map { map } => format!("x12_map({})", map.meaning()),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether its values are documents, of which inner rules say what passes.
     pub(crate) fn is_document(&self) -> bool {
         matches!(self, Transform::JsonPaths { .. } | Transform::X12Map { .. })
