@@ -227,6 +227,7 @@ impl Policy {
             .collect();
         let gated = self.tables.iter().filter_map(|(table, rules)| Some((table, rules.k_gate.as_ref()?)));
         lines.extend(gated.map(|(table, k_gate)| format!("{table}\tk_gate\t{k_gate}\n")));
+        lines.extend(self.unusual());
         lines.sort();
         let mut digest = Sha256::new().chain_update(format!("policy 1\n{}\n{ZIP3_VINTAGE}\n", self.profile));
         lines.iter().for_each(|line| digest.update(line));

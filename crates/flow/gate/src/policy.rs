@@ -200,6 +200,16 @@ impl Policy {
         self.tables.keys()
     }
 
+    /// A line for each option beside the rules that is not as when nobody writes it.
+    pub(crate) fn unusual(&self) -> impl Iterator<Item = String> {
+        let percent = self.invalid_percent_max;
+        let percent = (percent != INVALID_PERCENT_MAX).then(|| format!("max_invalid_percent\t{percent}\n"));
+        let days = (self.held_days != HELD_DAYS).then(|| format!("held_days\t{}\n", self.held_days));
+        let strict = self.tables.iter().filter(|(_, rules)| rules.new_columns != NewColumns::Drop);
+        let tables = strict.map(|(table, rules)| format!("{table}\tnew_columns\t{}\n", rules.new_columns.name()));
+        tables.chain(percent).chain(days)
+    }
+
     /// Every rule with its table, those within documents behind the one of their column.
     pub(crate) fn rules(&self) -> impl Iterator<Item = (&TableName, &Rule)> {
         let columns = self.tables.iter().flat_map(|(table, rules)| rules.columns.iter().map(move |rule| (table, rule)));

@@ -186,6 +186,12 @@ impl Transform {
         matches!(self, T::Keep | T::HmacToken { .. } | T::SivToken { .. } | T::VaultCode { .. } | T::FpeFf1 { .. })
     }
 
+    /// Whether there are values that it cannot read.
+    pub(crate) fn can_fail(&self) -> bool {
+        use Transform as T;
+        !matches!(self, T::Keep | T::Drop | T::NullOut | T::Redact { .. } | T::ScrubText { tier: Tier::Drop, .. })
+    }
+
     /// Whether the output depends on the day of processing.
     pub fn depends_on_today(&self) -> bool {
         match self {
