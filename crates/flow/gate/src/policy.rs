@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use change::{Problem, TableName};
+use change::{Error, Kind, Problem, TableName, Timestamp};
 
 use crate::KGate;
 use crate::Profile;
@@ -193,6 +193,30 @@ impl Policy {
     /// After how many days a held row is forgotten.
     pub fn held_days(&self) -> u32 {
         self.held_days
+    }
+
+    /// Whether the claimed profile may still be claimed at `now`: an expert's determination holds through the day on which it expires (UTC).
+    ///
+    /// # Errors
+    /// [`Kind::Privacy`] when it has expired.
+    pub fn still_claims(&self, now: Timestamp) -> change::Result<()> {
+        match self.determination().filter(|expires| *expires < Date::from_timestamp(now)) {
+            Some(expired) => Err(Error::new(Kind::Privacy, format!("the expert's determination expired on {expired}"))
+                .fix("Have it renewed, or claim less.")),
+            None => Ok(()),
+        }
+    }
+
+    /// The day on which the determination expires that the claim rests on, as `2027-06-30`, when that is within so many days from `now`, or
+    /// has been.
+    pub fn expires_within(&self, days: u16, now: Timestamp) -> Option<String> {
+        let last = Date::from_timestamp(now).to_days() + i32::from(days);
+        self.determination().filter(|expires| expires.to_days() <= last).map(|expires| expires.to_string())
+    }
+
+    /// When the determination expires that the claim rests on; `None` when it rests on none.
+    fn determination(&self) -> Option<Date> {
+        self.expert.as_ref().filter(|_| self.profile == Profile::Expert).map(|expert| expert.expires)
     }
 
     /// The tables that have rules.

@@ -442,6 +442,45 @@ fn the_stamp_follows_the_meaning_and_not_the_spelling() {
 }
 
 #[test]
+fn the_hash_says_more_only_where_an_option_is_not_as_usual() {
+    let id = "    member_id: hmac_token(member)\n";
+    let hash = |rules: &str, rest: &str| Policy::parse(&(policy(rules) + rest), "p").unwrap().hash();
+    let usual = hash(id, "");
+    let strict = |new: &str| format!("    \"*\": {{ new_columns: {new} }}\n{id}");
+    assert_eq!(hash(id, "held_days: 7\nmax_invalid_percent: 0.1\n"), usual);
+    assert_eq!(hash(&strict("drop"), ""), usual);
+    let unusual = [
+        hash(id, "held_days: 8\n"),
+        hash(id, "held_days: 80\n"),
+        hash(id, "max_invalid_percent: 8\n"),
+        hash(&strict("halt"), ""),
+        usual,
+    ];
+    assert_eq!(unusual.iter().collect::<std::collections::BTreeSet<_>>().len(), unusual.len());
+}
+
+#[test]
+fn a_determination_holds_through_its_last_day() {
+    let text = policy("    member_id: hmac_token(member)\n").replace("limited_data_set", "expert");
+    let expert = Policy::parse(&(text.clone() + "expert: { name: A, method: B, expires: 2026-11-21 }\n"), "p").unwrap();
+    let (now, day) = (StoppedClock.now(), 86_400_000_000);
+    assert!(expert.still_claims(now + day - 1).is_ok());
+    let error = expert.still_claims(now + day).unwrap_err();
+    assert!(error.kind() == change::Kind::Privacy && error.what().contains("expired on 2026-11-21"), "{error}");
+    let gate = compile(&expert, &[members(Identity::Key(vec![0]))]).unwrap();
+    assert!(gate.still_claims(now).is_ok() && gate.still_claims(now + day).is_err());
+    assert_eq!(expert.expires_within(30, now - 31 * day), None);
+    for days in [-30, 0, 1] {
+        assert_eq!(expert.expires_within(30, now + days * day).as_deref(), Some("2026-11-21"), "{days}");
+    }
+    // Who claims something else has no use for it.
+    let less =
+        text.replace("profile: expert", "profile: none") + "expert: { name: A, method: B, expires: 2026-11-20 }\n";
+    let less = Policy::parse(&less, "p").unwrap();
+    assert!(less.still_claims(now).is_ok() && less.expires_within(30, now).is_none());
+}
+
+#[test]
 fn epochs_of_rules_are_checked() {
     let read = |rules: &str| Policy::parse(&policy(rules), "p");
     let refused = |rules: &str| read(rules).unwrap_err()[0].what.clone();
