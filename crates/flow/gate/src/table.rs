@@ -21,7 +21,7 @@ use crate::{ClearedBatch, ClearedColumn, ClearedSchema, Profile, Transform};
 mod holding;
 
 use self::holding::Holder;
-pub use self::holding::Readmitted;
+pub use self::holding::{Readmitted, Standing};
 
 /// The gate of one table with one structure.
 pub struct TableGate {
@@ -121,6 +121,11 @@ impl Passage {
         let subject = rule.subject.as_ref().and_then(|subject| raw.index_of(subject));
         let known = rule.transform.known_columns().into_iter().filter_map(|known| raw.index_of(known)).collect();
         Ok(Some((Self { from, kernel, subject, known, halts, holds, watch }, column)))
+    }
+
+    /// Whether what comes out hangs on a raw column.
+    fn uses(&self, raw: usize) -> bool {
+        self.from == raw || self.subject == Some(raw) || self.known.contains(&raw)
     }
 }
 
