@@ -148,6 +148,7 @@ impl Pipeline {
 
     async fn turn(&mut self, progress: &mut Progress) -> Result<()> {
         loop {
+            self.gate.still_claims(self.clock.now())?;
             self.release_held(progress).await?;
             if progress.ready(&self.batching, self.clock.monotonic(), self.last_boundary()) {
                 self.commit(progress).await?;

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use audit::{Event, HeldAction, Name, Program};
-use change::{Clock, Error, Kind, Result};
+use change::{Clock, Error, Kind, Result, TableName};
 use chrono::DateTime;
 use comfy_table::{ContentArrangement, Table, presets};
-use gate::{Cleared, Policy, Sealed};
+use gate::{Cleared, Policy, Sealed, Standing, TableStamp};
+use lake::{LakeTable, Layer};
 use serde::Serialize;
 
 use crate::assemble;
@@ -20,6 +22,9 @@ use crate::held::{Choice, HeldLine, HeldStore, expire, has_expired};
 use crate::keys;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
+
+/// How long the lake may take before a row is shown without it.
+const LAKE_ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 
 pub(crate) async fn run(dir: &Path, command: &Held) -> Result<Outcome> {
     let (project, policy) = match Project::with_policy(dir) {
@@ -36,7 +41,7 @@ pub(crate) async fn run(dir: &Path, command: &Held) -> Result<Outcome> {
     };
     let auditor = recorded(&project, &store, action, &chosen).await?;
     let done = match command {
-        Held::Show { id } => show(&project, &policy, &store, *id),
+        Held::Show { id } => show(&project, &policy, &store, *id).await,
         Held::Drop(chosen) => drop_rows(&store, chosen),
         Held::List { .. } | Held::Release(_) => release(&store, &chosen),
     };
@@ -151,9 +156,10 @@ fn why(line: &HeldLine) -> String {
 }
 
 /// The row as the policy lets it in; what is not in the lake's columns is not shown. Of a table with a `k_gate`, only which columns cannot
-/// be read: one row is no group.
+/// be read: one row is no group. The policy is of now and the row of then: only where the lake says that a name still stands for the same
+/// column, under the same rule, is its value shown.
 #[allow(clippy::print_stdout)]
-fn show(project: &Project, policy: &Policy, store: &HeldStore, id: i64) -> Result<Outcome> {
+async fn show(project: &Project, policy: &Policy, store: &HeldStore, id: i64) -> Result<Outcome> {
     let lines = store.lines()?;
     let line = find(&lines, id)?;
     let record = store.record(id)?.ok_or_else(|| unknown(id))?;
@@ -176,7 +182,8 @@ fn show(project: &Project, policy: &Policy, store: &HeldStore, id: i64) -> Resul
         Ok(gate) => gate,
         Err(problems) => return refused(&problems),
     };
-    let cleared = gate.table(&structure)?.preview(&sealed)?;
+    let gate = gate.table(&structure)?;
+    let cleared = gate.preview(&sealed)?;
     println!("{}, {} committed {}, held {}", line.table, line.op, time(line.committed_at), time(line.held_at));
     println!("{}", why(line));
     if policy.k_gate(&line.table).is_some() {
@@ -186,26 +193,54 @@ fn show(project: &Project, policy: &Policy, store: &HeldStore, id: i64) -> Resul
         println!("{} has a k_gate: its values are not shown", line.table);
         return Ok(Outcome::Done);
     }
-    print_values(&cleared)
+    let stored = stored(project, &line.table).await;
+    print_values(&cleared, |column| gate.standing(column, stored.as_ref()))
+}
+
+/// How the lake's rows of a table were cleared; `None`, and why, when that cannot be known now.
+#[allow(clippy::print_stderr)]
+async fn stored(project: &Project, table: &TableName) -> Option<TableStamp> {
+    let asked = async {
+        let table = LakeTable::new(table.clone(), Layer::Current)?;
+        assemble::lake(project).await?.stamp(&table).await
+    };
+    let answer = tokio::time::timeout(LAKE_ANSWERS_WITHIN, asked).await;
+    let answer = answer.unwrap_or_else(|_| Err(Error::new(Kind::Unavailable, "the lake does not answer")));
+    answer.unwrap_or_else(|error| {
+        eprintln!("what the lake stores of {table} is not known: {error}");
+        None
+    })
 }
 
 #[allow(clippy::print_stdout)]
-fn print_values(cleared: &Cleared) -> Result<Outcome> {
+fn print_values(cleared: &Cleared, standing: impl Fn(usize) -> Standing) -> Result<Outcome> {
+    let mut hides = false;
     let rows = cleared.batch.rows();
     let unfit = |_| Error::new(Kind::Bug, "a cleared value cannot be shown");
     let options = FormatOptions::default().with_null("null");
     for (number, column) in cleared.batch.schema().columns.iter().enumerate() {
         let formatter = ArrayFormatter::try_new(rows.column(number), &options).map_err(unfit)?;
+        let standing = standing(number);
         for row in 0..rows.num_rows() {
             let value = formatter.value(row).try_to_string().map_err(unfit)?;
             let invalid = cleared.invalid.iter().any(|(name, _)| *name == column.name) && value == "null";
-            let value = match (cleared.batch.unsent().is_unsent(number, row), invalid) {
-                (true, _) => "(as it is in the lake)".to_owned(),
-                (_, true) => "(cannot be read)".to_owned(),
+            let value = match (cleared.batch.unsent().is_unsent(number, row), invalid, standing) {
+                (_, _, Standing::Renamed) => "(renamed since)".to_owned(),
+                (true, _, _) => "(as it is in the lake)".to_owned(),
+                (_, true, _) => "(cannot be read)".to_owned(),
+                (_, _, Standing::Unknown) => {
+                    hides = true;
+                    "(not shown)".to_owned()
+                }
                 _ => value,
             };
             println!("  {}: {value}", column.name);
         }
+    }
+    if hides {
+        println!(
+            "not shown: what the lake does not store, as far as it could be asked, in the same column by the same rule"
+        );
     }
     Ok(Outcome::Done)
 }

@@ -60,6 +60,7 @@ pub(crate) async fn run(dir: &Path, options: &Release) -> Result<Outcome> {
     };
     let (table, gate) = gate_of(&policy, &options.table)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    policy.still_claims(clock.now())?;
     let lake = assemble::lake(&project).await?;
     let stored = lake.stored(table, Layer::Current).await?.ok_or_else(|| {
         Error::new(Kind::Contract, format!("{table} is not in the lake yet")).fix("Run: lockgate run")

@@ -24,6 +24,9 @@ use crate::watch::Seen;
 /// How long the lake may take before the rest is shown without it.
 const LAKE_ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 
+/// So many days before an expert's determination expires that is said.
+const CLAIM_DAYS: u16 = 30;
+
 /// One table, as `--json` prints it.
 #[derive(Debug, Default, Serialize)]
 struct Line {
@@ -111,6 +114,8 @@ struct Report {
     lake_is_away: bool,
     sources: Vec<SourceLine>,
     tables: Vec<Line>,
+    /// Until when the expert's determination holds, when that is soon or over; null when not.
+    claim_holds_through: Option<String>,
     /// Whether a run is going on.
     running: bool,
     /// What the run waits for; null when it reads.
@@ -195,6 +200,8 @@ async fn report(project: &Project) -> Result<Report> {
         lake_is_away,
         sources,
         tables: unread.into_iter().chain(tables).collect(),
+        // What is wrong with a policy that cannot be read is for `check` to say.
+        claim_holds_through: project.policy().ok().and_then(|policy| policy.expires_within(CLAIM_DAYS, now)),
         running: seen.as_ref().is_some_and(|seen| seen.is_alive(now)),
         waits: seen.as_ref().filter(|seen| seen.is_alive(now)).and_then(|seen| seen.idle.clone()),
         run_seconds_ago: seen.as_ref().map(|seen| (now - seen.at) as f64 / 1e6),
@@ -303,6 +310,11 @@ fn print_tables(report: &Report) {
             println!("source {}: {bytes} wait in the spool for the lake", source.source);
         }
     }
+    if let Some(day) = &report.claim_holds_through {
+        println!(
+            "the expert's determination holds through {day}, and no run writes after that: have it renewed, or claim less"
+        );
+    }
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
         "table",
@@ -382,6 +394,7 @@ mod tests {
             lake_is_away: false,
             sources: Vec::new(),
             tables,
+            claim_holds_through: None,
             running: true,
             waits: None,
             run_seconds_ago: None,

@@ -114,6 +114,51 @@ async fn an_unreadable_row_and_what_follows_it_wait_sealed_and_come_in_by_positi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_raw_value_neither_comes_in_nor_is_shown_under_the_name_that_its_column_had() {
+    let setup = "CREATE TABLE person (id int PRIMARY KEY, born text, code text);
+        INSERT INTO person SELECT i, '1980-01-01', 'CANARY-MRN-' || i FROM generate_series(1, 9) i;
+        UPDATE person SET born = 'n/a' WHERE id = 7;";
+    let rules = |born: &str, more: &str| {
+        format!("  db.public.person: {{ id: keep, born: {born}{more} }}\nmax_invalid_percent: 50\n")
+    };
+    let hold = "{ transform: date_year, on_invalid: hold }";
+    let project = Project::new("held-renamed", setup, &["public.person"], &rules(hold, "")).await;
+    project.catch_up(true);
+    let id = project.held_rows().0[0].to_string();
+    let show = |parts: &[&str]| {
+        let shown = project.lockgate_ok(&["held", "show", &id]);
+        assert!(parts.iter().all(|part| shown.contains(part)), "{shown}");
+        project.assert_nowhere(&[shown]);
+    };
+    show(&["id: 7", "born: (cannot be read)"]);
+    project
+        .source_does(
+            "ALTER TABLE person RENAME code TO old_code; ALTER TABLE person ADD code text;
+             UPDATE person SET code = 'plain' WHERE id = 8",
+        )
+        .await;
+    // The rule is for the new column, which no run has seen.
+    project.write_policy(&rules(hold, ", code: keep"));
+    show(&["id: 7", "code: (not shown)"]);
+    project.catch_up(true);
+    show(&["id: 7", "code: (renamed since)"]);
+    let (lake, away) = (project.dir.join("lake"), project.dir.join("away"));
+    std::fs::rename(&lake, &away).unwrap();
+    show(&["id: (not shown)", "code: (not shown)", "born: (cannot be read)"]);
+    if lake.exists() {
+        std::fs::remove_dir_all(&lake).unwrap();
+    }
+    std::fs::rename(&away, &lake).unwrap();
+
+    project.write_policy(&rules("date_year", ", code: keep"));
+    project.lockgate_ok(&["held", "release", "--all"]);
+    project.catch_up(false);
+    project.assert_same("person", &["id", "code"]).await;
+    project.assert_nowhere(&[project.query("SELECT * FROM db.public.person__changes").join("\n")]);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_are_dropped_or_grow_too_old_and_what_stands_on_them_goes_with_them() {
     let project = Project::new("held-drop", SETUP, &["public.person"], HOLD).await;
     project.catch_up(true);

@@ -120,6 +120,21 @@ async fn a_table_leaves_in_groups_of_at_least_k_and_in_no_other_way() {
         &POLICY.replace("    '*': { k_gate: { k: 5, person: member_id, columns: { zip: [redact(ANY)] } } }\n", ""),
     );
     assert!(String::from_utf8_lossy(&release("db.public.visits", "other").stderr).contains("has no k_gate"));
+
+    let expires = |day: &str| {
+        let claim =
+            format!("profile: expert\nexpert: {{ name: a, method: b, expires: {day} }}\nkeys: file:./keys/test.key\n");
+        std::fs::write(project.dir.join("policy.yaml"), format!("{claim}tables:\n{POLICY}")).unwrap();
+    };
+    expires("2020-01-31");
+    let expired = release("db.public.members", "other");
+    let said = String::from_utf8_lossy(&expired.stderr);
+    assert!(expired.status.code() == Some(3) && said.contains("determination expired on 2020-01-31"), "{said}");
+    assert!(!folder("other").join("rows.parquet").exists());
+    assert!(project.lockgate_ok(&["status"]).contains("holds through 2020-01-31"));
+    expires("9999-01-31");
+    assert!(!project.lockgate_ok(&["status"]).contains("holds through"));
+    assert!(release("db.public.members", "last").status.success());
     project.end().await;
 }
 

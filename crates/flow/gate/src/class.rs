@@ -195,11 +195,38 @@ pub fn classify(column: &str) -> Option<Class> {
     {
         return Some(Class::Name);
     }
-    // `dt7` is one of several `dt`, while `zip4` and `icd10` are words themselves.
+    let spaced = spaced(&words);
+    WORDS.iter().find(|(_, runs)| has_one(&spaced, runs)).map(|(class, _)| *class)
+}
+
+/// Words with spaces around, as they are and without digits at their ends: `dt7` is one of several `dt`, while `zip4` and `icd10` are words
+/// themselves.
+fn spaced(words: &[String]) -> [String; 2] {
     let numberless: Vec<&str> = words.iter().map(|word| word.trim_end_matches(|c: char| c.is_ascii_digit())).collect();
-    let spaced = [format!(" {} ", words.join(" ")), format!(" {} ", numberless.join(" "))];
-    let found = |runs: &str| runs.split(", ").any(|run| spaced.iter().any(|words| words.contains(&format!(" {run} "))));
-    WORDS.iter().find(|(_, runs)| found(runs)).map(|(class, _)| *class)
+    [format!(" {} ", words.join(" ")), format!(" {} ", numberless.join(" "))]
+}
+
+fn has_one(spaced: &[String; 2], runs: &str) -> bool {
+    runs.split(", ").any(|run| spaced.iter().any(|words| words.contains(&format!(" {run} "))))
+}
+
+/// Words beside those of [`WORDS`] that say a place and a date.
+const PLACES: &str = "region, area, country";
+const DATES: &str = "year, years, yr, month, start, starts, started, begin, begins, began, end, ends, ended, from, to, thru, \
+    through, until, since, on, effective, eff, expires, expired, expiry, expiration, term, termination, issued, issue, opened, closed, \
+    created, creation, updated, changed, modified, received, sent, signed, verified, enrolled, enrollment, admitted, admission, \
+    discharged, discharge, onset";
+
+/// Whether some word of the name says that it holds what is of class B or C, whatever else is in it: `account_opened_date` is a date.
+pub(crate) fn mentions(column: &str, letter: char) -> bool {
+    let (classes, more) = match letter {
+        'B' => ([Class::Zip, Class::Street, Class::Place, Class::State], PLACES),
+        'C' => ([Class::Birth, Class::Death, Class::Age, Class::Date], DATES),
+        _ => return false,
+    };
+    let spaced = spaced(&words(column));
+    let of_class = |(class, runs): &(Class, &str)| classes.contains(class) && has_one(&spaced, runs);
+    has_one(&spaced, more) || WORDS.iter().any(of_class)
 }
 
 /// Whether the name says that the column holds one of the direct identifiers that a limited data set must not hold (45 CFR 164.514(e)(2)),
@@ -334,6 +361,22 @@ mod tests {
             assert_eq!(classify(name), class, "{name}");
         }
     }
+
+    #[test]
+    fn a_date_or_place_of_something_is_told_by_its_words() {
+        let dates =
+            ["account_opened_date", "note_dt", "licenseExpires", "card_valid_from", "subscriber_age", "login_at"];
+        for date in dates {
+            assert!(names_direct_identifier(date) && mentions(date, 'C') && !mentions(date, 'B'), "{date}");
+        }
+        for place in ["account_zip", "license_state", "subscriber_county", "guarantor_region"] {
+            assert!(names_direct_identifier(place) && mentions(place, 'B') && !mentions(place, 'C'), "{place}");
+        }
+        for neither in ["ssn", "account_no", "phone", "mrn", "note"] {
+            assert!(!mentions(neither, 'B') && !mentions(neither, 'C'), "{neither}");
+        }
+    }
+
     #[test]
     fn a_column_about_an_identifier_is_not_one() {
         for direct in ["note", "phone", "home_address", "member_id", "ssn", "device_serial", "lat"] {

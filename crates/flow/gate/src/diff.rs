@@ -41,12 +41,32 @@ impl Policy {
     /// vouches is.
     pub fn changes_to(&self, new: &Policy) -> Vec<Difference> {
         let mut found = self.top_changes(new);
+        let times = match (self.profile.keeps_time(), new.profile.keeps_time()) {
+            (false, true) => Some((Effect::Loosens, "the time of day of timestamps passes under this profile")),
+            (true, false) => Some((Effect::Tightens, "the time of day of timestamps does not pass under this profile")),
+            _ => None,
+        };
         let (before, after) = (self.places(), new.places());
         let mut places: Vec<_> = before.keys().chain(after.keys()).collect();
         places.sort();
         places.dedup();
         for place in places {
-            found.extend(compare(place, before.get(place).copied(), after.get(place).copied()));
+            let (was, is) = (before.get(place).copied(), after.get(place).copied());
+            let mut changes: Vec<Change> = moved(was, is).into_iter().chain(optional(was, is)).collect();
+            let is_shifted =
+                |rule: &Rule| rule.within.is_none() && matches!(rule.transform, Transform::DateShift { .. });
+            if was.is_some_and(is_shifted) && is.is_some_and(is_shifted) {
+                changes.extend(times.map(|(effect, why)| (effect, why.to_owned())));
+            }
+            changes.dedup();
+            let spelt = |rule: Option<&Rule>| rule.map_or_else(|| NOT_STORED.into(), options);
+            found.extend(changes.into_iter().map(|(effect, why)| Difference {
+                place: format!("{}.{}", place.0, place.1),
+                before: spelt(was),
+                after: spelt(is),
+                effect,
+                why,
+            }));
         }
         found.extend(self.release_changes(new));
         found.extend(self.new_column_changes(new));
@@ -117,6 +137,11 @@ impl Policy {
         };
         let percent = |policy: &Policy| policy.invalid_percent_max.to_string();
         add("max_invalid_percent", percent(self), percent(new), watch, why);
+        let (longer, why) = match new.held_days > self.held_days {
+            true => (Effect::Loosens, "rows that are held, raw and sealed, are kept for longer"),
+            false => (Effect::Tightens, "rows that are held, raw and sealed, are erased sooner"),
+        };
+        add("held_days", self.held_days.to_string(), new.held_days.to_string(), longer, why);
         let expires = |policy: &Policy| {
             policy.expert.as_ref().map_or_else(|| "none".into(), |expert| format!("expires {}", expert.expires))
         };
@@ -125,58 +150,65 @@ impl Policy {
     }
 }
 
-fn compare((table, place): &(TableName, String), before: Option<&Rule>, after: Option<&Rule>) -> Option<Difference> {
+/// An effect, and why it is that.
+type Change = (Effect, String);
+
+const NO_JOIN: &str = "rows of before and after no longer join";
+
+/// What it means that one transform comes in place of another; a place without a rule is dropped.
+fn moved(before: Option<&Rule>, after: Option<&Rule>) -> Option<Change> {
     let nothing = Transform::Drop;
     let was = before.map_or(&nothing, |rule| &rule.transform);
     let is = after.map_or(&nothing, |rule| &rule.transform);
-    let spelt = |rule: Option<&Rule>| rule.map_or_else(|| NOT_STORED.into(), options);
-    let difference = |effect, why: String| {
-        let (before, after) = (spelt(before), spelt(after));
-        Some(Difference { place: format!("{table}.{place}"), before, after, effect, why })
-    };
     let both_documents = std::mem::discriminant(was) == std::mem::discriminant(is) && was.is_document();
     let (shown_before, shown) = (Reveals::of(was), Reveals::of(is));
     let (more, less) = (shown.beyond(shown_before), shown_before.beyond(shown));
     if !more.is_empty() {
         let less = if less.is_empty() { String::new() } else { format!("; no longer tells {}", less.join(", ")) };
-        return difference(Effect::Loosens, format!("tells {}{less}", more.join(", ")));
+        return Some((Effect::Loosens, format!("tells {}{less}", more.join(", "))));
     }
     if !less.is_empty() {
-        return difference(Effect::Tightens, format!("no longer tells {}", less.join(", ")));
+        return Some((Effect::Tightens, format!("no longer tells {}", less.join(", "))));
     }
-    if was != is && !both_documents {
-        return match finer(was, is) {
-            Finer::First => difference(Effect::Tightens, "coarser than before".into()),
-            Finer::Second => difference(Effect::Loosens, "finer than before".into()),
-            Finer::Neither if was.domain().is_some() || is.domain().is_some() => {
-                difference(Effect::Alters, "rows of before and after no longer join".into())
-            }
-            Finer::Neither => difference(Effect::Alters, "which of the two tells more, a person must judge".into()),
-        };
+    if was == is || both_documents {
+        return None;
     }
-    let (before_rule, after_rule) = (before?, after?);
-    if (before_rule.form, &before_rule.subject, before_rule.pin)
-        != (after_rule.form, &after_rule.subject, after_rule.pin)
-    {
-        return difference(Effect::Alters, "rows of before and after no longer join".into());
+    Some(match finer(was, is) {
+        Finer::First => (Effect::Tightens, "coarser than before".into()),
+        Finer::Second => (Effect::Loosens, "finer than before".into()),
+        Finer::Neither if was.domain().is_some() || is.domain().is_some() => (Effect::Alters, NO_JOIN.into()),
+        Finer::Neither => (Effect::Alters, "which of the two tells more, a person must judge".into()),
+    })
+}
+
+/// What other options mean, where both rules store something.
+fn optional(before: Option<&Rule>, after: Option<&Rule>) -> Vec<Change> {
+    let stores = |rule: &&Rule| rule.transform != Transform::Drop;
+    let (Some(before), Some(after)) = (before.filter(stores), after.filter(stores)) else { return Vec::new() };
+    let mut found: Vec<(Effect, &str)> = Vec::new();
+    let joins = |rule: &Rule| rule.transform.domain().is_some() || rule.transform.is_document();
+    let by = |rule: &Rule| (rule.form, rule.subject.clone(), rule.pin);
+    if joins(before) && joins(after) && by(before) != by(after) {
+        found.push((Effect::Alters, NO_JOIN));
     }
-    if before_rule.dual != after_rule.dual {
+    if before.dual != after.dual {
         let why = "a column with the tokens of an older epoch comes or goes; `lockgate remask` does it for stored rows";
-        return difference(Effect::Alters, why.into());
+        found.push((Effect::Alters, why));
     }
-    if before_rule.on_invalid != after_rule.on_invalid {
-        let (effect, what) = match after_rule.on_invalid {
+    if before.on_invalid != after.on_invalid && before.transform.can_fail() && after.transform.can_fail() {
+        found.push(match after.on_invalid {
             OnInvalid::Null => (Effect::Loosens, "an unreadable value becomes null and is counted"),
-            OnInvalid::Hold if before_rule.on_invalid == OnInvalid::Halt => {
+            OnInvalid::Hold if before.on_invalid == OnInvalid::Halt => {
                 (Effect::Loosens, "a row with an unreadable value is held back, and the table goes on")
             }
             OnInvalid::Hold => (Effect::Tightens, "a row with an unreadable value is held back"),
             OnInvalid::Halt => (Effect::Tightens, "an unreadable value stops the table"),
-        };
-        return difference(effect, what.into());
+        });
     }
-    let vouches = (&before_rule.reviewer, before_rule.class) != (&after_rule.reviewer, after_rule.class);
-    vouches.then(|| difference(Effect::Alters, "somebody else vouches for it, or for another class".into()))?
+    if (&before.reviewer, before.class) != (&after.reviewer, after.class) {
+        found.push((Effect::Alters, "somebody else vouches for it, or for another class"));
+    }
+    found.into_iter().map(|(effect, why)| (effect, why.to_owned())).collect()
 }
 
 /// The rule with the options that matter here.
@@ -255,6 +287,45 @@ mod tests {
     }
 
     #[test]
+    fn what_loosens_is_said_beside_what_tightens() {
+        use Effect::{Alters, Loosens, Tightens};
+        let rule = |text: &str| format!("    v: {text}\n");
+        for (before, after, expected) in [
+            ("{ transform: date_trunc(week), on_invalid: halt }", "date_trunc(month)", vec![Loosens, Tightens]),
+            ("{ transform: date_trunc(month), on_invalid: hold }", "date_trunc(week)", vec![Loosens, Loosens]),
+            ("{ transform: hmac_token(a), canonical: trim }", "siv_token(a)", vec![Loosens, Alters]),
+            ("{ transform: hmac_token(a), canonical: trim }", "hmac_token(b)", vec![Alters]),
+            ("{ transform: hmac_token(a), canonical: trim }", "drop", vec![Tightens]),
+            (
+                "{ transform: keep, reason: r, reviewer: a }",
+                "{ transform: zip3, reviewer: b, reason: r }",
+                vec![Alters, Tightens],
+            ),
+            // Where nothing is unreadable, the option says nothing.
+            ("{ transform: keep, on_invalid: halt }", "zip3", vec![Tightens]),
+        ] {
+            assert_eq!(effects(&rule(before), &rule(after)), expected, "{before} to {after}");
+        }
+    }
+
+    #[test]
+    fn the_time_of_day_that_comes_and_goes_with_the_profile_is_said() {
+        let text = |profile: &str| {
+            format!(
+                "profile: {profile}\nkeys: k\ntables:\n  db.public.t:\n    id: drop\n    seen: {{ transform: date_shift(p 30), subject: id }}\n"
+            )
+        };
+        let lines = |before: &str, after: &str| -> Vec<String> {
+            let found =
+                Policy::parse(&text(before), "p").unwrap().changes_to(&Policy::parse(&text(after), "p").unwrap());
+            found.iter().map(|at| format!("{} {:?}", at.place, at.effect)).collect()
+        };
+        assert_eq!(lines("limited_data_set", "none"), ["profile Loosens", "db.public.t.seen Tightens"]);
+        assert_eq!(lines("none", "limited_data_set"), ["db.public.t.seen Loosens", "profile Tightens"]);
+        assert!(lines("none", "none").is_empty());
+    }
+
+    #[test]
     fn what_becomes_of_new_columns_is_compared() {
         let halt = "    \"*\": { new_columns: halt }\n";
         assert_eq!(effects("", halt), [Effect::Tightens]);
@@ -284,5 +355,12 @@ mod tests {
         let found = before.changes_to(&Policy::parse(&after, "p").unwrap());
         let lines: Vec<String> = found.iter().map(|at| format!("{} {:?}", at.place, at.effect)).collect();
         assert_eq!(lines, ["max_invalid_percent Loosens", "keys Alters", "profile Tightens"]);
+        let held = |days: u32| Policy::parse(&format!("{text}held_days: {days}\n"), "p").unwrap();
+        let effect =
+            |from: u32, to: u32| held(from).changes_to(&held(to)).iter().map(|at| at.effect).collect::<Vec<_>>();
+        assert_eq!(
+            [effect(7, 365), effect(365, 7), effect(7, 7)],
+            [vec![Effect::Loosens], vec![Effect::Tightens], vec![]]
+        );
     }
 }

@@ -128,8 +128,7 @@ fn explained(table: &TableName, rule: &Rule) -> ExplainedColumn {
         stored: stored(&rule.transform, rule.subject.as_deref()) + &epochs(rule),
         why: why(rule),
         unreadable: match (&rule.transform, rule.on_invalid) {
-            (Transform::Keep | Transform::Drop | Transform::NullOut | Transform::Redact { .. }, _) => "-",
-            (Transform::ScrubText { tier: Tier::Drop, .. }, _) => "-",
+            (transform, _) if !transform.can_fail() => "-",
             (Transform::ScrubText { .. }, OnInvalid::Null) => "[REDACTED:error], and counted",
             (_, OnInvalid::Null) => "null, and counted",
             (_, OnInvalid::Hold) => "the row is held",

@@ -1,10 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use change::{Clock, Column, Error, Identity, Kind, Problem, Result, Severity, TableName, TableSchema};
+use change::{Clock, Column, Error, Identity, Kind, Problem, Result, Severity, TableName, TableSchema, Timestamp};
 use sha2::{Digest, Sha256};
 
-use crate::calendar::Date;
 use crate::canonical::{self, Form};
 use crate::class::words;
 use crate::kernel::place::ZIP3_VINTAGE;
@@ -13,7 +12,7 @@ use crate::policy::{NewColumns, Policy, Rule, TableRules};
 use crate::report::{Report, did_you_mean};
 use crate::suppress::{Suppressed, Suppression};
 use crate::table::TableGate;
-use crate::{CellKeys, KeyRing, PolicyStamp, Profile, Transform, Vault};
+use crate::{CellKeys, KeyRing, PolicyStamp, Transform, Vault};
 
 /// What the gate needs from outside: it does no I/O itself.
 pub(crate) struct Means {
@@ -41,7 +40,7 @@ impl Means {
 struct NoClock;
 
 impl Clock for NoClock {
-    fn now(&self) -> change::Timestamp {
+    fn now(&self) -> Timestamp {
         0
     }
 
@@ -168,12 +167,8 @@ impl Policy {
         if let Some(keys) = &means.keys {
             self.check_epochs(keys, report);
         }
-        let today = Date::from_timestamp(means.clock.now());
-        if let (Profile::Expert, Some(expert)) = (self.profile, &self.expert)
-            && expert.expires < today
-        {
-            let what = format!("the expert's determination expired on {}", expert.expires);
-            report.error(expert.line, what, "Have it renewed, or claim less.");
+        if let (Err(error), Some(expert)) = (self.still_claims(means.clock.now()), &self.expert) {
+            report.error(expert.line, error.what(), error.how_to_fix().unwrap_or_default());
         }
     }
 
@@ -227,6 +222,7 @@ impl Policy {
             .collect();
         let gated = self.tables.iter().filter_map(|(table, rules)| Some((table, rules.k_gate.as_ref()?)));
         lines.extend(gated.map(|(table, k_gate)| format!("{table}\tk_gate\t{k_gate}\n")));
+        lines.extend(self.unusual());
         lines.sort();
         let mut digest = Sha256::new().chain_update(format!("policy 1\n{}\n{ZIP3_VINTAGE}\n", self.profile));
         lines.iter().for_each(|line| digest.update(line));
@@ -267,6 +263,14 @@ impl Gate {
     /// What goes into every commit's metadata.
     pub fn stamp(&self) -> &PolicyStamp {
         &self.stamp
+    }
+
+    /// Whether the policy may go on claiming its profile at `now`.
+    ///
+    /// # Errors
+    /// Those of [`Policy::still_claims`].
+    pub fn still_claims(&self, now: Timestamp) -> Result<()> {
+        self.policy.still_claims(now)
     }
 
     /// The policy.

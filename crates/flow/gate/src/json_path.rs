@@ -54,6 +54,14 @@ impl fmt::Display for JsonPath {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JsonPaths(pub(crate) Vec<(JsonPath, Rule)>);
 
+impl JsonPaths {
+    /// The paths, each with what its rule means.
+    pub(crate) fn meaning(&self) -> String {
+        let meanings = self.0.iter().map(|(path, rule)| format!("{path}={}", rule.meaning()));
+        meanings.collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl fmt::Display for JsonPaths {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (path, rule)) in self.0.iter().enumerate() {

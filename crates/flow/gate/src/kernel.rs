@@ -63,6 +63,7 @@ pub(crate) enum Kernel {
     DateYear,
     DateTrunc(DateUnit),
     DateShift(Shifter),
+    Midnight,
     Cells(Box<CellSealer>),
     AgeCap,
     DobGeneralise,
@@ -100,6 +101,8 @@ pub(crate) struct Stored<'a> {
     pub(crate) old_years: bool,
     /// ZIP prefixes were made by another census table.
     pub(crate) old_zips: bool,
+    /// Shifted timestamps, themselves and not within documents, have a time of day that is to go.
+    pub(crate) old_times: bool,
 }
 
 impl Stored<'_> {
@@ -143,7 +146,7 @@ impl Kernel {
                 Kernel::Surrogate(Surrogates::new(keys()?, domain, form, epoch()?, *list)?)
             }
             Transform::DateShift { domain, days_max } => {
-                let keeps_time = setup.profile == Profile::LimitedDataSet;
+                let keeps_time = setup.profile.keeps_time();
                 Kernel::DateShift(Shifter::new(keys()?, domain, form, epoch()?, *days_max, keeps_time)?)
             }
             Transform::EncryptCell { domain } => {
@@ -182,7 +185,8 @@ impl Kernel {
             _ => {}
         }
         let (Some((from, to)), Some(keys)) = (stored.epochs(rule)?, stored.keys) else {
-            return Ok(Some(Kernel::Keep));
+            let cuts = stored.old_times && matches!(rule.transform, Transform::DateShift { .. });
+            return Ok(Some(if cuts { Kernel::Midnight } else { Kernel::Keep }));
         };
         Ok(match &rule.transform {
             Transform::HmacToken { domain } => Retoken::wrap(keys, domain, from, to)?.map(Kernel::Retoken),
@@ -224,6 +228,7 @@ impl Kernel {
             Kernel::Shape(keeper) => keeper.apply(array),
             Kernel::Surrogate(surrogates) => surrogates.apply(array, beside),
             Kernel::DateShift(shifter) => shifter.apply(array, beside),
+            Kernel::Midnight => dates::midnight(array),
             Kernel::Cells(sealer) => sealer.apply(array, beside),
             Kernel::DateYear => dates::year(array, today),
             Kernel::DateTrunc(unit) => dates::truncate(array, *unit),

@@ -79,6 +79,6 @@ pub use spooled::{SpoolCipher, Spooled};
 pub use stamp::{PolicyStamp, TableStamp};
 pub use subject::{KnownAs, Subject, SubjectPlace};
 pub use suppress::{Scope, Suppressed};
-pub use table::{Cleared, DroppedColumn, Readmitted, TableGate};
+pub use table::{Cleared, DroppedColumn, Readmitted, Standing, TableGate};
 pub use transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Tier, Transform, X12Map};
 pub use vault::Vault;

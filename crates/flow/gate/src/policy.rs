@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use change::{Problem, TableName, TableSchema};
+use change::{Error, Kind, Problem, TableName, TableSchema, Timestamp};
 
 use crate::KGate;
 use crate::Profile;
@@ -88,14 +88,15 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// What the rule makes of a value, in one spelling: transform, canonical form and whose value it is.
+    /// What the rule makes of a value, in one spelling: transform, canonical form and whose value it is. Of a place within documents the form
+    /// is always said, so that a text of a release that did not say it can be told.
     pub(crate) fn meaning(&self) -> String {
         let form = match self.form {
-            Form::Exact => String::new(),
+            Form::Exact if self.within.is_none() || !self.transform.takes_form() => String::new(),
             form => format!(" of {}", form.versioned()),
         };
         let subject = self.subject.as_ref().map(|subject| format!(" by {subject}")).unwrap_or_default();
-        format!("{}{form}{subject}", self.transform)
+        format!("{}{form}{subject}", self.transform.meaning())
     }
 }
 
@@ -215,9 +216,43 @@ impl Policy {
         self.held_days
     }
 
+    /// Whether the claimed profile may still be claimed at `now`: an expert's determination holds through the day on which it expires (UTC).
+    ///
+    /// # Errors
+    /// [`Kind::Privacy`] when it has expired.
+    pub fn still_claims(&self, now: Timestamp) -> change::Result<()> {
+        match self.determination().filter(|expires| *expires < Date::from_timestamp(now)) {
+            Some(expired) => Err(Error::new(Kind::Privacy, format!("the expert's determination expired on {expired}"))
+                .fix("Have it renewed, or claim less.")),
+            None => Ok(()),
+        }
+    }
+
+    /// The day on which the determination expires that the claim rests on, as `2027-06-30`, when that is within so many days from `now`, or
+    /// has been.
+    pub fn expires_within(&self, days: u16, now: Timestamp) -> Option<String> {
+        let last = Date::from_timestamp(now).to_days() + i32::from(days);
+        self.determination().filter(|expires| expires.to_days() <= last).map(|expires| expires.to_string())
+    }
+
+    /// When the determination expires that the claim rests on; `None` when it rests on none.
+    fn determination(&self) -> Option<Date> {
+        self.expert.as_ref().filter(|_| self.profile == Profile::Expert).map(|expert| expert.expires)
+    }
+
     /// The tables that have rules.
     pub fn tables(&self) -> impl Iterator<Item = &TableName> {
         self.tables.keys()
+    }
+
+    /// A line for each option beside the rules that is not as when nobody writes it.
+    pub(crate) fn unusual(&self) -> impl Iterator<Item = String> {
+        let percent = self.invalid_percent_max;
+        let percent = (percent != INVALID_PERCENT_MAX).then(|| format!("max_invalid_percent\t{percent}\n"));
+        let days = (self.held_days != HELD_DAYS).then(|| format!("held_days\t{}\n", self.held_days));
+        let strict = self.tables.iter().filter(|(_, rules)| rules.new_columns != NewColumns::Drop);
+        let tables = strict.map(|(table, rules)| format!("{table}\tnew_columns\t{}\n", rules.new_columns.name()));
+        tables.chain(percent).chain(days)
     }
 
     /// Every rule with its table, those within documents behind the one of their column.

@@ -3,7 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::Transform;
-use crate::class::{Declared, names_direct_identifier};
+use crate::class::{Declared, mentions, names_direct_identifier};
 use crate::policy::Rule;
 use crate::transform::Tier;
 
@@ -34,9 +34,14 @@ impl Profile {
         }
     }
 
+    /// Whether timestamps that a shift moves keep their time of day, which can point at one event.
+    pub(crate) fn keeps_time(self) -> bool {
+        self == Profile::LimitedDataSet
+    }
+
     /// Why the rule cannot stand under the profile, and what to do; `None` when it can.
     ///
-    /// Somebody who vouches (a reason and a reviewer) can say of a kept or bucketed column that it does
+    /// Somebody who vouches (a reason and a reviewer) can say of a kept or coarser column that it does
     /// not identify a person; nobody can say that a token made from the value is not derived from it.
     pub(crate) fn breach(self, rule: &Rule) -> Option<Breach> {
         let breach = |why, fix| Some(Breach { why, fix });
@@ -81,7 +86,7 @@ impl Profile {
                 "nobody vouches that it does not identify a person",
                 "Add a reason and a reviewer: { transform: keep, reason: ..., reviewer: ... }; or use drop.",
             ),
-            _ if (shows_values || shows_parts) && looks_direct && !vouched => breach(
+            _ if (shows_values || shows_parts || is_called_otherwise(rule)) && looks_direct && !vouched => breach(
                 "its name says that it holds a direct identifier or free text (45 CFR 164.514(e)(2))",
                 "Use hmac_token(domain) or drop, or add a reason and a reviewer who vouches that it does not.",
             ),
@@ -118,16 +123,26 @@ impl Profile {
     }
 }
 
+/// The class of which the transform makes coarse values.
+fn meant_for(transform: &Transform) -> Option<char> {
+    use Transform as T;
+    match transform {
+        T::Zip3 | T::GeoState => Some('B'),
+        T::DateYear | T::DateTrunc { .. } | T::DobGeneralise | T::AgeCap => Some('C'),
+        _ => None,
+    }
+}
+
 /// Whether the transform makes coarse what is of one class, and the column is declared to hold another: the first digits of a number are
 /// no ZIP area.
 fn is_of_another_class(rule: &Rule) -> bool {
-    use Transform as T;
-    let meant_for = match rule.transform {
-        T::Zip3 | T::GeoState => 'B',
-        T::DateYear | T::DateTrunc { .. } | T::DobGeneralise | T::AgeCap => 'C',
-        _ => return false,
-    };
-    matches!(rule.class, Some(Declared::Identifies(letter)) if letter != meant_for)
+    let declared = |meant| matches!(rule.class, Some(Declared::Identifies(letter)) if letter != meant);
+    meant_for(&rule.transform).is_some_and(declared)
+}
+
+/// Whether the transform makes coarse what is of one class, and no word of the column's name says that it holds any of it.
+fn is_called_otherwise(rule: &Rule) -> bool {
+    meant_for(&rule.transform).is_some_and(|letter| !mentions(&rule.column, letter))
 }
 
 /// What stands between a rule and a profile.

@@ -6,7 +6,7 @@ use holds::Holds;
 use known::{is_birth_year, is_bound, is_count, is_counter, is_npi, is_public_code};
 
 use crate::Transform;
-use crate::class::{Class, classify, words};
+use crate::class::{Class, classify, mentions, words};
 use crate::shape::Shape;
 use crate::transform::{DateUnit, Edges};
 
@@ -152,6 +152,9 @@ fn by_class(candidate: &Candidate<'_>, class: Class, holds: Holds, words: &[Stri
     match (class, holds) {
         (Class::MedicalRecord | Class::HealthPlan | Class::Unique, Holds::Number | Holds::Text { .. }) => {
             proposal(token(candidate), "identifier: joins survive through its token")
+        }
+        (Class::MedicalRecord | Class::HealthPlan, Holds::Date) if !mentions(candidate.column, 'C') => {
+            dropped("a date by its type, and called like an identifier: dropped until somebody says what it is")
         }
         (Class::Zip, Holds::Number | Holds::Text { .. }) => proposal(Transform::Zip3, "ZIP code"),
         (Class::State, Holds::Text { .. }) => proposal(Transform::GeoState, "state"),

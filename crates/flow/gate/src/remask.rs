@@ -1,6 +1,6 @@
-//! Stored rows under a stricter policy, another epoch of the key, a later year or another census table, from what is stored alone: nothing
-//! raw is needed to drop a column, to transform one that was kept, to bring tokens to the epoch that wraps theirs, or to see from a year that
-//! its person is above 89 by now.
+//! Stored rows under a stricter policy or profile, another epoch of the key, a later year or another census table, from what is stored alone:
+//! nothing raw is needed to drop a column, to transform one that was kept, to bring tokens to the epoch that wraps theirs, to cut the time of
+//! day, or to see from a year that its person is above 89 by now.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::kernel::place::ZIP3_VINTAGE;
 use crate::kernel::subject::Beside;
 use crate::kernel::{Kernel, Setup, Stored};
 use crate::policy::Rule;
+use crate::stamp::is_same;
 use crate::suppress::Suppression;
 use crate::{KeyRing, Policy, PolicyStamp, TableStamp, Transform, Vault};
 
@@ -86,6 +87,7 @@ impl Remasker {
             rules: stored.rules.clone(),
             epochs: stored.epochs.clone(),
             numbers: stored.numbers.clone(),
+            shifted_times: stored.shifted_times.clone(),
         };
         let (mut dropped, mut changed, mut added) = (Vec::new(), Vec::new(), Vec::new());
         // What was not stored so far begins to be with the rows that come; it is no matter of the rows that are there.
@@ -103,8 +105,11 @@ impl Remasker {
             if let Some(rule) = rule {
                 stamp.epochs.extend(self.means.keys.iter().flat_map(|keys| rule.epochs(keys)));
             }
-            if now == *before {
-                if let Some(rule) = rule.filter(|rule| self.moves(rule, stored)) {
+            if is_same(before, &now) {
+                if rule.is_some_and(|rule| shifts_times(rule, columns) && self.lacks_times(stored)) {
+                    return refuse("keeps the time of day under this profile, which is not stored");
+                }
+                if let Some(rule) = rule.filter(|rule| self.moves(rule, stored, columns)) {
                     changed.push(self.moved(table, rule, stored, columns)?);
                 }
                 let is_new = |beside: &Rule| stored.rules.get(&beside.column).is_none_or(|rule| rule == "drop");
@@ -113,19 +118,15 @@ impl Remasker {
                     stamp.rules.insert(beside.column.clone(), beside.meaning());
                     stamp.epochs.extend(self.means.keys.iter().flat_map(|keys| beside.epochs(keys)));
                 }
+                stamp.rules.insert(column.clone(), now);
                 continue;
             }
-            match rule.filter(|rule| rule.transform != Transform::Drop) {
-                None if identifies => return refuse("would take away what identifies its rows"),
+            let stays = rule.filter(|rule| rule.transform != Transform::Drop);
+            if let Some(why) = obstacle(stays, before, identifies) {
+                return refuse(why);
+            }
+            match stays {
                 None => dropped.push(column.clone()),
-                Some(_) if *before != Transform::Keep.to_string() => return refuse("cannot be computed from that"),
-                Some(rule) if rule.subject.is_some() => return refuse("needs to know whose row it is"),
-                Some(rule) if !rule.transform.known_columns().is_empty() => {
-                    return refuse("searches for values of other columns, which are not stored in clear");
-                }
-                Some(rule) if identifies && !rule.transform.is_injective() => {
-                    return refuse("would make rows the same");
-                }
                 Some(rule) => changed.push(self.changed(table, rule, columns, identifies)?),
             }
             stamp.rules.insert(column.clone(), now);
@@ -135,13 +136,13 @@ impl Remasker {
         Ok((!nothing).then_some(remask))
     }
 
-    /// Whether something of a column is stored as the rule does not make it any more: under another epoch, in another year or by another
-    /// census table.
-    fn moves(&self, rule: &Rule, stored: &TableStamp) -> bool {
+    /// Whether something of a column is stored as the rule does not make it any more: under another epoch, in another year, by another census
+    /// table or with a time of day.
+    fn moves(&self, rule: &Rule, stored: &TableStamp, columns: &Schema) -> bool {
         let (old_years, old_zips) = (self.has_old_years(stored), has_old_zips(stored));
         let is_old =
             |rule: &Rule| old_years && rule.transform.is_year() || old_zips && rule.transform == Transform::Zip3;
-        if is_old(rule) || rule.inner().any(is_old) {
+        if is_old(rule) || rule.inner().any(is_old) || self.has_old_times(rule, stored, columns) {
             return true;
         }
         let Some(keys) = &self.means.keys else { return false };
@@ -153,6 +154,17 @@ impl Remasker {
     /// Whether years were made in an earlier year, or nobody knows when.
     fn has_old_years(&self, stored: &TableStamp) -> bool {
         stored.processed_in.is_none_or(|year| year < self.today.year)
+    }
+
+    /// Whether a column has the time of day of shifted timestamps, and the profile does not let it pass any more.
+    fn has_old_times(&self, rule: &Rule, stored: &TableStamp, columns: &Schema) -> bool {
+        let goes = stored.policy.profile.keeps_time() && !self.policy.profile.keeps_time();
+        goes && shifts_times(rule, columns)
+    }
+
+    /// Whether the time of day of shifted timestamps was not stored, and passes from now on.
+    fn lacks_times(&self, stored: &TableStamp) -> bool {
+        self.policy.profile.keeps_time() && !stored.policy.profile.keeps_time()
     }
 
     /// The way of a column from what is stored to what the rule makes now.
@@ -176,6 +188,7 @@ impl Remasker {
             epoch: &|inner: &Rule| stored.epoch_of(of, &place(inner)),
             old_years: self.has_old_years(stored),
             old_zips: has_old_zips(stored),
+            old_times: self.has_old_times(rule, stored, columns),
         };
         let kernel = Kernel::moved(rule, &made)?.ok_or_else(|| {
             let what = format!(
@@ -209,6 +222,26 @@ impl Remasker {
         let statistics = !identifies && rule.transform.statistics(&data_type);
         Ok(Changed { column: rule.column.clone(), kernel, data_type, statistics, whole: identifies })
     }
+}
+
+/// Why a stored column cannot be brought under another rule from what is stored; `stays` is that rule, `None` when the column goes.
+fn obstacle(stays: Option<&Rule>, before: &str, identifies: bool) -> Option<&'static str> {
+    match stays {
+        None => identifies.then_some("would take away what identifies its rows"),
+        Some(_) if before != Transform::Keep.to_string() => Some("cannot be computed from that"),
+        Some(rule) if rule.subject.is_some() => Some("needs to know whose row it is"),
+        Some(rule) if !rule.transform.known_columns().is_empty() => {
+            Some("searches for values of other columns, which are not stored in clear")
+        }
+        Some(rule) if identifies && !rule.transform.is_injective() => Some("would make rows the same"),
+        Some(_) => None,
+    }
+}
+
+/// Whether a rule shifts timestamps, which have a time of day.
+fn shifts_times(rule: &Rule, columns: &Schema) -> bool {
+    let is_time = |field: &Field| matches!(field.data_type(), DataType::Timestamp(..));
+    matches!(rule.transform, Transform::DateShift { .. }) && columns.field_with_name(&rule.column).is_ok_and(is_time)
 }
 
 fn has_old_zips(stored: &TableStamp) -> bool {

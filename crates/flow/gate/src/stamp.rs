@@ -4,6 +4,7 @@ use change::{Error, Kind, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::Date;
+use crate::canonical::Form;
 use crate::epoch::is_beside;
 use crate::kernel::place::ZIP3_VINTAGE;
 use crate::{Profile, TableGate};
@@ -107,6 +108,17 @@ pub struct TableStamp {
     /// does not say.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub numbers: BTreeMap<String, i64>,
+    /// Columns of timestamps under `date_shift`: only a limited data set has their time of day. Older releases did not write it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub shifted_times: BTreeSet<String>,
+}
+
+/// Whether two spellings of a rule mean the same. Older releases did not write the canonical forms of places within documents: theirs are
+/// taken for those of now.
+pub(crate) fn is_same(before: &str, now: &str) -> bool {
+    let is_document = ["json_paths(", "x12_map("].iter().any(|document| now.starts_with(document));
+    let without = |text: String, form: &Form| text.replace(&format!(") of {}", form.versioned()), ")");
+    before == now || is_document && before == Form::ALL.iter().fold(now.to_owned(), without)
 }
 
 /// Numbers and rules of columns, by name.
@@ -140,6 +152,7 @@ impl TableStamp {
             rules: gate.rules().clone(),
             epochs: gate.epochs().clone(),
             numbers: gate.numbers(),
+            shifted_times: gate.shifted_times(),
         }
     }
 
@@ -156,6 +169,7 @@ impl TableStamp {
             self.epochs.entry(place).or_insert(epoch);
         }
         self.numbers.extend(now.numbers);
+        self.shifted_times.extend(now.shifted_times);
     }
 
     /// Stored columns that may show what the day of `now` hides, until they are remasked: their years were made in an earlier or an unknown
@@ -192,15 +206,17 @@ impl TableStamp {
     /// it is.
     ///
     /// # Errors
-    /// [`Kind::Privacy`] when the key, its epoch or the rule of a stored column is another one: old and new rows would not mean the same, a row
-    /// under another token of its key would be stored twice, and what a stricter rule hides would stay in the old rows.
+    /// [`Kind::Privacy`] when the key, its epoch or the rule of a stored column is another one, or the profile lets another part of it pass: old
+    /// and new rows would not mean the same, a row under another token of its key would be stored twice, and what a stricter rule hides would
+    /// stay in the old rows.
     pub fn after(mut self, previous: &TableStamp) -> Result<Self> {
         self.policy.continues(&previous.policy)?;
         check_renamed((&previous.numbers, &previous.rules), (&self.numbers, &self.rules))?;
         self.check_beside(previous)?;
+        self.check_times(previous)?;
         for (column, before) in &previous.rules {
             let now = self.rules.entry(column.clone()).or_insert_with(|| before.clone());
-            if now != before && before != "drop" {
+            if before != "drop" && !is_same(before, now) {
                 return Err(Error::new(
                     Kind::Privacy,
                     format!("column `{column}` is stored under `{before}`, and the policy now says `{now}`"),
@@ -232,7 +248,29 @@ impl TableStamp {
         for (column, number) in &previous.numbers {
             self.numbers.entry(column.clone()).or_insert(*number);
         }
+        self.shifted_times.extend(previous.shifted_times.iter().cloned());
         Ok(self)
+    }
+
+    /// The time of day of shifted timestamps comes and goes with the profile: some rows would have theirs and others not.
+    fn check_times(&self, previous: &TableStamp) -> Result<()> {
+        let (before, now) = (previous.policy.profile, self.policy.profile);
+        if before.keeps_time() == now.keeps_time() {
+            return Ok(());
+        }
+        let is_shifted =
+            |column: &&String| previous.rules.get(*column).is_some_and(|rule| rule.starts_with("date_shift("));
+        let Some(column) = self.shifted_times.union(&previous.shifted_times).find(is_shifted) else { return Ok(()) };
+        let (how, comes, remask) = match before.keeps_time() {
+            true => ("with", "without it", "run `lockgate remask`, which takes the time of day away; or "),
+            false => ("without", "with it", ""),
+        };
+        let what = format!(
+            "column `{column}` is stored {how} the time of day, and new rows come {comes}, as the profile is `{now}` now"
+        );
+        Err(Error::new(Kind::Privacy, what).fix(format!(
+            "Claim `{before}` again; or {remask}take both folders of the table out of the lake: it is then copied anew under the new profile."
+        )))
     }
 
     /// Columns with the tokens of an older epoch come and go by remasking alone, or some rows would lack theirs.
@@ -294,140 +332,4 @@ impl TableStamp {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stamp(rules: &[(&str, &str)]) -> TableStamp {
-        TableStamp {
-            policy: PolicyStamp {
-                profile: Profile::None,
-                policy_hash: String::new(),
-                key_epoch: Some(1),
-                key_fingerprint: Some("a".into()),
-                key_fingerprints: BTreeMap::new(),
-                vault: Some("v".into()),
-                cells: Some("c".into()),
-                zip3_table: String::new(),
-            },
-            processed_in: Some(2026),
-            rules: rules.iter().map(|(column, rule)| ((*column).to_owned(), (*rule).to_owned())).collect(),
-            epochs: BTreeMap::new(),
-            numbers: BTreeMap::new(),
-        }
-    }
-
-    #[test]
-    fn a_column_does_not_come_under_the_rule_of_another_whose_name_it_has_taken() {
-        let numbered = |columns: &[(&str, &str, i64)]| {
-            let rules: Vec<_> = columns.iter().map(|(name, rule, _)| (*name, *rule)).collect();
-            let numbers = columns.iter().map(|(name, _, number)| ((*name).to_owned(), *number)).collect();
-            TableStamp { numbers, ..stamp(&rules) }
-        };
-        let before = numbered(&[("id", "keep", 1), ("ssn", "drop", 2), ("plan", "keep", 3), ("x", "drop", 4)]);
-        // Renamed over a column that left, and swapped.
-        let taken = numbered(&[("id", "keep", 1), ("plan", "keep", 2)]);
-        let swapped = numbered(&[("id", "keep", 1), ("ssn", "drop", 3), ("plan", "keep", 2)]);
-        // Under a name that the policy had already and the source had not, and one whose values would stay behind.
-        let named = numbered(&[("id", "keep", 1), ("ssn", "drop", 2), ("plan", "keep", 3), ("y", "keep", 4)]);
-        let left = numbered(&[("id", "keep", 1), ("ssn", "drop", 2), ("y", "drop", 3)]);
-        for now in [taken, swapped, named, left] {
-            let error = now.after(&before).unwrap_err();
-            assert!(error.kind() == Kind::Contract && error.what().contains("is called"), "{error}");
-        }
-        // Nothing of it is stored; a column that left and came again; another table of that name.
-        let harmless = numbered(&[("id", "keep", 1), ("y", "drop", 2), ("plan", "keep", 9)]).after(&before).unwrap();
-        assert_eq!(harmless.numbers["plan"], 9);
-        assert_eq!(harmless.numbers["ssn"], 2, "what left is remembered");
-        assert!(numbered(&[("id", "keep", 101), ("plan", "keep", 102)]).after(&before).is_ok());
-        assert!(before.clone().after(&stamp(&[("id", "keep")])).is_ok(), "a stamp of a release before numbers");
-    }
-
-    #[test]
-    fn the_rule_of_a_stored_column_cannot_change() {
-        let before = stamp(&[("id", "keep"), ("ssn", "hmac_token(a)"), ("note", "drop")]);
-        assert_eq!(before.clone().after(&before).unwrap(), before);
-        for changed in [("id", "drop"), ("id", "hmac_token(id)"), ("ssn", "hmac_token(b)"), ("ssn", "keep")] {
-            let error = stamp(&[changed]).after(&before).unwrap_err();
-            assert_eq!(error.kind(), Kind::Privacy);
-            assert!(error.what().contains(changed.0) && error.what().contains(changed.1), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_column_may_begin_to_be_stored_and_one_that_left_keeps_its_rule() {
-        let before = stamp(&[("id", "keep"), ("note", "drop"), ("gone", "hmac_token(a)")]);
-        let now = stamp(&[("id", "keep"), ("note", "redact([NOTE])"), ("new", "keep")]).after(&before).unwrap();
-        assert_eq!(now.rules["gone"], "hmac_token(a)");
-        assert!(stamp(&[("gone", "keep")]).after(&now).is_err());
-        assert_eq!(now.rules["note"], "redact([NOTE])");
-    }
-
-    /// After a rotation: the current epoch is 2, and the file still has the key of epoch 1.
-    fn rotated(rules: &[(&str, &str)], epochs: &[(&str, u32)]) -> TableStamp {
-        let mut stamp = stamp(rules);
-        (stamp.policy.key_epoch, stamp.policy.key_fingerprint) = (Some(2), Some("b".into()));
-        stamp.policy.key_fingerprints = [("1".to_owned(), "a".to_owned()), ("2".to_owned(), "b".to_owned())].into();
-        stamp.epochs = epochs.iter().map(|(place, epoch)| ((*place).to_owned(), *epoch)).collect();
-        stamp
-    }
-
-    #[test]
-    fn two_epochs_never_stand_in_one_column() {
-        let rules =
-            [("id", "hmac_token(a)"), ("doc", "json_paths(x.y=hmac_token(a))"), ("v", "keep"), ("gone", "drop")];
-        let now = |epoch| rotated(&rules, &[("id", epoch), ("doc.x.y", epoch), ("gone", 2)]);
-        let with = |epoch| TableStamp { epochs: now(epoch).epochs, ..stamp(&rules) };
-        // One of a release that did not write epochs, and one that did.
-        for before in [stamp(&rules), with(1)] {
-            let error = now(2).after(&before).unwrap_err();
-            assert!(error.what().contains("under key epoch 1") && error.what().contains("under epoch 2"), "{error}");
-            assert!(error.how_to_fix().unwrap().contains("lockgate remask"));
-            assert_eq!(now(1).after(&before).unwrap().epochs["doc.x.y"], 1, "pinned");
-            assert_eq!(before.epochs_stored()[&1], ["doc", "id"]);
-        }
-        // A table in which no key made anything goes on.
-        assert!(rotated(&rules[2..], &[("gone", 2)]).after(&stamp(&rules[2..])).is_ok());
-        // Back to an older key file, and to one that lacks an epoch.
-        let older = TableStamp { epochs: with(1).epochs, ..stamp(&rules) };
-        assert!(
-            older
-                .clone()
-                .after(&now(2))
-                .unwrap_err()
-                .what()
-                .contains("of key epoch 2, which the key file does not have")
-        );
-        let mut lacks = now(2);
-        lacks.policy.key_fingerprints.remove("1");
-        assert!(lacks.after(&older).unwrap_err().what().contains("of key epoch 1, which the key file does not have"));
-        let mut other = now(1);
-        other.policy.key_fingerprints.insert("1".into(), "c".into());
-        assert!(other.after(&older).unwrap_err().what().contains("the key of epoch 1 is not the one"));
-    }
-
-    #[test]
-    fn a_column_beside_another_comes_and_goes_by_remasking_alone() {
-        let plain = rotated(&[("id", "hmac_token(a)")], &[("id", 2)]);
-        let rules = [("id", "hmac_token(a)"), ("id__epoch1", "hmac_token(a)")];
-        let dual = rotated(&rules, &[("id", 2), ("id__epoch1", 1)]);
-        assert!(dual.clone().after(&plain).unwrap_err().what().contains("is not there yet"));
-        assert!(plain.clone().after(&dual).unwrap_err().what().contains("no `dual` for it any more"));
-        assert!(dual.clone().after(&dual).is_ok());
-        let ended = TableStamp { rules: [("id__epoch1".to_owned(), "drop".to_owned())].into(), ..dual.clone() };
-        assert!(plain.after(&ended).is_ok());
-    }
-
-    #[test]
-    fn another_key_or_vault_does_not_go_on() {
-        let before = stamp(&[]);
-        let mut other = before.clone();
-        other.policy.key_fingerprint = Some("b".into());
-        assert_eq!(other.after(&before).unwrap_err().kind(), Kind::Privacy);
-        let mut other = before.clone();
-        other.policy.vault = Some("w".into());
-        assert_eq!(other.after(&before).unwrap_err().kind(), Kind::Privacy);
-        let mut other = before.clone();
-        other.policy.cells = Some("d".into());
-        assert_eq!(other.after(&before).unwrap_err().kind(), Kind::Privacy);
-    }
-}
+mod tests;

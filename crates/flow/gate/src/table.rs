@@ -1,8 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::DataType;
 use change::{ChangeBatch, Clock, Error, Identity, Kind, Origin, Position, Result, RowMeta, TableSchema, Unsent};
 
 use crate::calendar::Date;
@@ -20,7 +21,7 @@ use crate::{ClearedBatch, ClearedColumn, ClearedSchema, Profile, Transform};
 mod holding;
 
 use self::holding::Holder;
-pub use self::holding::Readmitted;
+pub use self::holding::{Readmitted, Standing};
 
 /// The gate of one table with one structure.
 pub struct TableGate {
@@ -121,6 +122,11 @@ impl Passage {
         let known = rule.transform.known_columns().into_iter().filter_map(|known| raw.index_of(known)).collect();
         Ok(Some((Self { from, kernel, subject, known, halts, holds, watch }, column)))
     }
+
+    /// Whether what comes out hangs on a raw column.
+    fn uses(&self, raw: usize) -> bool {
+        self.from == raw || self.subject == Some(raw) || self.known.contains(&raw)
+    }
 }
 
 impl TableGate {
@@ -204,6 +210,15 @@ impl TableGate {
     /// What the source knows the columns by; those without a rule are among them.
     pub(crate) fn numbers(&self) -> BTreeMap<String, i64> {
         self.raw.columns.iter().filter_map(|column| Some((column.name.clone(), column.number?))).collect()
+    }
+
+    /// Columns of timestamps that a shift moves.
+    pub(crate) fn shifted_times(&self) -> BTreeSet<String> {
+        let columns = self.passages.iter().zip(&self.cleared.columns);
+        let shifted = columns.filter(|(passage, column)| {
+            matches!(passage.kernel, Kernel::DateShift(_)) && matches!(column.data_type, DataType::Timestamp(..))
+        });
+        shifted.map(|(_, column)| column.name.clone()).collect()
     }
 
     /// Whether every name still stands for the column that it stood for under `before`.

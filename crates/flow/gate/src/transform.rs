@@ -186,6 +186,12 @@ impl Transform {
         matches!(self, T::Keep | T::HmacToken { .. } | T::SivToken { .. } | T::VaultCode { .. } | T::FpeFf1 { .. })
     }
 
+    /// Whether there are values that it cannot read.
+    pub(crate) fn can_fail(&self) -> bool {
+        use Transform as T;
+        !matches!(self, T::Keep | T::Drop | T::NullOut | T::Redact { .. } | T::ScrubText { tier: Tier::Drop, .. })
+    }
+
     /// Whether the output depends on the day of processing.
     pub fn depends_on_today(&self) -> bool {
         match self {
@@ -246,6 +252,15 @@ impl Transform {
             Transform::JsonPaths { paths } => paths.0.iter().map(|(_, rule)| rule).collect(),
             Transform::X12Map { map } => map.rules.iter().map(|(_, rule)| rule).collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// Its spelling, with all that the rules of places in documents make of a value.
+    pub(crate) fn meaning(&self) -> String {
+        match self {
+            Transform::JsonPaths { paths } => format!("json_paths({})", paths.meaning()),
+            Transform::X12Map { map } => format!("x12_map({})", map.meaning()),
+            other => other.to_string(),
         }
     }
 

@@ -173,6 +173,12 @@ impl X12Map {
     pub(crate) fn named(ready: ReadyMap) -> Self {
         Self { ready, own: Vec::new(), rules: Vec::new() }
     }
+
+    /// The map, and the policy's own lines with what their rules mean.
+    pub(crate) fn meaning(&self) -> String {
+        let own = self.rules.iter().filter(|(path, _)| self.own.contains(path));
+        own.fold(self.ready.name().to_owned(), |text, (path, rule)| format!("{text}, {path}={}", rule.meaning()))
+    }
 }
 
 impl fmt::Display for X12Map {

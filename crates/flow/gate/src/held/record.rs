@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
 use change::{
-    ChangeBatch, Error, Identity, Kind, Origin, Position, Result, RowMeta, RowMetaBuilder, TableName, TableSchema,
-    Unsent,
+    ChangeBatch, Column, Error, Identity, Kind, Origin, Position, Result, RowMeta, RowMetaBuilder, TableName,
+    TableSchema, Unsent,
 };
 use zeroize::Zeroizing;
 
@@ -98,27 +98,50 @@ fn decode(table: &TableName, plain: &[u8]) -> Option<Result<ChangeBatch>> {
     Some(ChangeBatch::try_new(Arc::new(schema), Origin::Held, columns, meta, unsent))
 }
 
-/// A held batch in another structure of its table: columns by name; those that came later are null, those that left are left out.
+/// A held batch in another structure of its table. Columns are known by number, and by name where the record or the table has none, as of a
+/// release before there were numbers. Those that came later are null, those that left are left out. `looks_at` tells whether anything of a column is
+/// used.
 ///
 /// # Errors
-/// [`Kind::Contract`] when the values of a column do not fit its type any more.
-pub(crate) fn adapt(batch: ChangeBatch, table: &Arc<TableSchema>) -> Result<ChangeBatch> {
+/// [`Kind::Contract`] when a column that is used had another name, the row has no key, or the values of a column do not fit its type any more.
+pub(crate) fn adapt(
+    batch: ChangeBatch,
+    table: &Arc<TableSchema>,
+    looks_at: impl Fn(usize) -> bool,
+) -> Result<ChangeBatch> {
     let (from, origin, rows, meta, unsent) = batch.into_parts();
     let rows = rows.into_exposed();
+    let refuse = |what: String| {
+        let fix = "Drop the held row, and let the source write the row again.";
+        Error::new(Kind::Contract, format!("{}.{what} since the row was held", table.table)).fix(fix)
+    };
     let (mut columns, mut masks) = (Vec::new(), Vec::new());
-    for column in &table.columns {
-        let Some(index) = from.index_of(&column.name) else {
+    for (at, column) in table.columns.iter().enumerate() {
+        let Some(index) = held_as(&from, column) else {
+            if matches!(&table.identity, Identity::Key(key) if key.contains(&at)) {
+                return Err(refuse(format!("{} has identified its rows only", column.name)));
+            }
             columns.push(arrow::array::new_null_array(&column.data_type, meta.len()));
             masks.push(None);
             continue;
         };
-        columns.push(retyped(rows.column(index), &column.data_type).ok_or_else(|| {
-            let what = format!("{}.{} has had another type since the row was held", table.table, column.name);
-            Error::new(Kind::Contract, what).fix("Drop the held row, and let the source write the row again.")
-        })?);
+        let was = &from.columns[index].name;
+        if *was != column.name && looks_at(at) {
+            return Err(refuse(format!("{} was `{was}`, and has been renamed", column.name)));
+        }
+        let values = retyped(rows.column(index), &column.data_type);
+        columns.push(values.ok_or_else(|| refuse(format!("{} has had another type", column.name)))?);
         masks.push(unsent.0[index].clone());
     }
     ChangeBatch::try_new(table.clone(), origin, columns, meta, Unsent(masks))
+}
+
+/// Which column of a held row a column of the table is. One without a number beside others that have theirs had left when the row was read,
+/// and whoever has its name now is another.
+fn held_as(from: &TableSchema, column: &Column) -> Option<usize> {
+    let is_it = |held: &Column| held.number.is_some() && held.number == column.number;
+    let by_name = column.number.is_none() || from.columns.iter().all(|held| held.number.is_none());
+    from.columns.iter().position(is_it).or_else(|| from.index_of(&column.name).filter(|_| by_name))
 }
 
 fn retyped(values: &ArrayRef, to: &DataType) -> Option<ArrayRef> {

@@ -7,7 +7,7 @@ use change::{ChangeBatch, Identity, Kind, Op, Origin, Position, RowMetaBuilder, 
 
 use crate::policy::tests::{compile, keys};
 use crate::table::tests::schema;
-use crate::{Cleared, HeldIndex, HeldRow, Policy, Sealed, TableGate, Why};
+use crate::{Cleared, HeldIndex, HeldRow, Policy, Sealed, Standing, TableGate, TableStamp, Why};
 
 const HOLD: &str = "id: keep, born: { transform: date_year, on_invalid: hold }, note: keep";
 const NULL: &str = "id: keep, born: date_year, note: keep";
@@ -17,10 +17,32 @@ fn members() -> Arc<TableSchema> {
 }
 
 fn gate(schema: &Arc<TableSchema>, rules: &str) -> TableGate {
+    stamped(schema, rules).0
+}
+
+/// A gate, and the stamp of what it clears.
+fn stamped(schema: &Arc<TableSchema>, rules: &str) -> (TableGate, TableStamp) {
     let text =
         format!("profile: none\nkeys: k\nmax_invalid_percent: 100\ntables:\n  db.public.members: {{ {rules} }}\n");
     let policy = Policy::parse(&text, "policy.yaml").unwrap();
-    compile(&policy, std::slice::from_ref(schema)).unwrap().table(schema).unwrap()
+    let gate = compile(&policy, std::slice::from_ref(schema)).unwrap();
+    let table = gate.table(schema).unwrap();
+    let stamp = TableStamp::of(gate.stamp(), &table);
+    (table, stamp)
+}
+
+/// The structure with what the source knows its columns by.
+fn numbered(columns: &[(&str, DataType, i64)]) -> Arc<TableSchema> {
+    let plain: Vec<_> = columns.iter().map(|(name, data_type, _)| (*name, data_type.clone())).collect();
+    let mut schema = TableSchema::clone(&schema(&plain));
+    schema.columns.iter_mut().zip(columns).for_each(|(column, (_, _, number))| column.number = Some(*number));
+    Arc::new(schema)
+}
+
+/// Rows of [`members`] in a structure that differs in what it says of the columns only.
+fn within(schema: &Arc<TableSchema>, batch: ChangeBatch) -> ChangeBatch {
+    let (_, origin, rows, meta, unsent) = batch.into_parts();
+    ChangeBatch::try_new(schema.clone(), origin, rows.into_exposed().columns().to_vec(), meta, unsent).unwrap()
 }
 
 type Row = (Op, i64, Option<&'static str>);
@@ -161,6 +183,75 @@ fn a_row_of_an_older_structure_fits_into_the_new_one() {
     let refused = gate(&retyped, NULL).readmit(&sealed(&table, &held)).unwrap().refused;
     assert_eq!(refused[0].1.kind(), Kind::Contract);
     assert!(!refused[0].1.to_string().contains("CANARY"));
+}
+
+#[test]
+fn a_column_is_known_by_its_number_and_not_by_a_name_that_is_anothers_now() {
+    let then = numbered(&[("id", DataType::Int64, 1), ("born", DataType::Utf8, 2), ("note", DataType::Utf8, 3)]);
+    let unnamed = "id: keep, born: { transform: date_year, on_invalid: hold }";
+    let mut index = HeldIndex::default();
+    let row = within(&then, batch(1, Origin::Stream, &[(Op::Insert, 2, WRONG)]));
+    let held = clear(&gate(&then, unnamed), &mut index, row).held;
+    let table = TableName::new("db", "public", "members");
+    let now = |columns: &[(&str, i64)], rules: &str| {
+        let types = [DataType::Int64, DataType::Utf8, DataType::Utf8, DataType::Utf8];
+        let columns: Vec<_> = columns.iter().zip(types).map(|((name, number), of)| (*name, of, *number)).collect();
+        gate(&numbered(&columns), rules).readmit(&sealed(&table, &held)).unwrap()
+    };
+    let renamed = [("id", 1), ("born", 2), ("old_note", 3), ("note", 9)];
+    let let_in = now(&renamed, "id: keep, born: date_year, note: keep").batch.unwrap();
+    assert_eq!(let_in.schema().columns.iter().map(|column| &*column.name).collect::<Vec<_>>(), ["id", "born", "note"]);
+    assert!(let_in.rows().column(2).is_null(0), "the column came later");
+    let same = now(&[("id", 1), ("born", 2), ("note", 3)], "id: keep, born: date_year, note: keep").batch.unwrap();
+    assert_eq!(same.rows().column(2).as_string::<i32>().value(0), "note 2");
+    let unused = [("id", 1), ("born", 2), ("old_note", 3)];
+    assert!(now(&unused, "id: keep, born: date_year").refused.is_empty(), "nothing of it is stored");
+    // A column that had left when the row was read has no number: who has its name now is another one.
+    let mut unknown = TableSchema::clone(&then);
+    unknown.columns[2].number = None;
+    let unknown = Arc::new(unknown);
+    let row = within(&unknown, batch(5, Origin::Stream, &[(Op::Insert, 3, WRONG)]));
+    let left = clear(&gate(&unknown, unnamed), &mut HeldIndex::default(), row).held;
+    let let_in = gate(&then, "id: keep, born: date_year, note: keep").readmit(&sealed(&table, &left)).unwrap().batch;
+    assert!(let_in.unwrap().rows().column(2).is_null(0));
+    let other_key = [("id", 7), ("born", 2), ("note", 3)];
+    for (columns, rules, why) in [
+        (&renamed[..], "id: keep, born: date_year, old_note: keep", "old_note was `note`, and has been renamed"),
+        (&other_key, "id: keep, born: date_year", "id has identified its rows only since"),
+    ] {
+        let refused = now(columns, rules).refused;
+        let (_, error) = &refused[0];
+        assert!(error.kind() == Kind::Contract && error.what().contains(why), "{error}");
+        assert!(!error.to_string().contains("note 2"));
+    }
+}
+
+#[test]
+fn what_the_lake_does_not_store_so_has_no_standing() {
+    let columns = |note: i64| {
+        numbered(&[("id", DataType::Int64, 1), ("born", DataType::Utf8, 2), ("note", DataType::Utf8, note)])
+    };
+    let rules = "id: keep, born: date_year, note: keep";
+    let (of_row, stored) = stamped(&columns(3), rules);
+    let all = |stored: Option<&TableStamp>| [0, 1, 2].map(|column| of_row.standing(column, stored));
+    assert_eq!(all(Some(&stored)), [Standing::Same; 3]);
+    assert_eq!(all(None), [Standing::Unknown; 3]);
+    let (_, renamed) = stamped(&columns(9), rules);
+    assert_eq!(all(Some(&renamed)), [Standing::Same, Standing::Same, Standing::Renamed]);
+    // Before a run has begun with the rule that the policy has by now, or when the table stops for it.
+    for before in ["id: keep, born: date_year", "id: keep, born: date_year, note: hmac_token(note)"] {
+        let (_, before) = stamped(&columns(3), before);
+        assert_eq!(all(Some(&before)), [Standing::Same, Standing::Same, Standing::Unknown]);
+    }
+    let older = TableStamp { numbers: Default::default(), ..stored.clone() };
+    assert_eq!(all(Some(&older)), [Standing::Unknown; 3]);
+    let older_row = gate(&members(), rules);
+    assert_eq!([0, 1, 2].map(|column| older_row.standing(column, Some(&renamed))), [Standing::Same; 3]);
+    // A text hangs on the columns whose values are searched in it, too.
+    let scrubbed = "id: keep, note: scrub_text(detect born)";
+    let swapped = numbered(&[("id", DataType::Int64, 1), ("born", DataType::Utf8, 4), ("note", DataType::Utf8, 3)]);
+    let (of_row, _) = stamped(&columns(3), scrubbed);
+    assert_eq!(of_row.standing(1, Some(&stamped(&swapped, scrubbed).1)), Standing::Renamed);
 }
 
 #[test]

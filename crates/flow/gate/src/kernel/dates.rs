@@ -65,6 +65,16 @@ pub(crate) fn truncate(array: &dyn Array, unit: DateUnit) -> Result<Passed> {
     })
 }
 
+/// Timestamps without their time of day.
+pub(crate) fn midnight(array: &dyn Array) -> Result<Passed> {
+    let times = array.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| {
+        Error::new(Kind::Bug, format!("timestamps were expected in a column of type {}", array.data_type()))
+    })?;
+    let days: PrimitiveArray<TimestampMicrosecondType> =
+        times.unary(|micros| micros.saturating_sub(micros.rem_euclid(MICROS_PER_DAY)));
+    Ok(Passed { values: Arc::new(days.with_data_type(array.data_type().clone())), invalid: 0 })
+}
+
 /// The year, or the bucket's where it shows an age above 89.
 pub(super) fn shown_year(year: i32, today: Date) -> Option<i16> {
     i16::try_from(year.max(today.year - OLDEST_SHOWN - 1)).ok()

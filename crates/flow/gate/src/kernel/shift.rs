@@ -17,7 +17,7 @@ use crate::keys::Purpose;
 pub(crate) struct Shifter {
     subjects: SubjectHash,
     days_max: u16,
-    /// A time of day can point at one event; only a limited data set may keep it.
+    /// See [`crate::Profile::keeps_time`].
     keeps_time: bool,
 }
 

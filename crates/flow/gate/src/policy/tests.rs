@@ -305,11 +305,7 @@ fn a_stronger_claim_than_the_rules_carry_is_refused_and_names_the_columns() {
 fn an_identifier_made_coarse_is_treated_as_one_that_is_kept() {
     let vouched = "reason: r, reviewer: dpo";
     for profile in ["limited_data_set", "expert"] {
-        let refused = |rule: &str| {
-            let text = policy(&format!("    {rule}\n")).replace("limited_data_set", profile);
-            let text = text + "expert: { name: A, method: B, expires: 2027-06-30 }\n";
-            Policy::parse(&text, "p").err().map(|problems| problems[0].what.clone())
-        };
+        let refused = |rule: &str| refused(profile, rule);
         let coarse = ["round(10)", "bucket(0 10)", "hierarchy(ndc product)", "hierarchy(icd10 category)"];
         for transform in coarse.into_iter().chain(["top_code(5)", "zip3", "age_cap", "date_year"]) {
             let declared =
@@ -320,11 +316,54 @@ fn an_identifier_made_coarse_is_treated_as_one_that_is_kept() {
             }
             assert_eq!(['B', 'C', 'R'].map(declared), [None, None, None], "{profile} {transform}");
         }
-        for transform in coarse {
+        for transform in coarse.into_iter().chain(["zip3", "age_cap", "date_year", "dob_generalise"]) {
             let named = |rest: &str| refused(&format!("account_no: {{ transform: {transform}{rest} }}"));
             assert!(named("").unwrap_or_default().contains("its name says"), "{profile} {transform}");
             assert_eq!(named(&format!(", {vouched}")), None, "{profile} {transform}");
             assert_eq!(refused(&format!("weight: {{ transform: {transform} }}")), None, "{profile} {transform}");
+        }
+    }
+}
+
+/// What is wrong with a policy of one rule that claims a profile.
+fn refused(profile: &str, rule: &str) -> Option<String> {
+    let text = policy(&format!("    {rule}\n")).replace("limited_data_set", profile);
+    let text = text + "expert: { name: A, method: B, expires: 2027-06-30 }\n";
+    Policy::parse(&text, "p").err().map(|problems| problems[0].what.clone())
+}
+
+#[test]
+fn what_is_coarse_for_a_place_or_a_date_is_for_columns_that_are_called_so() {
+    for profile in ["safe_harbor", "limited_data_set", "expert"] {
+        for (column, transform) in [
+            ("ssn", "zip3"),
+            ("mrn", "date_year"),
+            ("phone", "age_cap"),
+            ("note", "dob_generalise"),
+            ("name", "geo_state"),
+        ] {
+            let what = refused(profile, &format!("{column}: {transform}")).unwrap_or_default();
+            assert!(what.contains("its name says"), "{profile} {column} {transform}: {what}");
+            let vouched = format!("{column}: {{ transform: {transform}, reason: r, reviewer: dpo }}");
+            assert_eq!(refused(profile, &vouched), None, "{profile} {column} {transform}");
+        }
+        for usual in [
+            "zip: zip3",
+            "home_address_zip: zip3",
+            "subscriber_zip: zip3",
+            "license_state: geo_state",
+            "birth_date: dob_generalise",
+            "subscriber_dob: dob_generalise",
+            "date_of_death: date_year",
+            "report_date: date_year",
+            "account_opened: date_year",
+            "phone_verified_at: date_year",
+            "card_valid_from: date_year",
+            "age: age_cap",
+            "beneficiary_age: age_cap",
+            "thing: zip3",
+        ] {
+            assert_eq!(refused(profile, usual), None, "{profile} {usual}");
         }
     }
 }
@@ -400,6 +439,45 @@ fn the_stamp_follows_the_meaning_and_not_the_spelling() {
     let error = stamp(&same, 1).continues(&first).unwrap_err();
     assert_eq!(error.kind(), change::Kind::Privacy);
     assert!(error.what().contains("epoch 1"));
+}
+
+#[test]
+fn the_hash_says_more_only_where_an_option_is_not_as_usual() {
+    let id = "    member_id: hmac_token(member)\n";
+    let hash = |rules: &str, rest: &str| Policy::parse(&(policy(rules) + rest), "p").unwrap().hash();
+    let usual = hash(id, "");
+    let strict = |new: &str| format!("    \"*\": {{ new_columns: {new} }}\n{id}");
+    assert_eq!(hash(id, "held_days: 7\nmax_invalid_percent: 0.1\n"), usual);
+    assert_eq!(hash(&strict("drop"), ""), usual);
+    let unusual = [
+        hash(id, "held_days: 8\n"),
+        hash(id, "held_days: 80\n"),
+        hash(id, "max_invalid_percent: 8\n"),
+        hash(&strict("halt"), ""),
+        usual,
+    ];
+    assert_eq!(unusual.iter().collect::<std::collections::BTreeSet<_>>().len(), unusual.len());
+}
+
+#[test]
+fn a_determination_holds_through_its_last_day() {
+    let text = policy("    member_id: hmac_token(member)\n").replace("limited_data_set", "expert");
+    let expert = Policy::parse(&(text.clone() + "expert: { name: A, method: B, expires: 2026-11-21 }\n"), "p").unwrap();
+    let (now, day) = (StoppedClock.now(), 86_400_000_000);
+    assert!(expert.still_claims(now + day - 1).is_ok());
+    let error = expert.still_claims(now + day).unwrap_err();
+    assert!(error.kind() == change::Kind::Privacy && error.what().contains("expired on 2026-11-21"), "{error}");
+    let gate = compile(&expert, &[members(Identity::Key(vec![0]))]).unwrap();
+    assert!(gate.still_claims(now).is_ok() && gate.still_claims(now + day).is_err());
+    assert_eq!(expert.expires_within(30, now - 31 * day), None);
+    for days in [-30, 0, 1] {
+        assert_eq!(expert.expires_within(30, now + days * day).as_deref(), Some("2026-11-21"), "{days}");
+    }
+    // Who claims something else has no use for it.
+    let less =
+        text.replace("profile: expert", "profile: none") + "expert: { name: A, method: B, expires: 2026-11-20 }\n";
+    let less = Policy::parse(&less, "p").unwrap();
+    assert!(less.still_claims(now).is_ok() && less.expires_within(30, now).is_none());
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Policy;
 use crate::class::names_direct_identifier;
 
 const SHAPES: [Shape; 22] = [
@@ -288,6 +289,8 @@ fn nothing_is_kept_that_a_limited_data_set_would_refuse() {
         "policy_no",
         "phone_count",
         "sex",
+        "subscriber",
+        "chart",
     ];
     let types = [
         "text",
@@ -306,6 +309,10 @@ fn nothing_is_kept_that_a_limited_data_set_would_refuse() {
             let proposal = proposed(column, source_type, false, shape);
             let is_shown = proposal == "keep" || proposal.starts_with("bucket(");
             assert!(!(is_shown && names_direct_identifier(column)), "{column} {source_type} {shape:?}");
+            let text = format!(
+                "profile: limited_data_set\nkeys: k\ntables:\n  db.public.t: {{ \"{column}\": \"{proposal}\" }}\n"
+            );
+            assert!(Policy::parse(&text, "p").is_ok(), "{column} {source_type} {shape:?}: {proposal}");
         }
     }
 }

@@ -13,7 +13,8 @@ use super::{Cleared, Coming, Passage, Passing, TableGate};
 use crate::gate::Means;
 use crate::held::{self, Fate, HeldIndex, HeldRow, Nonces, RowKey, RowKeys, Sealed, Why};
 use crate::kernel::Kernel;
-use crate::{ClearedBatch, KeyRing};
+use crate::stamp::is_same;
+use crate::{ClearedBatch, KeyRing, TableStamp};
 
 /// Knows rows by their keys, and seals them.
 pub(super) struct Holder {
@@ -26,6 +27,17 @@ impl Holder {
         let Some(keys) = &means.keys else { return Ok(None) };
         Ok(RowKeys::new(keys, table)?.map(|rows| Self { keys: keys.clone(), rows }))
     }
+}
+
+/// How a column of a held row stands to what the lake stores by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is that column under that rule; or the record is of a release that wrote no numbers, and nobody can tell.
+    Same,
+    /// Another column has its name now.
+    Renamed,
+    /// The lake does not store it so, or cannot be asked.
+    Unknown,
 }
 
 /// What [`TableGate::readmit`] gives.
@@ -266,7 +278,31 @@ impl TableGate {
             Error::new(Kind::Privacy, format!("{}: held rows cannot be opened without their key", self.raw.table))
                 .fix("Name the key file in the policy's `keys`, and give the table its key back.")
         })?;
-        held::adapt(held::open(keys, row)?, &self.raw)
+        held::adapt(held::open(keys, row)?, &self.raw, |column| {
+            self.passages.iter().any(|passage| passage.uses(column))
+        })
+    }
+
+    /// How a column that is let out, by its place among them, stands to what the lake stores by its name; `stored` is the stamp of the table,
+    /// `None` while nobody can ask the lake.
+    pub fn standing(&self, column: usize, stored: Option<&TableStamp>) -> Standing {
+        let (passage, name) = (&self.passages[column], &self.cleared.columns[column].name);
+        if self.raw.columns.iter().all(|column| column.number.is_none()) {
+            return Standing::Same;
+        }
+        let Some(stored) = stored else { return Standing::Unknown };
+        let used = self.raw.columns.iter().enumerate().filter(|(at, _)| passage.uses(*at));
+        let numbers: Vec<(Option<i64>, Option<i64>)> =
+            used.map(|(_, used)| (used.number, stored.numbers.get(&used.name).copied())).collect();
+        if numbers.iter().any(|(then, now)| then.is_some() && now.is_some() && then != now) {
+            return Standing::Renamed;
+        }
+        let is_known = numbers.iter().all(|(then, now)| then.is_some() && now.is_some());
+        let now = self.rules.get(name).map_or("drop", String::as_str);
+        match is_known && stored.rules.get(name).is_some_and(|before| is_same(before, now)) {
+            true => Standing::Same,
+            false => Standing::Unknown,
+        }
     }
 
     fn joined(&self, batches: Vec<ClearedBatch>) -> Result<Option<ClearedBatch>> {

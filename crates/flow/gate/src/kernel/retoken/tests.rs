@@ -26,7 +26,8 @@ fn cleared(rule: &Rule, keys: &KeyRing, values: &ArrayRef) -> ArrayRef {
 
 /// For what the rule made under epoch `before`.
 fn moved(rule: &Rule, keys: &KeyRing, before: u32) -> Option<Kernel> {
-    let stored = Stored { keys: Some(keys), epoch: &|_| Some(before), old_years: false, old_zips: false };
+    let stored =
+        Stored { keys: Some(keys), epoch: &|_| Some(before), old_years: false, old_zips: false, old_times: false };
     Kernel::moved(rule, &stored).unwrap()
 }
 

@@ -289,7 +289,7 @@ fn what_is_stored_of_every_file_becomes_what_a_later_year_makes_of_it() {
     for (name, path, text) in files() {
         for own in ["", own] {
             let (x12, map) = (kernel(name, own), map(name, own));
-            let later = Stored { keys: None, epoch: &|_| None, old_years: true, old_zips: true };
+            let later = Stored { keys: None, epoch: &|_| None, old_years: true, old_zips: true, old_times: false };
             let moved = X12::moved(&map, &later).unwrap().unwrap();
             let (Some(stored), _) = passed(&x12, &text) else { continue };
             let (fresh, _) = passed_in(2031, &x12, &text);
