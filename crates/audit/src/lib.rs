@@ -15,6 +15,7 @@ mod head;
 mod keys;
 mod signed;
 
+mod backwards;
 mod log;
 
 mod finding;
