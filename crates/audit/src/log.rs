@@ -12,7 +12,7 @@ use crate::backwards::Backwards;
 use crate::entry::{self, Entry, Line};
 use crate::head::{Head, SignedHead};
 use crate::tree::Tree;
-use crate::{AnchorSeen, Event, Former, Hash, Hex, Name, Program, PublicKey, SigningKey};
+use crate::{AnchorSeen, Event, Former, Hash, Hex, MacKey, Name, Program, PublicKey, SigningKey};
 
 /// The entries, in the log's folder.
 pub const LOG_FILE: &str = "audit.jsonl";
@@ -189,6 +189,12 @@ impl Log {
     /// The line of the newest head, as it is copied to an anchor.
     pub fn head_line(&self) -> Option<String> {
         self.head.as_ref().map(SignedHead::line)
+    }
+
+    /// The file, the bytes of it that are entries which a head or a MAC proves, the hash of the last of them, and the key of the MACs.
+    pub(crate) fn taken_in(&mut self) -> Result<(&File, u64, Hash, &MacKey)> {
+        self.locked(Self::catch_up)?;
+        Ok((&self.file, self.written.bytes, self.written.last, self.key.macs()))
     }
 
     fn locked<T>(&mut self, write: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
@@ -376,7 +382,7 @@ fn unwritable(folder: &Path, error: std::io::Error) -> Error {
         .fix("Free space there, or allow writing: what cannot be recorded is not done.")
 }
 
-fn tampered(why: &str) -> Error {
+pub(crate) fn tampered(why: &str) -> Error {
     Error::new(Kind::Privacy, format!("the audit log was changed by something else: {why}")).fix(
         "Run `lockgate audit verify`, keep the folder .lockgate/audit as evidence, and move it away: a new log then begins, and \
          `lockgate audit verify --before FOLDER` proves both.",

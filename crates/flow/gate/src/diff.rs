@@ -117,6 +117,11 @@ impl Policy {
         };
         let percent = |policy: &Policy| policy.invalid_percent_max.to_string();
         add("max_invalid_percent", percent(self), percent(new), watch, why);
+        let (held, why) = match new.held_days > self.held_days {
+            true => (Effect::Loosens, "rows that are held back are kept for longer"),
+            false => (Effect::Tightens, "rows that are held back are forgotten sooner"),
+        };
+        add("held_days", self.held_days.to_string(), new.held_days.to_string(), held, why);
         let expires = |policy: &Policy| {
             policy.expert.as_ref().map_or_else(|| "none".into(), |expert| format!("expires {}", expert.expires))
         };
@@ -281,8 +286,9 @@ mod tests {
             "profile: limited_data_set\nkeys: k\nmax_invalid_percent: 0.1\ntables:\n  db.public.t: { id: drop }\n";
         let before = Policy::parse(text, "p").unwrap();
         let after = text.replace("limited_data_set", "safe_harbor").replace("0.1", "5").replace("keys: k", "keys: j");
+        let after = after + "held_days: 3\n";
         let found = before.changes_to(&Policy::parse(&after, "p").unwrap());
         let lines: Vec<String> = found.iter().map(|at| format!("{} {:?}", at.place, at.effect)).collect();
-        assert_eq!(lines, ["max_invalid_percent Loosens", "keys Alters", "profile Tightens"]);
+        assert_eq!(lines, ["max_invalid_percent Loosens", "keys Alters", "profile Tightens", "held_days Tightens"]);
     }
 }
