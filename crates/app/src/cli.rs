@@ -284,6 +284,15 @@ pub(crate) enum Policy {
         #[arg(value_name = "NEW")]
         new: Option<PathBuf>,
     },
+    /// Print what differs from the policy in force, or approve the policy; written down in the audit log
+    ///
+    /// Where lockgate.yaml names users under `roles: { approve: [...] }`, a run starts under another policy than the one in force only once
+    /// they have approved it: two of them when it loosens or alters anything, one when it only tightens. Without --hash nothing is approved.
+    Approve {
+        /// The first 12 or more digits of the hash that this command prints: the policy that you have looked at
+        #[arg(long, value_name = "DIGITS")]
+        hash: Option<String>,
+    },
     /// Print made-up values before and after the policy
     ///
     /// No real row is read, and the keys are made up too: tokens differ from those of a run.

@@ -1,6 +1,7 @@
 //! The `lockgate` program: the loop, its parts, its commands. The binary only calls [`main`]; the simulation drives [`Pipeline`] itself.
 
 mod alone;
+mod approvals;
 mod assemble;
 mod audit;
 mod batching;
@@ -86,7 +87,7 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Release(options) => commands::release::run(&dir, &options).await,
         Command::Reveal(options) => commands::reveal::run(&dir, &options).await,
         Command::Erase(options) => commands::erase::run(&dir, &options).await,
-        Command::Policy { command } => commands::policy::run(&dir, &command),
+        Command::Policy { command } => commands::policy::run(&dir, &command).await,
         Command::Keys { command } => commands::keys::run(&dir, &command).await,
         Command::Held { command } => commands::held::run(&dir, &command).await,
         Command::Completions { shell } => {

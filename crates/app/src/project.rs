@@ -1,6 +1,6 @@
 //! The project folder: `lockgate.yaml` as the engineers write it, read with line numbers and without touching a network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use change::{Error, Kind, Problem, Result, Severity};
@@ -29,6 +29,8 @@ pub(crate) struct ProjectFile {
     pub(crate) audit: AuditEntry,
     /// Users of the machine, by name or number, who may open stored values.
     pub(crate) revealers: Vec<String>,
+    /// Users of the machine, by name or number, who approve policies; nobody when no approval is asked for.
+    pub(crate) approvers: Vec<String>,
 }
 
 /// `audit:`, all of it optional.
@@ -215,6 +217,7 @@ impl ProjectFile {
         });
         reader.section("roles", |roles| {
             file.revealers = roles.list("reveal");
+            file.approvers = approvers(roles);
             roles.end();
         });
         reader.section("audit", |audit| file.audit = AuditEntry::read(audit));
@@ -240,6 +243,19 @@ impl ProjectFile {
         reader.end();
         if problems.is_empty() { Ok(file) } else { Err(problems) }
     }
+}
+
+/// Who approves policies. One alone could never let a looser one in.
+fn approvers(roles: &mut Reader<'_>) -> Vec<String> {
+    let named = roles.list("approve");
+    if named.iter().collect::<BTreeSet<_>>().len() == 1 {
+        roles.wrong(
+            Some(roles.line()),
+            "roles.approve names one user, and a policy that loosens needs two",
+            "Name at least two users of the machine, or leave `approve` out: then no approval is asked for.",
+        );
+    }
+    named
 }
 
 impl AuditEntry {
@@ -428,6 +444,18 @@ commit: { max_seconds: 5, max_rows: 200000 }
         let problems = ProjectFile::parse(&text).unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].what.contains("aws_secret_access_key") && !problems[0].to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn policies_are_approved_by_nobody_or_by_at_least_two() {
+        let read = |roles: &str| ProjectFile::parse(&format!("{GOOD}roles: {{ {roles} }}\n"));
+        assert!(ProjectFile::parse(GOOD).unwrap().approvers.is_empty());
+        assert!(read("reveal: [alice]").unwrap().approvers.is_empty());
+        assert_eq!(read("approve: [alice, 1001]").unwrap().approvers, ["alice", "1001"]);
+        for wrong in ["approve: []", "approve: alice", "approve: [alice]", "approve: [alice, alice]"] {
+            let problems = read(wrong).unwrap_err();
+            assert!(problems.iter().any(|problem| problem.what.contains("approve")), "{wrong}: {problems:?}");
+        }
     }
 
     #[test]

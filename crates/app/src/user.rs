@@ -1,8 +1,13 @@
 //! Who of the machine runs the program.
 
+/// The number of the user of the machine.
+pub(crate) fn number() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
 /// The user of the machine, by name and by number; the number for one whom the machine's own list does not have.
 pub(crate) fn user() -> (String, String) {
-    let number = rustix::process::getuid().as_raw().to_string();
+    let number = number().to_string();
     let list = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = list.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
 mod e2e {
+    mod approvals;
     mod audit;
     mod bad_input;
     mod cells;

@@ -228,6 +228,20 @@ fn of_rules(event: &Event) -> Option<Act> {
         Event::PolicyChanged { from, to } => {
             plain(Subject::Policy, format!("policy from {} to {}", from.as_str(), to.as_str()))
         }
+        Event::PolicyApproved { by, file, .. } => {
+            plain(Subject::Policy, format!("{} approved policy.yaml {file}", by.as_str()))
+        }
+        Event::ApprovalRefused { by, file } => {
+            plain(Subject::Policy, format!("{} may not approve policy.yaml {file}: refused", by.as_str()))
+        }
+        Event::PolicyInForce { from, file, loosens, alters, tightens, approvers, .. } => {
+            let from = from.map_or_else(String::new, |from| format!(" instead of {from}"));
+            let approvers: Vec<&str> = approvers.iter().map(Name::as_str).collect();
+            let approvers = if approvers.is_empty() { "nobody".into() } else { approvers.join(", ") };
+            let words = format!("policy.yaml {file} in force{from}, approved by {approvers}");
+            let effects = [("loosen", *loosens), ("alter", *alters), ("tighten", *tightens)];
+            (Subject::Policy, words, effects.map(|(effect, many)| (effect, u64::from(many))).to_vec())
+        }
         Event::RunStarted { policy, tables, .. } => {
             (Subject::Runs, format!("started under policy {}", policy.as_str()), vec![("tables", u64::from(*tables))])
         }

@@ -72,6 +72,42 @@ pub enum Event {
         /// And now.
         to: Hex,
     },
+    /// Somebody approved a policy, so that it may come into force.
+    PolicyApproved {
+        /// The user of the machine.
+        by: Name,
+        /// The user's number: one person counts once.
+        number: u32,
+        /// SHA-256 of `policy.yaml`.
+        file: Hash,
+        /// What it compiles to.
+        policy: Hex,
+    },
+    /// Somebody who has not the role wanted to approve a policy.
+    ApprovalRefused {
+        /// The user of the machine.
+        by: Name,
+        /// SHA-256 of `policy.yaml`.
+        file: Hash,
+    },
+    /// A policy that does something else than the one before came into force; approvals of before count no more.
+    PolicyInForce {
+        /// SHA-256 of the `policy.yaml` before; `None` when none was known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Hash>,
+        /// And now.
+        file: Hash,
+        /// What it compiles to.
+        policy: Hex,
+        /// How many differences tell a reader more.
+        loosens: u32,
+        /// How many tell something else.
+        alters: u32,
+        /// How many tell less.
+        tightens: u32,
+        /// Who had approved it; nobody where no approval is asked for.
+        approvers: Vec<Name>,
+    },
     /// New tokens are made with another key than at the last start.
     KeyChanged {
         /// The fingerprint before.
@@ -326,6 +362,8 @@ pub enum Program {
     Reveal,
     /// `lockgate release`.
     Release,
+    /// `lockgate policy`.
+    Policy,
 }
 
 /// How a run ended.

@@ -15,7 +15,9 @@ mod head;
 mod keys;
 mod signed;
 
+mod backwards;
 mod log;
+mod standing;
 
 mod finding;
 mod verify;
@@ -32,5 +34,6 @@ pub use hex::{Hash, Hex, Name};
 pub use keys::{MacKey, PublicKey, SigningKey};
 pub use log::{HEADS_FILE, LOG_FILE, Log, Moment, Opener, PUBLIC_KEY_FILE};
 pub use review::Review;
+pub use standing::{Approval, Standing};
 pub use time::utc;
 pub use verify::{Evidence, Files, Report, verify};

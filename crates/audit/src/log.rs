@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use change::{Clock, Error, Kind, Result, Timestamp};
 
+use crate::backwards::Backwards;
 use crate::entry::{self, Entry, Line};
 use crate::head::{Head, SignedHead};
 use crate::tree::Tree;
-use crate::{AnchorSeen, Event, Former, Hash, Hex, Name, Program, PublicKey, SigningKey};
+use crate::{AnchorSeen, Event, Former, Hash, Hex, MacKey, Name, Program, PublicKey, SigningKey};
 
 /// The entries, in the log's folder.
 pub const LOG_FILE: &str = "audit.jsonl";
@@ -190,6 +191,12 @@ impl Log {
         self.head.as_ref().map(SignedHead::line)
     }
 
+    /// The file, the bytes of it that are entries which a head or a MAC proves, the hash of the last of them, and the key of the MACs.
+    pub(crate) fn taken_in(&mut self) -> Result<(&File, u64, Hash, &MacKey)> {
+        self.locked(Self::catch_up)?;
+        Ok((&self.file, self.written.bytes, self.written.last, self.key.macs()))
+    }
+
     fn locked<T>(&mut self, write: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.file.lock().map_err(|error| unwritable(&self.folder, error))?;
         let done = write(self);
@@ -212,16 +219,23 @@ impl Log {
         Ok(())
     }
 
+    /// A run asks for it each minute: of a long file only the end is read.
     fn last_head(&self) -> Result<Option<SignedHead>> {
-        let text = match std::fs::read_to_string(self.folder.join(HEADS_FILE)) {
-            Ok(text) => text,
+        let failed = |error| unwritable(&self.folder, error);
+        let file = match File::open(self.folder.join(HEADS_FILE)) {
+            Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unwritable(&self.folder, error)),
+            Err(error) => return Err(failed(error)),
         };
+        let mut lines = Backwards::new(&file, file.metadata().map_err(failed)?.len());
+        let mut last = lines.line().map_err(failed)?;
         // A head that was cut off by a stop of the machine is not there; the entries are, and are signed again.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let Some(line) = whole.lines().last() else { return Ok(None) };
-        let signed = SignedHead::read(line).ok_or_else(|| tampered("its last head cannot be read"))?;
+        if last.as_ref().is_some_and(|line| !line.whole) {
+            last = lines.line().map_err(failed)?;
+        }
+        let Some(line) = last else { return Ok(None) };
+        let signed = std::str::from_utf8(&line.text).ok().and_then(SignedHead::read);
+        let signed = signed.ok_or_else(|| tampered("its last head cannot be read"))?;
         match signed.is_proven_by(&self.key.public()) {
             true => Ok(Some(signed)),
             false => Err(tampered("its last head is not signed with this key")),
@@ -355,15 +369,11 @@ fn open_private(path: &Path) -> std::io::Result<File> {
 }
 
 /// Cuts off a last line without end.
-fn drop_torn_line(mut file: &File) -> std::io::Result<()> {
-    let mut text = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut text)?;
-    if text.last().is_none_or(|last| *last == b'\n') {
-        return Ok(());
+fn drop_torn_line(file: &File) -> std::io::Result<()> {
+    match Backwards::new(file, file.metadata()?.len()).line()? {
+        Some(line) if !line.whole => file.set_len(line.start),
+        _ => Ok(()),
     }
-    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    file.set_len(whole as u64)
 }
 
 fn unwritable(folder: &Path, error: std::io::Error) -> Error {
@@ -372,7 +382,7 @@ fn unwritable(folder: &Path, error: std::io::Error) -> Error {
         .fix("Free space there, or allow writing: what cannot be recorded is not done.")
 }
 
-fn tampered(why: &str) -> Error {
+pub(crate) fn tampered(why: &str) -> Error {
     Error::new(Kind::Privacy, format!("the audit log was changed by something else: {why}")).fix(
         "Run `lockgate audit verify`, keep the folder .lockgate/audit as evidence, and move it away: a new log then begins, and \
          `lockgate audit verify --before FOLDER` proves both.",

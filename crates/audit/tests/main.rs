@@ -1,6 +1,7 @@
 //! A log, and everything that somebody could do to it.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod approving;
 mod reviewing;
 mod tampering;
 mod writing;

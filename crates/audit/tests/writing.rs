@@ -1,5 +1,6 @@
 //! What writers leave is proven, whatever stopped them.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -105,6 +106,36 @@ fn heads_that_others_sign_without_another_entry_are_followed() {
     second.close(moment(8)).unwrap().unwrap();
     let report = proof(&folder.0, 9, &[]);
     assert_eq!((report.findings.as_slice(), report.heads, report.proven), ([].as_slice(), 3, 7));
+}
+
+/// Bytes that this thread has read so far.
+fn bytes_read() -> u64 {
+    let counts = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_is_read_to_write_and_to_sign_does_not_grow_with_the_heads() {
+    let folder = Folder::new("heads");
+    open(&folder.0, "aa", 0).close(moment(1)).unwrap();
+    let heads = folder.0.join(HEADS_FILE);
+    let head = std::fs::read_to_string(&heads).unwrap();
+    std::fs::write(&heads, head.repeat(100_000)).unwrap();
+    let (long, before) = (std::fs::metadata(&heads).unwrap().len(), bytes_read());
+    let mut run = open(&folder.0, "bb", 2);
+    let mut beside = open(&folder.0, "cc", 3);
+    for minute in 1..=10 {
+        for (log, second) in [(&mut run, 0), (&mut beside, 1)] {
+            // A head of the other one has come in between, and the machine has stopped in the middle of the next.
+            std::fs::OpenOptions::new().append(true).open(&heads).unwrap().write_all(b"{\"signature\":\"00").unwrap();
+            log.append(moment(minute * 61 + 10 + second), Event::Heartbeat {}).unwrap().unwrap();
+        }
+    }
+    let read = bytes_read() - before;
+    assert!(read < 1 << 20 && long > 50 << 20, "{read} bytes were read, the heads have {long}");
+    let text = std::fs::read_to_string(&heads).unwrap();
+    assert_eq!(text.lines().count(), 100_020);
+    assert!(text.lines().all(|line| line.ends_with('}')), "what was torn is gone");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ::audit::{Former, Head, PublicKey, newest_head};
+use ::audit::{Former, Hash, Head, PublicKey, newest_head};
 use change::Result;
 use lake::{Lake, LakeOptions};
 
@@ -33,11 +33,12 @@ impl Anchor {
         Lake::open(place, options).await.map(Self)
     }
 
-    /// Keeps a head. Its name is its number, so that nothing is ever written over but by itself.
+    /// Keeps a head. Its line's hash is in its name, so that nothing is ever written over but by itself: a log that was set back gives the
+    /// same number to another head.
     pub(crate) async fn keep(&self, head: &Head, line: &str) -> Result<()> {
-        let log = head.log.to_string();
-        let name = format!("{:010}-{:012}.json", head.nth, head.entries);
-        self.0.put_object(&[FOLDER, &log[..16], &name], line.as_bytes().to_vec()).await
+        let hash = Hash::of(&[line.as_bytes()]).short();
+        let name = format!("{:010}-{:012}-{hash}.json", head.nth, head.entries);
+        self.0.put_object(&[FOLDER, &head.log.short(), &name], line.as_bytes().to_vec()).await
     }
 
     /// The newest head that the key signed, of whatever log.

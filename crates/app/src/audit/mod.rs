@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ::audit::{
     AnchorSeen, Event, Former, Hash, Head, HeldAction, Hex, Log, Moment, Name, Opener, Program, PublicKey, SigningKey,
+    Standing,
 };
 use change::{Clock, Error, Kind, Result};
 use gate::PolicyStamp;
@@ -86,6 +87,14 @@ impl Auditor {
     /// `Full` when it cannot be: the act must then not be done.
     pub(crate) fn record(&self, event: Event) -> Result<()> {
         self.record_all([event])
+    }
+
+    /// What the log has of the policy in force, and of approvals since.
+    ///
+    /// # Errors
+    /// `Privacy` when the log was changed, `Unavailable` when it cannot be read.
+    pub(crate) fn standing(&self) -> Result<Standing> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).standing()
     }
 
     /// Writes down that held rows are too old.

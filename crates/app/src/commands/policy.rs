@@ -13,7 +13,9 @@ use crate::named::named;
 use crate::outcome::{Outcome, refused};
 use crate::project::POLICY_FILE;
 
-pub(crate) fn run(dir: &Path, command: &cli::Policy) -> Result<Outcome> {
+mod approve;
+
+pub(crate) async fn run(dir: &Path, command: &cli::Policy) -> Result<Outcome> {
     let project = dir.join(POLICY_FILE);
     match command {
         cli::Policy::Explain { tables } => with(&project, |policy| {
@@ -36,6 +38,7 @@ pub(crate) fn run(dir: &Path, command: &cli::Policy) -> Result<Outcome> {
                 Ok(Outcome::Done)
             })
         }),
+        cli::Policy::Approve { hash } => approve::run(dir, hash.as_deref()).await,
     }
 }
 
@@ -142,7 +145,7 @@ fn print_differences(differences: &[Difference]) {
     println!("{loosens} loosen, {alters} alter, {tightens} tighten");
     if loosens > 0 {
         println!(
-            "loosening: two people should approve it; rows already in the lake lack what was not stored until they are copied again"
+            "loosening: two people should approve it (lockgate policy approve); rows already in the lake lack what was not stored until they are copied again"
         );
     }
     if tightens > 0 {

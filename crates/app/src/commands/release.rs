@@ -15,6 +15,7 @@ use lake::{Layer, StoredTable};
 use serde::Serialize;
 use serve::ParquetFile;
 
+use crate::approvals::Candidate;
 use crate::assemble;
 use crate::audit::{Auditor, random};
 use crate::cli::Release;
@@ -70,7 +71,10 @@ pub(crate) async fn run(dir: &Path, options: &Release) -> Result<Outcome> {
         return Err(Error::new(Kind::Contract, what).fix("Run: lockgate run"));
     }
     let auditor = Auditor::open(&project, clock.clone(), Program::Release).await?;
-    let released = release(&stored, table, gate, clock.clone(), &options.to).await;
+    let released = match Candidate::allowed(&project, &policy, &auditor) {
+        Ok(_) => release(&stored, table, gate, clock.clone(), &options.to).await,
+        Err(error) => Err(error),
+    };
     let done = released.and_then(|written| {
         let report = written.report(&policy, table, &stored, clock.now());
         // Named only when the log says so: what cannot be recorded is not there.

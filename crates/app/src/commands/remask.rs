@@ -10,6 +10,7 @@ use change::{Problem, Result, TableName};
 use indicatif::HumanBytes;
 
 use crate::alone::{Alone, alone};
+use crate::approvals::{self, Candidate};
 use crate::audit::Auditor;
 use crate::cli::Remask;
 use crate::named::named;
@@ -25,14 +26,15 @@ const LITTLE_BYTES: u64 = 16 << 20;
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
-    let state_dir = match Project::with_policy(dir) {
-        Ok((project, policy)) => {
-            named(&policy, &options.tables)?;
-            project.state_dir()
-        }
+    let (project, policy) = match Project::with_policy(dir) {
+        Ok(read) => read,
         Err(problems) => return refused(&problems),
     };
+    named(&policy, &options.tables)?;
+    let state_dir = project.state_dir();
     let _only = remasking::only_one(&state_dir)?;
+    // What is refused is refused before hours of staging.
+    approvals::check(&project, &policy, Program::Remask).await?;
     if let Err(problems) = stage(dir, &state_dir, options).await? {
         return refused(&problems);
     }
@@ -43,7 +45,11 @@ pub(crate) async fn run(dir: &Path, options: &Remask) -> Result<Outcome> {
     let tables = named(&policy, &options.tables)?;
     let remasking = Remasking::open(project, &policy).await?;
     let auditor = Auditor::open(&remasking.project, remasking.clock.clone(), Program::Remask).await?;
-    let done = switch(&remasking, &auditor, &tables, turn).await;
+    let candidate = Candidate::allowed(&remasking.project, &policy, &auditor);
+    let done = match candidate.and_then(|candidate| candidate.put_in_force(&remasking.project, &auditor)) {
+        Ok(()) => switch(&remasking, &auditor, &tables, turn).await,
+        Err(error) => Err(error),
+    };
     auditor.close().await?;
     done
 }

@@ -1,17 +1,19 @@
 //! `lockgate repair`: behind a gap in the source's log, write what differs.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use audit::{Event, Name, Program};
 use capture::postgres::{self, Reread, Resume};
 use change::{Error, FreshStart, Kind, RepairMark, Result, TableCheckpoint, TableName};
 use lake::Layer;
 
-use super::run::{Company, gather};
+use super::run::{Company, gather_to_write};
 use crate::alone::{Alone, alone};
 use crate::assemble::{self, Cast, Means, Parts};
 use crate::audit::Auditor;
 use crate::cli::Repair;
+use crate::clock::SystemClock;
 use crate::held::HeldStore;
 use crate::outcome::{Outcome, refused};
 use crate::repair::{self, Limits, Mended, Sides};
@@ -23,12 +25,12 @@ pub(crate) async fn run(dir: &Path, options: &Repair) -> Result<Outcome> {
         Ok(alone) => alone,
         Err(problems) => return refused(&problems),
     };
-    let (parts, company) = match gather(project, &options.tables).await? {
-        Ok(gathered) => gathered,
-        Err(outcome) => return Ok(outcome),
+    let auditor = Auditor::open(&project, Arc::new(SystemClock::new()), Program::Repair).await?;
+    let repaired = match gather_to_write(project, &options.tables, &auditor).await {
+        Ok(Ok((parts, company))) => sources(&parts, &auditor, &company, options).await,
+        Ok(Err(outcome)) => Ok(outcome),
+        Err(error) => Err(error),
     };
-    let auditor = Auditor::open(&parts.project, parts.clock.clone(), Program::Repair).await?;
-    let repaired = sources(&parts, &auditor, &company, options).await;
     auditor.close().await?;
     repaired
 }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::shifts::Shift;
+use crate::approvals::Candidate;
 use crate::assemble::{self, Cast, Parts};
 use crate::audit::Auditor;
 use crate::cli::Run;
@@ -93,7 +94,11 @@ struct Leave<'a> {
 }
 
 async fn run_project(project: Project, options: &Run, auditor: &Arc<Auditor>, leave: Leave<'_>) -> Result<Outcome> {
-    let run = ForRun { patience: (!options.once).then_some(leave.shift), witness: Some(auditor.witness()) };
+    let run = ForRun {
+        patience: (!options.once).then_some(leave.shift),
+        witness: Some(auditor.witness()),
+        auditor: Some(auditor),
+    };
     let (parts, company) = match gather_for(project, &options.tables, run).await? {
         Ok(gathered) => gathered,
         Err(outcome) => return Ok(outcome),
@@ -145,18 +150,29 @@ pub(crate) async fn gather(
     gather_for(project, only, ForRun::default()).await
 }
 
+/// As [`gather`], for a command that writes: the policy must be one that may come into force, and does.
+pub(crate) async fn gather_to_write(
+    project: Project,
+    only: &[String],
+    auditor: &Auditor,
+) -> Result<std::result::Result<(Arc<Parts>, Company), Outcome>> {
+    gather_for(project, only, ForRun { auditor: Some(auditor), ..ForRun::default() }).await
+}
+
 /// What a run has that a look at the sources has not.
 #[derive(Default)]
 struct ForRun<'a> {
     /// Waits for keys until this is cancelled.
     patience: Option<&'a CancellationToken>,
     witness: Option<Witness>,
+    /// Knows which policy is in force, and who has approved the next one.
+    auditor: Option<&'a Auditor>,
 }
 
 async fn gather_for(
     project: Project,
     only: &[String],
-    ForRun { patience, witness }: ForRun<'_>,
+    ForRun { patience, witness, auditor }: ForRun<'_>,
 ) -> Result<std::result::Result<(Arc<Parts>, Company), Outcome>> {
     let offline = assemble::offline_problems(&project);
     if print_problems(&offline) {
@@ -168,6 +184,7 @@ async fn gather_for(
         Err(problems) => return refused(&problems).map(Err),
     };
     let named = named(&policy, only)?;
+    let allowed = auditor.map(|auditor| Candidate::allowed(&project, &policy, auditor)).transpose()?;
     // Before the sources are looked at: what was seen of them would be old after a long wait.
     let keys = match patience {
         Some(stop) => key_wait::keys(&project, &policy, stop).await,
@@ -199,6 +216,9 @@ async fn gather_for(
         check_exposed(&lake, keys).await?;
     }
     let gate = gate.suppressing(erase::suppressed(&project, &policy, &lake).await?)?;
+    if let (Some(candidate), Some(auditor)) = (allowed, auditor) {
+        candidate.put_in_force(&project, auditor)?;
+    }
     let parts = Parts { lake, gate: Arc::new(gate), clock, watch: Arc::default(), project, witness };
     Ok(Ok((Arc::new(parts), company)))
 }

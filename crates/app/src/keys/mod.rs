@@ -28,6 +28,7 @@ mod wrapped;
 use self::cloud::CloudKey;
 pub(crate) use self::file::make;
 use self::vault::{Engine, VaultServer};
+use self::wrapped::Unnamed;
 
 /// A place of keys.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,11 +97,11 @@ fn read(reference: &str, project: &Path) -> Result<(Zeroizing<String>, KeyRing)>
     Ok((text, ring))
 }
 
-/// Wraps the key file at `from` for the manager's key that `into` names, and gives the file that was written.
+/// Wraps the key file at `from` for the manager's key that `into` names, into a file that was tried out and has not its name yet.
 ///
 /// # Errors
 /// As [`load`]; `Config` when `into` is no manager's.
-pub(crate) fn wrap(from: &str, into: &str, project: &Path) -> Result<PathBuf> {
+pub(crate) fn wrap(from: &str, into: &str, project: &Path) -> Result<Unnamed> {
     let Place::Cloud(key) = Place::parse(into)? else {
         return Err(Error::new(Kind::Config, "only aws-kms, azure-kv and gcp-kms wrap a key file")
             .fix("Write aws-kms:KEY#FILE, azure-kv:KEY#FILE or gcp-kms:KEY#FILE; the transit engine's line is in docs/guide/held.md."));

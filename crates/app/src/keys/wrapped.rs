@@ -14,7 +14,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::Engine;
@@ -145,14 +145,13 @@ impl Wrapped {
         whole.then_some(Self { manager, tenant, key, text })
     }
 
-    /// Writes the file whole or not at all; one that is there is replaced.
+    /// Writes the file whole under a name of its own, beside `path`: one that is there stays until [`Unnamed::name`]. What a kill has left
+    /// under that name is written over.
     ///
     /// # Errors
     /// `Config` when it cannot be written.
-    pub(super) fn write(&self, path: &Path) -> Result<()> {
-        let failed = |error: std::io::Error| {
-            Error::new(Kind::Config, format!("cannot write the wrapped key file {}", path.display())).source(error)
-        };
+    pub(super) fn write(&self, path: &Path) -> Result<Unnamed> {
+        let failed = |error| unwritable(path, error);
         let text = format!(
             "# Keys of Lockgate, wrapped: worth nothing without the manager's key. Keep a copy where you keep keys.\n\
              {HEADER}\nmanager {}\ntenant {}\nkey {}\ntext {}\n",
@@ -164,14 +163,50 @@ impl Wrapped {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
-        let mut name = path.as_os_str().to_owned();
-        name.push(".new");
-        let beside = Path::new(&name);
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".new");
+        let unnamed = Unnamed { beside: beside.into(), path: path.to_owned(), text };
         let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(beside).map_err(failed)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        std::fs::rename(beside, path).map_err(failed)
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&unnamed.beside);
+        let mut file = file.map_err(failed)?;
+        file.write_all(unnamed.text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        Ok(unnamed)
     }
+}
+
+/// A wrapped key file that is whole and has not its name yet.
+pub(crate) struct Unnamed {
+    beside: PathBuf,
+    path: PathBuf,
+    text: String,
+}
+
+impl Unnamed {
+    /// Where it lies.
+    pub(super) fn beside(&self) -> &Path {
+        &self.beside
+    }
+
+    /// What is in it, which is nothing secret by itself.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Gives it its name, in place of a file that has it.
+    ///
+    /// # Errors
+    /// `Config` when the name cannot be given.
+    pub(crate) fn name(self) -> Result<PathBuf> {
+        let failed = |error| unwritable(&self.path, error);
+        std::fs::rename(&self.beside, &self.path).map_err(failed)?;
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        Ok(self.path)
+    }
+}
+
+fn unwritable(path: &Path, error: std::io::Error) -> Error {
+    Error::new(Kind::Config, format!("cannot write the wrapped key file {}", path.display())).source(error)
 }
 
 fn cipher(key: &FileKey) -> Result<LessSafeKey> {
@@ -201,7 +236,7 @@ mod tests {
         let (folder, text) =
             (std::env::temp_dir().join(format!("lockgate-wrapped-{}", std::process::id())), key_file("a"));
         let (path, key) = (folder.join("keys/wrapped"), file_key().unwrap());
-        Wrapped::seal("aws-kms", b"sealed".to_vec(), &key, &text).unwrap().write(&path).unwrap();
+        Wrapped::seal("aws-kms", b"sealed".to_vec(), &key, &text).unwrap().write(&path).unwrap().name().unwrap();
         let wrapped = Wrapped::read(&path, "aws-kms").unwrap();
         assert_eq!(*wrapped.open(&*key).unwrap(), *text);
         let error = Wrapped::read(&path, "gcp-kms").err().unwrap();
@@ -222,6 +257,30 @@ mod tests {
             let opened = Wrapped::parse(&changed).map(|wrapped| wrapped.open(&*key));
             assert!(opened.is_none_or(|opened| opened.is_err()), "changed at {at}");
         }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_without_its_name_leaves_the_one_before_and_is_written_over() {
+        let folder = std::env::temp_dir().join(format!("lockgate-unnamed-{}", std::process::id()));
+        let (path, key) = (folder.join("wrapped"), file_key().unwrap());
+        let write = |tenant: &str| {
+            let wrapped = Wrapped::seal("aws-kms", b"sealed".to_vec(), &key, &key_file(tenant)).unwrap();
+            wrapped.write(&path).unwrap()
+        };
+        let tenant = || Wrapped::read(&path, "aws-kms").map(|wrapped| wrapped.tenant().to_owned());
+        // As a kill leaves it: nothing has the name.
+        drop(write("a long name of a tenant, so that the file is longer"));
+        assert!(tenant().is_err());
+        write("a").name().unwrap();
+        assert_eq!(tenant().unwrap(), "a");
+        drop(write("b"));
+        assert_eq!(tenant().unwrap(), "a");
+        let unnamed = write("c");
+        assert_eq!(std::fs::read_to_string(unnamed.beside()).unwrap(), unnamed.text());
+        unnamed.name().unwrap();
+        assert_eq!(tenant().unwrap(), "c");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside it");
         std::fs::remove_dir_all(folder).unwrap();
     }
 

@@ -1,6 +1,7 @@
 //! The audit log of real runs: what it says, that it is proven, and that it is not once somebody was at it.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use super::project::{Project, files};
 
@@ -73,10 +74,7 @@ async fn runs_are_recorded_proven_and_found_out_when_changed() {
 
     // A copy is proven anywhere, without the project; with the key of somebody else it is not.
     let copy = project.dir.join("copy");
-    std::fs::create_dir(&copy).unwrap();
-    for file in files(&project.dir.join(".lockgate/audit")) {
-        std::fs::copy(&file, copy.join(file.file_name().unwrap())).unwrap();
-    }
+    self::copy(&project.dir.join(".lockgate/audit"), &copy);
     let elsewhere = |more: &[&str]| {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_lockgate"))
             .args(["--dir", "nowhere", "audit", "verify", "--file", copy.to_str().unwrap()])
@@ -143,6 +141,46 @@ async fn a_log_that_was_begun_anew_names_the_one_before_it_and_is_proven_with_it
     let listed = project.lockgate_ok(&["audit", "list"]);
     assert!(listed.contains("begun anchor=away") && listed.contains("run_started"), "{listed}");
     assert_eq!(verify(&project, &["--key", &key, "--anchor", &anchor, "--before", &before]).0, Some(1));
+    project.end().await;
+}
+
+/// What one short process writes: opened, its act, closed.
+fn act(project: &Project) {
+    let refused = project.lockgate(&["reveal", "--column", "db.public.coded.code", "--purpose", "payment"]);
+    assert_eq!(refused.status.code(), Some(3), "{}", String::from_utf8_lossy(&refused.stderr));
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for file in files(from) {
+        std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_anchor_keeps_the_heads_of_both_histories_of_a_log_that_was_set_back() {
+    let project = project("histories").await;
+    let (log, kept) = (project.dir.join(".lockgate/audit"), project.dir.join("kept"));
+    let (key, anchor) = (kept.join("audit.pub").to_string_lossy().into_owned(), project.dir.join("anchor"));
+    let at = anchor.to_string_lossy().into_owned();
+    act(&project);
+    // As heads were named before their hash was in the name.
+    let [first] = files(&anchor).try_into().unwrap();
+    let name = first.file_name().unwrap().to_string_lossy().into_owned();
+    assert_eq!(name.len(), "0000000001-000000000004-0123456789abcdef.json".len(), "{name}");
+    std::fs::rename(&first, first.with_file_name("0000000001-000000000004.json")).unwrap();
+    copy(&log, &kept);
+    act(&project);
+    assert_eq!(verify(&project, &["--key", &key, "--anchor", &at]).0, Some(0));
+
+    // The same number of entries once more, behind the same first ones.
+    std::fs::remove_dir_all(&log).unwrap();
+    copy(&kept, &log);
+    act(&project);
+    let (code, said) = verify(&project, &["--key", &key, "--anchor", &at]);
+    assert_eq!((code, files(&anchor).len()), (Some(1), 3), "{said}");
+    assert!(said.contains("head 2 was kept elsewhere and is not in the log"), "{said}");
+    assert!(said.contains("3 heads of this log lie at the anchor"), "{said}");
     project.end().await;
 }
 

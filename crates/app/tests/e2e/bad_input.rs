@@ -10,7 +10,7 @@ const POLICY: &str = "  db.public.t: { id: keep, v: keep }\n";
 
 impl Project {
     /// Runs the program, which must fail with this code and a message with all of these parts.
-    fn refuses(&self, arguments: &[&str], code: i32, parts: &[&str]) {
+    pub(super) fn refuses(&self, arguments: &[&str], code: i32, parts: &[&str]) {
         let output = self.lockgate(arguments);
         let message = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(code), "lockgate {arguments:?}: {message}");

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::failure_modes::patience::until;
 use super::project::Project;
 
 /// Sixty-four digits that no output may hold.
@@ -137,9 +138,17 @@ impl Manager {
     }
 
     fn run(&self, variables: &Variables, arguments: &[&str]) -> Said {
+        self.said(arguments, &self.command(variables, arguments).output().unwrap())
+    }
+
+    fn command(&self, variables: &Variables, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lockgate"));
         command.arg("--dir").arg(&self.dir).args(["--log", "trace"]).args(arguments);
-        let output = command.env_clear().env("HOME", &self.dir).envs(variables).output().unwrap();
+        command.env_clear().env("HOME", &self.dir).envs(variables);
+        command
+    }
+
+    fn said(&self, arguments: &[&str], output: &Output) -> Said {
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         for secret in self.secrets() {
             assert!(!text.contains(&secret), "a secret is printed by {arguments:?}");
@@ -321,6 +330,35 @@ fn who_asks_is_found_where_the_tools_of_each_cloud_look() {
             manager.open(who, &reference).says(*code, &refused);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrapped_file_has_its_name_only_once_the_audit_log_says_so() {
+    let Some(manager) = Manager::start("aws", "recorded") else { return };
+    let source = "lake: ./lake\nsources:\n  db:\n    postgres: { url: 'postgresql://u@localhost/d?sslmode=disable' }\n    tables: [public.*]\n";
+    std::fs::write(manager.dir.join("lockgate.yaml"), source).unwrap();
+    std::fs::write(manager.dir.join("policy.yaml"), "profile: none\ntables:\n  db.public.t: { id: keep }\n").unwrap();
+    let (good, reference) = (manager.variables("good"), manager.reference("keys/wrapped"));
+    let wrap = ["keys", "wrap", "--from", "file:dev.key", &reference];
+    manager.run(&good, &wrap).says(0, &["is written"]);
+    let (file, unnamed) = (manager.dir.join("keys/wrapped"), manager.dir.join("keys/wrapped.new"));
+    let (log, first) = (manager.dir.join(".lockgate/audit/audit.jsonl"), text(&file));
+    let recorded = |file: &str| text(&log).contains(&audit::Hash::of(&[file.as_bytes()]).to_string());
+    assert!(recorded(&first) && !unnamed.exists());
+
+    // While the manager keeps it waiting, the log becomes one that cannot be written.
+    manager.spoil("throttle", 3);
+    let child = manager.command(&good, &wrap).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("the log is open", 20, async || text(&log).matches("\"opened\"").count() == 2).await;
+    let before = text(&log);
+    std::fs::write(&log, format!("{before}nothing\n")).unwrap();
+    manager.said(&wrap, &child.wait_with_output().unwrap()).says(3, &["the audit log was changed"]);
+    assert_eq!(text(&file), first, "the file is exchanged, and no entry says so");
+    assert!(!recorded(&text(&unnamed)));
+    // What it has left is no hindrance.
+    std::fs::write(&log, before).unwrap();
+    manager.run(&good, &wrap).says(0, &["is written"]);
+    assert!(text(&file) != first && recorded(&text(&file)) && !unnamed.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

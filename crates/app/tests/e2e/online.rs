@@ -28,7 +28,7 @@ async fn followed(name: &str, policy: &str) -> (Project, Process) {
 }
 
 /// A command alone in the folder, as its locks are: they are given back when this is dropped, as a killed process gives them.
-fn alone(project: &Project) -> [File; 2] {
+pub(super) fn alone(project: &Project) -> [File; 2] {
     ["wish.lock", "turn.lock"].map(|name| {
         let file =
             File::options().write(true).create(true).truncate(false).open(project.dir.join(".lockgate").join(name));
@@ -39,7 +39,7 @@ fn alone(project: &Project) -> [File; 2] {
 }
 
 impl Project {
-    fn status(&self) -> serde_json::Value {
+    pub(super) fn status(&self) -> serde_json::Value {
         serde_json::from_slice(&self.lockgate(&["status", "--json"]).stdout).unwrap()
     }
 

@@ -1,6 +1,6 @@
 //! `lockgate keys wrap`: the keys as they are, in a file that a key manager opens.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use audit::{Event, Hash, Name, Program};
@@ -35,11 +35,9 @@ pub(super) async fn run(dir: &Path, options: &WrapKeys) -> Result<Outcome> {
         Err(_) if !dir.join(PROJECT_FILE).exists() => None,
         Err(problems) => return refused(&problems),
     };
-    let written = keys::wrap(&from, &options.into, dir);
+    let written = wrap(&from, &options.into, dir, auditor.as_deref());
     if let Some(auditor) = auditor {
-        let recorded = written.as_ref().map_or(Ok(()), |path| record(&auditor, &options.into, path));
         auditor.close().await?;
-        recorded?;
     }
     let path = written?;
     println!("{} is written, and was opened again by the manager.", path.display());
@@ -50,9 +48,14 @@ pub(super) async fn run(dir: &Path, options: &WrapKeys) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn record(auditor: &Auditor, into: &str, path: &Path) -> Result<()> {
-    let unread = |error| Error::new(Kind::Unavailable, format!("cannot read {}", path.display())).source(error);
-    let file = Hash::of(&[&std::fs::read(path).map_err(unread)?]);
-    let manager = into.split_once(':').map_or(into, |(scheme, _)| scheme);
-    auditor.record(Event::KeysWrapped { manager: Name::new(manager), file })
+/// The file has its name only when the log says so: what cannot be recorded is not there. What a kill leaves without its name, the next call
+/// writes over.
+fn wrap(from: &str, into: &str, dir: &Path, auditor: Option<&Auditor>) -> Result<PathBuf> {
+    let unnamed = keys::wrap(from, into, dir)?;
+    if let Some(auditor) = auditor {
+        let manager = into.split_once(':').map_or(into, |(scheme, _)| scheme);
+        let file = Hash::of(&[unnamed.text().as_bytes()]);
+        auditor.record(Event::KeysWrapped { manager: Name::new(manager), file })?;
+    }
+    unnamed.name()
 }

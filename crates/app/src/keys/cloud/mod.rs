@@ -10,7 +10,7 @@ use self::aws::AwsKms;
 use self::azure::KeyVault;
 use self::gcp::CloudKms;
 use super::http::{self, Reply};
-use super::wrapped::{self, FileKey, Wrapped};
+use super::wrapped::{self, FileKey, Unnamed, Wrapped};
 
 mod aws;
 mod aws_credentials;
@@ -93,21 +93,21 @@ impl CloudKey {
         wrapped.open(&key).map_err(|error| error.context(path.display()))
     }
 
-    /// Wraps the text of a key file into the file, and opens it again before it says that it is done.
+    /// Wraps the text of a key file into a file without its name yet, and opens that again before it says that it is done.
     ///
     /// # Errors
-    /// As [`CloudKey::fetch`]; the file that was there stays until the new one is proved.
-    pub(super) fn wrap(&self, project: &Path, text: &str, tenant: &str) -> Result<PathBuf> {
+    /// As [`CloudKey::fetch`]; the file that has the name stays.
+    pub(super) fn wrap(&self, project: &Path, text: &str, tenant: &str) -> Result<Unnamed> {
         let file_key = wrapped::file_key()?;
         let key = self.ask(project, Ask::Wrap(&file_key), tenant)?;
-        let opened = self.ask(project, Ask::Unwrap(&key), tenant)?;
         let wrapped = Wrapped::seal(self.manager.name(), key.to_vec(), &file_key, text)?;
-        if wrapped.open(&opened)?.as_str() != text {
-            return Err(Error::new(Kind::Bug, "a wrapped key file does not open as what it was"));
+        let unnamed = wrapped.write(&project.join(&self.file))?;
+        let written = Wrapped::read(unnamed.beside(), self.manager.name())?;
+        let opened = self.ask(project, Ask::Unwrap(written.key()), written.tenant())?;
+        match written.open(&opened)?.as_str() == text {
+            true => Ok(unnamed),
+            false => Err(Error::new(Kind::Bug, "a wrapped key file does not open as what it was")),
         }
-        let path = project.join(&self.file);
-        wrapped.write(&path)?;
-        Ok(path)
     }
 
     fn desk(&self, project: &Path) -> Result<Desk> {
