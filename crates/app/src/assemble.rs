@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::batching::Batching;
 use crate::cells::CellStore;
+use crate::error_policy::{Action, table_action};
 use crate::feed::Feed;
 use crate::held::Witness;
 use crate::keys;
@@ -246,12 +247,42 @@ pub(crate) async fn pipeline(
     let state_dir = parts.project.state_dir();
     let waiting = SpoolFolder::waiting(&state_dir, name, &parts.gate)?;
     let means = Means { known: known.clone(), ..Means::of(parts) };
-    let open = |resume| postgres::open(config.clone(), resume, parts.clock.clone());
+    // The records have been read when this is called.
+    let open = |resume| {
+        let config = without(&config, known);
+        async { postgres::open(config?, resume, parts.clock.clone()).await }
+    };
     let source = means.open(name, waiting.as_ref(), open).await?;
+    let refused: BTreeMap<_, _> = known.unreadable().into_iter().chain(cast.refused.clone()).collect();
+    for (table, why) in refused.iter().filter(|(table, _)| !cast.refused.contains_key(table)) {
+        tracing::error!(%table, why, "the table is stopped; the source keeps its changes until it is mended");
+        parts.watch.table(table, |seen| seen.stopped = Some(why.clone()));
+        known.stops(table);
+    }
     parts.watch.follow(name, source.status());
     let until = if once { Some(source.end_of_log().await?) } else { None };
     let pipeline = means.pipeline(source, until, stop).holding(&state_dir, parts.witness.clone())?.draining(waiting);
-    Ok(Pipeline { refused: cast.refused.clone(), holds_back: !cast.left.is_empty(), ..pipeline })
+    Ok(Pipeline { refused, holds_back: !cast.left.is_empty(), ..pipeline })
+}
+
+/// A source's configuration without the tables whose records cannot be read.
+///
+/// # Errors
+/// `Data` when no table is left.
+fn without(config: &PostgresConfig, known: &Known) -> Result<PostgresConfig> {
+    let unreadable = known.unreadable();
+    let names: Vec<String> = unreadable.keys().map(written).collect();
+    let (kept, tables): (Vec<String>, Vec<String>) =
+        config.tables.iter().cloned().partition(|table| names.contains(table));
+    match unreadable.into_iter().next().filter(|_| tables.is_empty()) {
+        Some((table, why)) => Err(Error::new(Kind::Data, format!("{table}: {why}"))),
+        None => Ok(PostgresConfig { tables, kept: [config.kept.clone(), kept].concat(), ..config.clone() }),
+    }
+}
+
+/// A table's name as the connector's configuration has it.
+fn written(table: &TableName) -> String {
+    format!("{}.{}", table.schema, table.table)
 }
 
 /// Brings what waits in the spool of a source that is gone into the lake: it is nowhere else, and a repair compares the lake with the source.
@@ -279,7 +310,6 @@ pub(crate) fn source_config(parts: &Parts, name: &str, cast: &Cast) -> Result<Po
     let entry = parts.project.file.sources.get(name);
     let entry = entry.ok_or_else(|| Error::new(Kind::Bug, format!("there is no source {name}")))?;
     let mut config = postgres_config(&parts.project, name, entry)?;
-    let written = |table: &TableName| format!("{}.{}", table.schema, table.table);
     config.tables = cast.followed.iter().map(written).collect();
     config.kept = cast.refused.keys().chain(&cast.left).map(written).collect();
     Ok(config)
@@ -409,7 +439,7 @@ fn boot_id() -> Option<String> {
 /// # Errors
 /// Those of the lake; `SourceGone` while a repair is not finished.
 pub(crate) async fn resume(lake: &Lake, source: &str) -> Result<Records> {
-    let mut records = recorded(lake, source).await?;
+    let mut records = readable(lake, source).await?;
     match lake.repair_mark(source).await? {
         Some(RepairMark { start: Some(start), finished: true }) => {
             for table in records.common.tables.values_mut().filter(|table| !stands_at(table, &start)) {
@@ -466,25 +496,42 @@ pub(crate) struct Records {
     pub(crate) common: Resume,
     /// How far the stream has come into the one that is further.
     pub(crate) reached: BTreeMap<TableName, Position>,
+    /// Tables whose records cannot be read, and why: only they stop.
+    pub(crate) unreadable: BTreeMap<TableName, String>,
 }
 
-/// Reads what the lake has made durable of a source.
+/// Reads what the lake has made durable of a source, of every table.
 ///
 /// # Errors
-/// Those of the lake.
+/// Those of the lake; `Data` when a table's records cannot be read.
 pub(crate) async fn recorded(lake: &Lake, source: &str) -> Result<Records> {
+    let records = readable(lake, source).await?;
+    match records.unreadable.values().next() {
+        Some(why) => Err(Error::new(Kind::Data, why)),
+        None => Ok(records),
+    }
+}
+
+/// Reads what the lake has made durable of a source, of the tables whose records can be read.
+async fn readable(lake: &Lake, source: &str) -> Result<Records> {
+    let mut unreadable = BTreeMap::new();
     let mut layers: BTreeMap<TableName, Vec<(Layer, TableCheckpoint)>> = BTreeMap::new();
     let tables = lake.tables().await?.into_iter().filter(|table| table.name.source == source);
     let read = |table: LakeTable| async move {
-        let checkpoint = lake.checkpoint(&table.name, table.layer).await?;
-        Result::Ok((table, checkpoint))
+        match lake.checkpoint(&table.name, table.layer).await {
+            Err(error) if table_action(error.kind()) != Action::StopTable => Err(error),
+            checkpoint => Ok((table, checkpoint)),
+        }
     };
     let mut reading = stream::iter(tables.map(read)).buffered(RECORDS_AT_ONCE);
     while let Some((table, checkpoint)) = reading.try_next().await? {
-        if let Some(checkpoint) = checkpoint {
-            layers.entry(table.name).or_default().push((table.layer, checkpoint));
+        match checkpoint {
+            Ok(Some(checkpoint)) => layers.entry(table.name).or_default().push((table.layer, checkpoint)),
+            Ok(None) => {}
+            Err(error) => drop(unreadable.insert(table.name, format!("{}: {error}", table.layer))),
         }
     }
+    layers.retain(|table, _| !unreadable.contains_key(table));
     let through = |(_, checkpoint): &(Layer, TableCheckpoint)| Some(checkpoint.stream.as_ref()?.through.clone());
     let furthest =
         |(table, layers): (&TableName, &Vec<_>)| Some((table.clone(), layers.iter().filter_map(through).max()?));
@@ -492,7 +539,7 @@ pub(crate) async fn recorded(lake: &Lake, source: &str) -> Result<Records> {
     let tables = layers.into_iter().filter_map(|(table, layers)| Some((table, common(&layers)?))).collect();
     let common =
         Resume { tables, stream: lake.stream_checkpoint(source).await?, reached: reached.values().max().cloned() };
-    Ok(Records { common, reached })
+    Ok(Records { common, reached, unreadable })
 }
 
 /// What both layers of a table have: the lower boundary, and the chunks that are done in both. A table of which one layer is missing

@@ -215,7 +215,29 @@ impl TableSeen {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use change::StreamLag;
+
     use super::*;
+
+    #[test]
+    fn of_several_sources_the_worst_is_seen_and_the_one_that_is_away() {
+        let watch = Watch::default();
+        let source = |confirmed_bytes, left, idle: Option<&str>| -> StatusReader {
+            let lag = StreamLag { confirmed_bytes, retained_bytes: confirmed_bytes + 1, retention_left_bytes: left };
+            let status = SourceStatus { lag, idle: idle.map(str::to_owned) };
+            Arc::new(move || status.clone())
+        };
+        watch.follow("away", source(500, Some(9), Some("it does not answer")));
+        watch.follow("well", source(2, Some(70), None));
+        watch.follow("without a limit", source(3, None, None));
+        let seen = watch.seen(1);
+        assert_eq!((seen.lag_bytes, seen.retained_bytes, seen.retention_left_bytes), (500, 501, Some(9)));
+        assert_eq!(seen.idle.as_deref(), Some("away: it does not answer"));
+        watch.follow("away", source(1, Some(80), None));
+        assert_eq!((watch.seen(2).lag_bytes, watch.seen(2).idle), (3, None));
+    }
 
     #[test]
     fn a_clock_that_jumps_makes_no_lag_below_zero_and_no_dead_run_alive() {

@@ -8,6 +8,7 @@ use audit::{Event, Program, Reason, RunEnding};
 use capture::postgres::{self, Tables};
 use change::{Clock, Error, Kind, Result, TableName, TableSchema};
 use gate::Policy;
+use lake::{Lake, Layer};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -171,7 +172,7 @@ async fn gather_for(
         return Ok(Err(Outcome::ToFix));
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let policy = match project.policy() {
+    let mut policy = match project.policy() {
         Ok(policy) => policy,
         Err(problems) => return refused(&problems).map(Err),
     };
@@ -187,7 +188,8 @@ async fn gather_for(
         Err(error) => return refused(&[assemble::as_problem(POLICY_FILE, None, &error)]).map(Err),
         Ok(keys) => keys,
     };
-    let company = cast(&project, &policy, &named).await?;
+    let lake = assemble::lake(&project).await?;
+    let company = cast(&project, &mut policy, &named, &lake).await?;
     if company.sources.values().all(|cast| cast.followed.is_empty()) {
         return nothing_to_do(&company).map(Err);
     }
@@ -198,7 +200,6 @@ async fn gather_for(
             Err(problems) => return refused(&problems).map(Err),
         };
     print_problems(gate.notes());
-    let lake = assemble::lake(&project).await?;
     if witness.is_some() {
         // It will write.
         lake.check_at_rest().await?;
@@ -238,11 +239,19 @@ impl Company {
 
 /// Looks at the sources and decides for each named table whether it takes part. One that cannot be followed does not hold up the
 /// others.
-async fn cast(project: &Project, policy: &Policy, named: &BTreeSet<TableName>) -> Result<Company> {
+async fn cast(project: &Project, policy: &mut Policy, named: &BTreeSet<TableName>, lake: &Lake) -> Result<Company> {
     let mut company = Company::default();
     for (name, entry) in &project.file.sources {
         let config = assemble::postgres_config(project, name, entry)?;
         let Tables { followable, refused } = postgres::tables(&config).await.map_err(|error| error.context(name))?;
+        for schema in followable.iter().filter(|schema| !policy.missing(schema).is_empty()).collect::<Vec<_>>() {
+            // What is wrong with the table in the lake is said when it is opened.
+            if let Ok(Some(stored)) = lake.stored(&schema.table, Layer::Current).await
+                && let Ok(stamp) = serde_json::from_value(stored.stamp().clone())
+            {
+                policy.drop_at_source(schema, &stamp);
+            }
+        }
         let mut cast = Cast::default();
         for table in policy.tables().filter(|table| table.source == *name) {
             if !named.contains(table) {
@@ -346,6 +355,13 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 /// Starts of a run with `--once` that may fail in a row.
 const TRIES_ONCE: u32 = 5;
 
+/// Why a pipeline ended.
+enum Failed {
+    /// Another start may help.
+    Now(Error),
+    ForGood(Error),
+}
+
 /// Starts a source's pipeline, again and again while that may help: it always goes on from the last durable boundary.
 async fn supervise(
     mut parts: Arc<Parts>,
@@ -358,32 +374,10 @@ async fn supervise(
     let known = Known::default();
     loop {
         let commits = parts.watch.seen(0).commits;
-        let opening = assemble::pipeline(&parts, &name, &cast, once, &known, stop.clone());
-        let opened = tokio::select! {
-            opened = opening => opened,
-            // Opening may wait for every transaction that writes; nothing is under way in the lake meanwhile.
-            () = stop.cancelled() => return Ok(if once { Ended::Interrupted } else { Ended::Done }),
-        };
-        let ended = match opened {
-            Ok(pipeline) => pipeline.run().await,
-            Err(error) => Err(error),
-        };
-        let error = match ended {
+        let error = match start(&parts, &name, &cast, once, &known, &stop).await {
             Ok(ended) => return Ok(ended),
-            Err(error) if is_rotated(&error, &known, once) => error,
-            Err(error) if error.kind() == Kind::SourceGone => {
-                let drained = Box::pin(assemble::drain(&parts, &name, &cast, &known, stop.clone())).await;
-                match drained {
-                    Ok(()) => return Err(error.context(&name)),
-                    Err(undrained) if table_action(undrained.kind()) != Action::Retry => {
-                        return Err(undrained.context(&name));
-                    }
-                    // The lake is away: both are tried again.
-                    Err(undrained) => undrained,
-                }
-            }
-            Err(error) if table_action(error.kind()) != Action::Retry => return Err(error.context(&name)),
-            Err(error) => error,
+            Err(Failed::ForGood(error)) => return Err(error.context(&name)),
+            Err(Failed::Now(error)) => error,
         };
         if parts.watch.seen(0).commits > commits {
             (pause, tries) = (PAUSES.0, 0);
@@ -420,6 +414,41 @@ async fn supervise(
                 parts.watch.all(|seen| seen.last_error = Some(error.to_string()));
             }
         }
+    }
+}
+
+/// Opens a source and runs its pipeline.
+async fn start(
+    parts: &Parts,
+    name: &str,
+    cast: &Cast,
+    once: bool,
+    known: &Known,
+    stop: &CancellationToken,
+) -> std::result::Result<Ended, Failed> {
+    let opened = tokio::select! {
+        opened = assemble::pipeline(parts, name, cast, once, known, stop.clone()) => opened,
+        // Opening may wait for every transaction that writes; nothing is under way in the lake meanwhile.
+        () = stop.cancelled() => return Ok(if once { Ended::Interrupted } else { Ended::Done }),
+    };
+    let ended = match opened {
+        Ok(pipeline) => pipeline.run().await,
+        Err(error) => Err(error),
+    };
+    let error = match ended {
+        Ok(ended) => return Ok(ended),
+        Err(error) if error.kind() == Kind::SourceGone => {
+            match Box::pin(assemble::drain(parts, name, cast, known, stop.clone())).await {
+                Ok(()) => error,
+                // The lake is away: both are tried again.
+                Err(undrained) => undrained,
+            }
+        }
+        Err(error) => error,
+    };
+    match table_action(error.kind()) == Action::Retry || is_rotated(&error, known, once) {
+        true => Err(Failed::Now(error)),
+        false => Err(Failed::ForGood(error)),
     }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -58,6 +58,11 @@ impl Known {
         }
     }
 
+    /// Tables whose records could not be read, and why.
+    pub(crate) fn unreadable(&self) -> BTreeMap<TableName, String> {
+        self.lock().as_ref().map(|records| records.unreadable.clone()).unwrap_or_default()
+    }
+
     /// What is known now; `None` before the lake was read.
     pub fn resume(&self) -> Option<Resume> {
         self.lock().as_ref().map(|records| records.common.clone())
@@ -66,7 +71,7 @@ impl Known {
     /// Everything of a table at or below may be in one of its lake tables, or in the spool.
     pub(crate) fn reached(&self, table: &TableName) -> Option<Position> {
         let records = self.lock();
-        let Records { common: resume, reached } = records.as_ref()?;
+        let Records { common: resume, reached, .. } = records.as_ref()?;
         reached.get(table).max(resume.stream.as_ref().map(|stream| &stream.through)).cloned()
     }
 

@@ -160,11 +160,64 @@ async fn a_table_that_cannot_be_followed_stops_alone_and_loses_nothing() {
     project.database.batch_execute("ALTER TABLE coded ADD PRIMARY KEY (code)").await.unwrap();
     project.lockgate_ok(&["run", "--once"]);
     project.assert_same("coded", &["code", "ssn", "v"]).await;
+    // Its changes were kept: nothing was copied anew.
+    let log = "SELECT _lg_op, count(*) FROM db.public.coded__changes GROUP BY 1 ORDER BY 1";
+    assert_eq!(project.query(log), ["r,100", "u,1"]);
     // A table that is gone is named; what the lake holds of it stays.
     project.database.batch_execute("DROP TABLE coded; UPDATE other SET v = 8").await.unwrap();
     project.held(&["db.public.coded is stopped: the source has no such table"]);
     project.assert_same("other", &["id", "v"]).await;
     assert_eq!(project.query("SELECT count(*) FROM db.public.coded"), ["100"]);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_the_source_has_dropped_is_null_also_after_a_new_start() {
+    const RULES: &str = "  db.public.person: { id: keep, plan: keep, extra: keep }\n";
+    let setup = "CREATE TABLE person (id int PRIMARY KEY, plan text, extra text); INSERT INTO person VALUES (1, 'p', 'e'), (2, 'p', 'e');";
+    let project = Project::new("dropped", setup, &["public.person"], RULES).await;
+    project.lockgate_ok(&["run", "--once"]);
+    let dropped = "ALTER TABLE person DROP COLUMN extra; INSERT INTO person VALUES (3, 'p')";
+    project.database.batch_execute(dropped).await.unwrap();
+    for _ in 0..2 {
+        let said = project.lockgate(&["run", "--once"]);
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(said.contains("person.extra was dropped at the source"), "{said}");
+        assert_eq!(project.query("SELECT id, extra FROM db.public.person ORDER BY id"), ["1,e", "2,e", "3,"]);
+    }
+    // A name that no column ever had is a mistake, and one that was renamed is not one that was dropped.
+    project.write_policy(&RULES.replace("extra: keep", "extra: keep, pln: keep"));
+    let refused = project.lockgate(&["run", "--once"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() != Some(0) && said.contains("Did you mean `plan`?"), "{said}");
+    project.write_policy(RULES);
+    project
+        .database
+        .batch_execute("ALTER TABLE person RENAME COLUMN plan TO scheme; INSERT INTO person VALUES (4, 'q')")
+        .await
+        .unwrap();
+    project.held(&["the column that was `plan` is called `scheme` now"]);
+    assert_eq!(project.query("SELECT count(plan) FROM db.public.person"), ["3"]);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_delta_log_stops_its_table_and_no_other() {
+    let project = Project::new("damaged", SETUP, &TABLES, POLICY).await;
+    project.lockgate_ok(&["run", "--once"]);
+    let log = project.lake_table("coded").join("_delta_log");
+    let entries = std::fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().path());
+    let newest = entries.filter(|path| path.extension().is_some_and(|kind| kind == "json")).max().unwrap();
+    let whole = std::fs::read(&newest).unwrap();
+    std::fs::write(&newest, &whole[..whole.len() / 2]).unwrap();
+    project.database.batch_execute("UPDATE coded SET v = v + 1; UPDATE other SET v = v + 1").await.unwrap();
+    project.held(&["db.public.coded is stopped", "Delta log"]);
+    project.assert_same("other", &["id", "v"]).await;
+    // Its changes are still there when the log is restored.
+    std::fs::write(&newest, &whole).unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    let log = "SELECT _lg_op, count(*) FROM db.public.coded__changes GROUP BY 1 ORDER BY 1";
+    assert_eq!(project.query(log), ["r,100", "u,100"]);
     project.end().await;
 }
 
@@ -178,5 +231,7 @@ async fn a_run_for_some_tables_keeps_the_log_for_the_others() {
     assert_eq!(project.query("SELECT max(v) FROM db.public.coded"), ["100"]);
     project.lockgate_ok(&["run", "--once"]);
     project.assert_same("coded", &["code", "ssn", "v"]).await;
+    let log = "SELECT _lg_op, count(*) FROM db.public.coded__changes GROUP BY 1 ORDER BY 1";
+    assert_eq!(project.query(log), ["r,100", "u,100"]);
     project.end().await;
 }

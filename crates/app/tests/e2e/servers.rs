@@ -62,8 +62,11 @@ async fn a_server_with_tls_and_password_is_verified() {
 async fn a_password_that_is_rotated_is_read_anew_by_a_run_that_goes_on() {
     let asks = PrivatePostgres::with().hba("host all rotated 127.0.0.1/32 scram-sha-256");
     let postgres = asks.start().await.unwrap();
-    let setup = format!("CREATE ROLE rotated LOGIN SUPERUSER PASSWORD 'before-pw'; {SETUP}");
-    let project = Project::on(postgres, "rotated", &setup, &["public.t"], POLICY).await;
+    let setup = format!(
+        "CREATE ROLE rotated LOGIN SUPERUSER PASSWORD 'before-pw'; CREATE TABLE u (id int PRIMARY KEY); {SETUP}"
+    );
+    let policy = format!("{POLICY}  db.public.u: {{ id: keep }}\n");
+    let project = Project::on(postgres, "rotated", &setup, &["public.t", "public.u"], &policy).await;
     std::fs::write(project.dir.join("pw"), "before-pw\n").unwrap();
     let yaml = std::fs::read_to_string(project.dir.join("lockgate.yaml")).unwrap();
     let yaml = yaml.replace("postgresql://postgres@", "postgresql://rotated@");
@@ -85,6 +88,10 @@ async fn a_password_that_is_rotated_is_read_anew_by_a_run_that_goes_on() {
         project.database.query_one(sql, &[&lsn]).await.unwrap().get(0)
     })
     .await;
+    // A table that a new start brings back.
+    let away = "ALTER PUBLICATION lockgate_e2e DROP TABLE u; INSERT INTO u VALUES (1); ALTER PUBLICATION lockgate_e2e ADD TABLE u";
+    project.database.batch_execute(away).await.unwrap();
+    until("the table is stopped", 30, async || run.said().contains("the table is stopped")).await;
     let rotate = "ALTER ROLE rotated PASSWORD 'after-pw';
                   SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotated';
                   INSERT INTO t VALUES (9000, 'after', 1)";
@@ -99,6 +106,8 @@ async fn a_password_that_is_rotated_is_read_anew_by_a_run_that_goes_on() {
     assert!(!run.said().contains("-pw"), "{}", run.said());
     std::fs::write(project.dir.join("pw"), "after-pw\n").unwrap();
     project.wait_for("SELECT count(*) FROM db.public.t", "502").await;
+    project.wait_for("SELECT count(*) FROM db.public.u", "1").await;
+    until("no table is shown as stopped", 20, async || project.lockgate(&["status"]).status.code() == Some(0)).await;
     assert_eq!(run.terminate(), Some(0));
     project.end().await;
 }

@@ -237,6 +237,17 @@ async fn a_description_reduces_a_sample_and_tells_keys() {
     let found = describe(&config(&server, &["public.people"]), distinct).await.unwrap();
     assert_eq!(found[0].shapes, [200, 200, 200, 1]);
     assert_eq!(found[0].schema.identity, change::Identity::Key(vec![0]));
+    // A number that identifies looks the same in every type that can hold it.
+    server
+        .execute(
+            "create table numbers (id int primary key, a bigint, b numeric, c numeric(9), d numeric(12,2), e float8, f text);
+             insert into numbers select 1, n, n, n, n, n, n from (values (123456789)) v (n)",
+        )
+        .await
+        .unwrap();
+    let same = |values: &[&str]| values == ["123456789"];
+    let found = describe(&config(&server, &["public.numbers"]), same).await.unwrap();
+    assert_eq!(found[0].shapes, [false, true, true, true, true, true, true]);
 }
 
 #[tokio::test]

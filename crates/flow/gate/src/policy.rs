@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use change::{Problem, TableName};
+use change::{Problem, TableName, TableSchema};
 
 use crate::KGate;
 use crate::Profile;
+use crate::TableStamp;
 use crate::Transform;
 use crate::calendar::Date;
 use crate::canonical::Form;
@@ -39,6 +40,8 @@ pub(crate) struct TableRules {
     /// How the table is released.
     pub(crate) k_gate: Option<KGate>,
     pub(crate) new_columns: NewColumns,
+    /// Columns with a rule that the lake has and the source has dropped: they are null from here on.
+    pub(crate) gone: BTreeSet<String>,
 }
 
 /// What becomes of a column that no rule names. It never passes.
@@ -167,6 +170,24 @@ impl Policy {
     pub fn claimable(&self) -> Profile {
         let carries = |profile: &Profile| self.rules().all(|(_, rule)| profile.breach(rule).is_none());
         Profile::ALL.into_iter().find(carries).unwrap_or(Profile::None)
+    }
+
+    /// The columns that the policy stores and the source's table does not have.
+    pub fn missing(&self, schema: &TableSchema) -> Vec<&str> {
+        let rules = self.tables.get(&schema.table).into_iter().flat_map(|rules| &rules.columns);
+        rules.map(|rule| rule.column.as_str()).filter(|column| schema.index_of(column).is_none()).collect()
+    }
+
+    /// Takes the missing columns of a table that the lake has, by its `stamp`, for dropped at the source. A name that is only misspelt is not among
+    /// them.
+    pub fn drop_at_source(&mut self, schema: &TableSchema, stamp: &TableStamp) {
+        let stored = |column: &&str| {
+            stamp.rules.get(*column).is_some_and(|rule| rule != "drop") && stamp.numbers.contains_key(*column)
+        };
+        let gone: BTreeSet<String> = self.missing(schema).into_iter().filter(stored).map(str::to_owned).collect();
+        if let Some(rules) = self.tables.get_mut(&schema.table) {
+            rules.gone = gone;
+        }
     }
 
     /// Where the keys are, as written: `file:./keys/dev.key`. The gate does not read it.

@@ -143,6 +143,12 @@ impl PrivatePostgres {
         Ok(())
     }
 
+    /// Tells the server to shut down in order (`pg_ctl stop -m fast`); whether it did within `limit`. If not it goes on waiting.
+    pub async fn stops_within(&mut self, limit: Duration) -> Result<bool> {
+        self.signal(Signal::INT)?;
+        Ok(tokio::time::timeout(limit, self.wait_for_exit()).await.is_ok())
+    }
+
     /// Kills the server as a crash would (`kill -9` of the postmaster); its data stays. Does nothing when it is stopped.
     pub async fn kill_9(&mut self) -> Result<()> {
         self.signal(Signal::KILL)?;

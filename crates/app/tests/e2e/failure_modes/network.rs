@@ -27,7 +27,12 @@ async fn mode_04_a_network_that_is_cut_and_delayed_mid_copy_and_mid_stream_loses
 
     for _ in 0..3 {
         proxy.set(Line::Down);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        until("status says that the source is away", 30, async || {
+            let status = project.lockgate(&["status", "--json"]);
+            let said: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+            said["waits"].as_str().is_some_and(|waits| waits.starts_with("db: "))
+        })
+        .await;
         proxy.set(Line::Slow(Duration::from_millis(20)));
         let before = proxy.said();
         until("the stream goes on", 30, async || proxy.said() > before + 50_000).await;

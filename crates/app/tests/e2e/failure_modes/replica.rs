@@ -1,7 +1,9 @@
 //! The primary is lost and a replica takes its place.
 
 use sandbox::PrivatePostgres;
+use sandbox::postgres::available;
 
+use super::super::project::Project;
 use super::ledger::ledger_on;
 use super::patience::until;
 use super::process::Process;
@@ -58,4 +60,71 @@ async fn mode_14_a_promoted_replica_that_is_behind_is_a_hard_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mode_14_a_promoted_replica_without_the_slot_is_a_hard_stop() {
     promoted("slotless", false, &["is gone", "never happened"]).await;
+}
+
+const TABLES: &str = "CREATE TABLE keyed (id int PRIMARY KEY, v int); CREATE TABLE loose (v int); ALTER TABLE loose REPLICA IDENTITY FULL;
+    INSERT INTO keyed SELECT i, i FROM generate_series(1, 20) i; INSERT INTO loose SELECT i FROM generate_series(1, 20) i;";
+const RULES: &str = "  db.public.keyed: { id: keep, v: keep }\n  db.public.loose: { v: keep }\n";
+
+/// The slot is copied to the standby now, as its worker would from time to time.
+async fn copy_slot(project: &Project, standby: &PrivatePostgres) {
+    let there = standby.client().await.unwrap();
+    until("the slot is on the standby", 60, async || {
+        // The copy is only kept once the standby has all the log that the slot needs.
+        project.database.batch_execute("UPDATE keyed SET v = v; CHECKPOINT; SELECT pg_log_standby_snapshot()").await.unwrap();
+        project.lockgate_ok(&["run", "--once"]);
+        drop(there.batch_execute("SELECT pg_sync_replication_slots()").await);
+        let kept = "SELECT count(*) = 1 FROM pg_replication_slots WHERE slot_name = 'lockgate_e2e' AND synced AND NOT temporary";
+        there.query_one(kept, &[]).await.unwrap().get(0)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mode_14_a_promoted_replica_with_a_slot_that_is_behind_the_lake_is_followed_and_doubles_nothing() {
+    let Some(newest) = available().into_iter().find(|installed| installed.major >= 17) else {
+        println!("skipped: no Postgres of 17 or newer is installed, whose slots can follow a promotion");
+        return;
+    };
+    let mut primary = PrivatePostgres::with().bin(&newest.bin).start().await.unwrap();
+    let mut standby = primary.standby().await.unwrap();
+    primary.execute("SELECT pg_create_physical_replication_slot('standby')").await.unwrap();
+    let settings = ["primary_slot_name = 'standby'", "hot_standby_feedback = on"];
+    let conninfo = format!("host={} port={} user=postgres dbname=postgres", primary.folder().display(), primary.port());
+    standby.execute(&format!("ALTER SYSTEM SET primary_conninfo = '{conninfo}'")).await.unwrap();
+    for setting in settings {
+        standby.execute(&format!("ALTER SYSTEM SET {setting}")).await.unwrap();
+    }
+    standby.restart().await.unwrap();
+    let mut project = Project::on(primary, "followed", TABLES, &["public.*"], RULES).await;
+    let proxy = Proxy::before(&project).await;
+    project.lockgate_ok(&["run", "--once"]);
+    copy_slot(&project, &standby).await;
+    // The lake goes on, and the standby's slot does not.
+    let rows = "INSERT INTO keyed SELECT i, i FROM generate_series(21, 40) i; DELETE FROM keyed WHERE id = 3;
+        INSERT INTO loose SELECT 7 FROM generate_series(1, 5); DELETE FROM loose WHERE v = 3";
+    project.database.batch_execute(rows).await.unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    let there = standby.client().await.unwrap();
+    let all = "SELECT (SELECT count(*) FROM keyed) = 39 AND (SELECT count(*) FROM loose) = 24";
+    until("the replica has it all", 20, async || there.query_one(all, &[]).await.unwrap().get(0)).await;
+    let log = |table: &str| {
+        project.query(&format!("SELECT count(*) FROM db.public.{table}__changes WHERE _lg_op IN ('i', 'd')"))
+    };
+    let before = (log("keyed"), log("loose"));
+    project.postgres.kill_9().await.unwrap();
+    standby.execute("SELECT pg_promote()").await.unwrap();
+    proxy.point_to(&standby);
+    standby.execute("INSERT INTO keyed VALUES (100, 100)").await.unwrap();
+    let said = project.lockgate_ok(&["run", "--once"]);
+    assert_eq!(project.query("SELECT count(*) FROM db.public.keyed WHERE id = 100"), ["1"], "{said}");
+    assert_eq!(project.query("SELECT count(*) FROM db.public.keyed"), ["40"]);
+    assert_eq!(project.query("SELECT count(*) FROM db.public.loose"), ["24"]);
+    let one_more: u64 = before.0[0].parse::<u64>().unwrap() + 1;
+    let log = |table: &str| {
+        project.query(&format!("SELECT count(*) FROM db.public.{table}__changes WHERE _lg_op IN ('i', 'd')"))
+    };
+    assert_eq!((log("keyed"), log("loose")), (vec![one_more.to_string()], before.1));
+    standby.stop().await.unwrap();
+    project.end().await;
 }

@@ -155,3 +155,53 @@ async fn mode_01_a_spool_keeps_to_its_limit_and_opens_under_its_own_policy_alone
     drop(disk);
     project.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mode_02_a_slot_that_is_lost_while_rows_wait_is_repaired_after_they_have_come_in() {
+    let Some((project, disk)) = away("spool-lost", "200MiB").await else { return };
+    let writer = Writer::start(&project.postgres, ACCOUNTS as i32);
+    let running = Process::start(&project);
+    project.wait_for("SELECT count(*) > 20 FROM db.public.entry", "true").await;
+    disk.fill();
+    spooling(&project, &running).await;
+    running.kill_9();
+    disk.free();
+    let durable: u64 = project.query("SELECT max(id) FROM db.public.entry__changes")[0].parse().unwrap();
+    project.database.batch_execute("SELECT pg_drop_replication_slot('lockgate_e2e')").await.unwrap();
+    let gone = project.lockgate(&["run", "--once"]);
+    let said = String::from_utf8_lossy(&gone.stderr).into_owned();
+    assert!(gone.status.code() == Some(1) && said.contains("lockgate repair"), "{said}");
+    assert!(segments(&project).is_empty(), "{said}");
+    // What waited is in the change log too, where no repair would have brought it.
+    let drained: u64 = project.query("SELECT max(id) FROM db.public.entry__changes")[0].parse().unwrap();
+    assert!(drained > durable, "{drained} after {durable}");
+    writer.stop().await;
+    project.lockgate_ok(&["repair"]);
+    project.lockgate_ok(&["run", "--once"]);
+    project.assert_same("entry", &["id", "account", "amount"]).await;
+    drop(disk);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mode_01_while_a_table_is_stopped_the_source_keeps_its_log_and_no_spool_is_filled() {
+    let Some((project, disk)) = away("spool-not", "200MiB").await else { return };
+    let running = Process::start(&project);
+    project.database.batch_execute("UPDATE account SET balance = balance + 1 WHERE id < 5").await.unwrap();
+    project.wait_for("SELECT count(*) FROM db.public.account__changes WHERE _lg_op = 'u'", "4").await;
+    let stops = "ALTER TABLE entry ALTER COLUMN amount TYPE text; INSERT INTO entry (account, amount) VALUES (1, 'x')";
+    project.database.batch_execute(stops).await.unwrap();
+    until("the table is stopped", 30, async || running.said().contains("the table is stopped")).await;
+    disk.fill();
+    until("the spool is not used", 90, async || {
+        write_beside(&project).await;
+        project.database.batch_execute("UPDATE account SET balance = balance + 1 WHERE id < 5").await.unwrap();
+        running.said().contains("a table that is stopped needs the source's log")
+    })
+    .await;
+    assert!(segments(&project).is_empty());
+    running.kill_9();
+    disk.free();
+    drop(disk);
+    project.end().await;
+}

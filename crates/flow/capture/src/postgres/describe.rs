@@ -115,6 +115,10 @@ async fn sampled<S>(
             Ok(Form::Text(TextForm::Same | TextForm::Printed | TextForm::Numeric) | Form::Int4 | Form::Int8) => {
                 format!("left({}::text, {SAMPLE_CHARACTERS})", quoted(&column.name))
             }
+            // A number that identifies has no decimals, whatever its type could hold.
+            Ok(Form::Decimal { .. } | Form::Float4 | Form::Float8) => {
+                format!("left(trim_scale({}::numeric)::text, {SAMPLE_CHARACTERS})", quoted(&column.name))
+            }
             // The type itself says what these are.
             _ => "null::text".to_string(),
         })
@@ -124,8 +128,16 @@ async fn sampled<S>(
     }
     // The first rows in place of random ones: a scan of a large table costs its owner more than a proposal is worth.
     let sql = format!("select {} from {} limit {SAMPLE}", list.join(", "), table.quoted());
-    let rows = session.client.query(&sql, &[]).await;
-    let rows = rows.map_err(|e| failure::asking(address, &format!("{}: sampling its values", table.table.table), e))?;
+    let rows = match session.client.query(&sql, &[]).await {
+        // A value that is no text in any encoding says nothing of the others: names and types have to do.
+        Err(error) if error.code().is_some_and(|code| code.code() == failure::NO_TEXT) => {
+            tracing::warn!(table = %table.table.table, "some values are not text in the database's encoding: proposed by names and types alone");
+            Vec::new()
+        }
+        rows => {
+            rows.map_err(|e| failure::asking(address, &format!("{}: sampling its values", table.table.table), e))?
+        }
+    };
     Ok((0..columns.len())
         .map(|at| {
             let values: Vec<&str> = rows.iter().filter_map(|row| row.get::<_, Option<&str>>(at)).collect();

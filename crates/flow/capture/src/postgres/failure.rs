@@ -64,6 +64,17 @@ fn tls_failure(address: &Address, why: &str) -> Error {
     )
 }
 
+/// SQLSTATE `character_not_in_repertoire`.
+pub(crate) const NO_TEXT: &str = "22021";
+
+/// What a server says that takes no connections, or ends them, because it starts or stops.
+const STOPPING: &str = "is starting or stopping";
+
+/// Whether an error of this module says that the server starts or stops.
+pub(crate) fn is_stopping(error: &Error) -> bool {
+    error.what().contains(STOPPING)
+}
+
 /// What an SQLSTATE means, in our own words. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 fn by_code(address: &Address, code: &str) -> Error {
     let (place, user) = (address.place(), address.user());
@@ -78,8 +89,10 @@ fn by_code(address: &Address, code: &str) -> Error {
             .fix("Run `lockgate check --connect`: it names the grants that are missing."),
         "53300" => Error::new(Kind::Unavailable, format!("{place} has no free connections"))
             .fix("Raise max_connections or max_wal_senders on the server, or close other sessions."),
-        "57P01" | "57P02" | "57P03" => Error::new(Kind::Unavailable, format!("{place} is starting or stopping"))
+        "57P01" | "57P02" | "57P03" => Error::new(Kind::Unavailable, format!("{place} {STOPPING}"))
             .fix("Nothing, if it comes back; it is tried again."),
+        NO_TEXT => Error::new(Kind::Data, format!("{place} has a text whose bytes are none in UTF-8 (SQLSTATE {NO_TEXT})"))
+            .fix("Databases of the encoding SQL_ASCII take any bytes: correct the value or the name, or load the database into one with the encoding of its texts."),
         "55006" => Error::new(Kind::Unavailable, format!("the replication slot on {place} is in use by another connection"))
             .fix("If it lasts: stop the other process that reads this slot. Two cannot share one."),
         "58P01" | "55000" => Error::new(Kind::SourceGone, format!("{place} cannot give the log from our position on (SQLSTATE {code})"))

@@ -170,6 +170,12 @@ pub(crate) async fn watch(mut watched: Watched) {
                     }
                 }
             }
+            // A server that shuts down waits until its log readers have confirmed everything, and ours may have to wait for the lake.
+            Err(error) if failure::is_stopping(&error) && watched.health.status().idle.is_none() => {
+                let slot = &watched.slot;
+                tracing::warn!(slot, "the server is stopping: its log is not read until it is back");
+                watched.health.sever_all();
+            }
             // The stream itself reports a server that is away; here the old figures stay.
             Err(error) => tracing::debug!(%error, "the slot could not be measured"),
         }
