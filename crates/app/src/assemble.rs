@@ -89,14 +89,19 @@ pub(crate) fn spool_limit(project: &Project, source: &str) -> u64 {
 /// Everything that is wrong with the project and can be seen without a network.
 pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let place = project.lake_options().and_then(|options| lake::check_place(&project.lake_url(), options));
+    if let Err(error) = place {
+        problems.push(as_problem(PROJECT_FILE, Some(project.file.lake_line), &error));
+    }
     for (name, entry) in &project.file.sources {
         match postgres_config(project, name, entry) {
-            Ok(config) => problems.extend(config.problems().into_iter().map(|problem| Problem {
+            Ok(config) => problems.extend(config.problems_by_field().into_iter().map(|(field, problem)| Problem {
                 file: PROJECT_FILE.into(),
-                line: Some(entry.postgres.url_line),
+                line: Some(entry.line_of(field)),
                 ..problem
             })),
-            Err(error) => problems.push(as_problem(PROJECT_FILE, Some(entry.line), &error)),
+            // A secret that cannot be resolved: the password is the only one.
+            Err(error) => problems.push(as_problem(PROJECT_FILE, Some(entry.line_of("password")), &error)),
         }
         if let Some(policy) = &entry.postgres.wal_budget.policy
             && !["pause", "spool", "drop_and_repair"].contains(&policy.as_str())
@@ -104,7 +109,7 @@ pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
             problems.push(Problem {
                 severity: Severity::Error,
                 file: PROJECT_FILE.into(),
-                line: Some(entry.line),
+                line: Some(entry.line_of("wal_budget.policy")),
                 what: format!("wal_budget.policy `{policy}` is not known"),
                 fix: "Write `policy: pause`, `policy: spool` or `policy: drop_and_repair`.".into(),
             });
@@ -128,7 +133,7 @@ pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
                     problems.push(Problem {
                         severity: Severity::Error,
                         file: PROJECT_FILE.into(),
-                        line: Some(entry.line),
+                        line: Some(entry.line_of("wal_budget.policy")),
                         what: format!("{name}: a spool is sealed, and policy.yaml names no keys to seal it with"),
                         fix: "Write `keys: file:./keys/dev.key` into policy.yaml, or `policy: pause` here.".into(),
                     });

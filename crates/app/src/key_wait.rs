@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::SystemClock;
 use crate::outcome::lost_task;
 use crate::project::Project;
+use crate::status_file::StatusFile;
 use crate::watch::Seen;
 use crate::{assemble, keys};
 
@@ -23,7 +24,12 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 ///
 /// # Errors
 /// As [`keys::load`] for what waiting does not mend; `Unavailable` when `stop` comes first.
-pub(crate) async fn keys(project: &Project, policy: &Policy, stop: &CancellationToken) -> Result<Option<KeyRing>> {
+pub(crate) async fn keys(
+    project: &Project,
+    policy: &Policy,
+    stop: &CancellationToken,
+    file: &StatusFile,
+) -> Result<Option<KeyRing>> {
     let mut pause = PAUSES.0;
     let mut kept_at_first = BTreeMap::new();
     loop {
@@ -39,16 +45,16 @@ pub(crate) async fn keys(project: &Project, policy: &Policy, stop: &Cancellation
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return Err(error),
-            failed = signs_of_life(project, &alarm) => return Err(failed),
+            failed = signs_of_life(file, &alarm) => return Err(failed),
         }
         pause = (pause * 2).min(PAUSES.1);
     }
 }
 
 /// Says in the status file that the run waits; ends only by failing.
-async fn signs_of_life(project: &Project, alarm: &str) -> Error {
+async fn signs_of_life(file: &StatusFile, alarm: &str) -> Error {
     let seen = Seen { idle: Some("waiting for keys".into()), last_error: Some(alarm.to_owned()), ..Seen::default() };
-    seen.keep_saving(&project.state_dir(), &SystemClock::new()).await
+    seen.keep_saving(file, &SystemClock::new()).await
 }
 
 /// How much log every source keeps for us, and how much of it since the wait began.

@@ -21,6 +21,7 @@ mod limits;
 mod logs;
 mod named;
 mod outcome;
+mod output;
 mod pipeline;
 mod project;
 mod project_reader;
@@ -30,6 +31,7 @@ mod resent;
 mod rotation;
 mod secrets;
 mod spool;
+mod status_file;
 mod turn;
 mod user;
 mod vault;
@@ -48,6 +50,7 @@ use crate::cli::{Cli, Command};
 pub use crate::error_policy::{Action, table_action};
 pub use crate::held::{Choice, HeldLine, HeldStore, Witness};
 use crate::outcome::Outcome;
+use crate::output::Output;
 pub use crate::pipeline::{Ended, Pipeline};
 pub use crate::spool::{Known, SpoolFolder};
 pub use crate::watch::Watch;
@@ -91,8 +94,9 @@ async fn dispatch(cli: Cli) -> change::Result<Outcome> {
         Command::Keys { command } => commands::keys::run(&dir, &command).await,
         Command::Held { command } => commands::held::run(&dir, &command).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "lockgate", &mut std::io::stdout());
-            Ok(Outcome::Done)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "lockgate", &mut script);
+            Output::default().print(&script)
         }
     }
 }

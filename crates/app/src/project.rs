@@ -19,6 +19,8 @@ pub(crate) const POLICY_FILE: &str = "policy.yaml";
 pub(crate) struct ProjectFile {
     /// A folder, or a URL: `s3://bucket/prefix`, `az://container/prefix`, `gs://bucket/prefix`.
     pub(crate) lake: String,
+    /// Its line.
+    pub(crate) lake_line: u64,
     /// Options of the object store (names as in the `object_store` crate); values may be secret references.
     pub(crate) lake_options: BTreeMap<String, String>,
     /// The sources by name.
@@ -62,6 +64,8 @@ pub(crate) struct PostgresEntry {
     pub(crate) url: String,
     /// The line of the URL.
     pub(crate) url_line: u64,
+    /// The lines of the fields, `tables` and `wal_budget.policy` among them.
+    pub(crate) lines: BTreeMap<String, u64>,
     /// Where the password is.
     pub(crate) password: Option<Reference>,
     /// The replication slot; made if missing.
@@ -80,6 +84,13 @@ pub(crate) struct PostgresEntry {
     pub(crate) copy_parallel: usize,
     /// Whether a value that the lake's type cannot hold becomes null (and is counted) instead of stopping its table.
     pub(crate) unfit_to_null: bool,
+}
+
+impl SourceEntry {
+    /// The line of a field, or of the source's name where the field is not written.
+    pub(crate) fn line_of(&self, field: &str) -> u64 {
+        self.postgres.lines.get(field).copied().unwrap_or(self.line)
+    }
 }
 
 /// `wal_budget:`: how much log the source may keep for us, in bytes; `None` for what is not said.
@@ -202,6 +213,7 @@ impl ProjectFile {
         let mut problems = Vec::new();
         let mut reader = Reader::new(PROJECT_FILE, &root, &mut problems);
         let mut file = Self { lake: reader.required("lake"), ..Self::default() };
+        file.lake_line = reader.lines().get("lake").copied().unwrap_or(1);
         file.lake_options = reader.texts("lake_options");
         reader.section("sources", |sources| {
             for name in sources.keys() {
@@ -228,13 +240,14 @@ impl ProjectFile {
                 "Add one under `sources:`, or let `lockgate init --from URL` write it.",
             );
         }
+        let lines = reader.lines();
         let options = [("lake_options", &file.lake_options), ("audit.anchor_options", &file.audit.anchor_options)];
         for (of, (name, value)) in
             options.iter().flat_map(|(of, options)| options.iter().map(move |option| (of, option)))
         {
             if names_a_secret(name) && Reference::parse(value).is_err() {
                 reader.wrong(
-                    None,
+                    lines.get(of.split('.').next().unwrap_or(of)).copied(),
                     &format!("{of}.{name} holds a secret in clear"),
                     "Write ${env:NAME} or ${file:PATH}.",
                 );
@@ -295,6 +308,7 @@ impl SourceEntry {
             );
         }
         source.section("postgres", |postgres| entry.postgres = PostgresEntry::read(postgres));
+        entry.postgres.lines.extend(source.lines().into_iter().filter(|(name, _)| name == "tables"));
         if entry.postgres.url.is_empty() {
             source.wrong(
                 Some(entry.line),
@@ -309,7 +323,7 @@ impl SourceEntry {
 
 impl PostgresEntry {
     fn read(section: &mut Reader<'_>) -> Self {
-        let mut entry = Self { copy_parallel: 2, ..Self::default() };
+        let mut entry = Self { copy_parallel: 2, lines: section.lines(), ..Self::default() };
         (entry.url, entry.url_line) = section.text_with_line("url").unwrap_or_default();
         if let Some((password, line)) = section.text_with_line("password") {
             match Reference::parse(&password) {
@@ -327,6 +341,7 @@ impl PostgresEntry {
         entry.sslcert = section.text("sslcert").map(PathBuf::from);
         entry.sslkey = section.text("sslkey").map(PathBuf::from);
         section.section("wal_budget", |budget| {
+            entry.lines.extend(budget.lines().into_iter().map(|(name, line)| (format!("wal_budget.{name}"), line)));
             let mut size = |name: &str| {
                 let (text, line) = budget.text_with_line(name)?;
                 let wrong = |error: Error| {
@@ -443,6 +458,7 @@ commit: { max_seconds: 5, max_rows: 200000 }
         let text = format!("{GOOD}lake_options: {{ aws_access_key_id: AKIA, aws_secret_access_key: hunter2 }}\n");
         let problems = ProjectFile::parse(&text).unwrap_err();
         assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].line, Some(10));
         assert!(problems[0].what.contains("aws_secret_access_key") && !problems[0].to_string().contains("hunter2"));
     }
 
@@ -456,6 +472,29 @@ commit: { max_seconds: 5, max_rows: 200000 }
             let problems = read(wrong).unwrap_err();
             assert!(problems.iter().any(|problem| problem.what.contains("approve")), "{wrong}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn a_number_out_of_bounds_is_said_to_be_one() {
+        for (seconds, part) in
+            [("0", "`max_seconds: 0` is too small"), ("1e9", "too large"), ("soon", "must be a number")]
+        {
+            let problems = ProjectFile::parse(&GOOD.replace("max_seconds: 5", &format!("max_seconds: {seconds}")));
+            let problems = problems.unwrap_err();
+            assert!(
+                problems[0].what.contains(part) && problems[0].fix.contains("between 0.05 and 3600"),
+                "{problems:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn fields_know_their_lines() {
+        let file = ProjectFile::parse(GOOD).unwrap();
+        let source = &file.sources["claims_db"];
+        let lines =
+            ["url", "password", "wal_budget", "wal_budget.policy", "tables", "slot"].map(|of| source.line_of(of));
+        assert_eq!(lines, [5, 6, 7, 7, 8, 3]);
     }
 
     #[test]

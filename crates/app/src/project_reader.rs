@@ -40,6 +40,11 @@ impl<'a> Reader<'a> {
         self.entries.iter().map(|entry| entry.key.clone()).collect()
     }
 
+    /// The lines of the fields, by name.
+    pub(crate) fn lines(&self) -> BTreeMap<String, u64> {
+        self.entries.iter().map(|entry| (entry.key.clone(), entry.line)).collect()
+    }
+
     fn find(&mut self, name: &str) -> Option<&'a Entry> {
         self.asked.push(name.to_owned());
         self.entries.iter().find(|entry| entry.key == name)
@@ -73,12 +78,17 @@ impl<'a> Reader<'a> {
     /// A number within bounds.
     pub(crate) fn number(&mut self, name: &str, min: f64, max: f64) -> Option<f64> {
         let (text, line) = self.text_with_line(name)?;
-        let number = text.parse::<f64>().ok().filter(|number| (min..=max).contains(number));
-        if number.is_none() {
-            let (what, fix) = (format!("`{name}` must be a number"), format!("Choose between {min} and {max}."));
-            self.wrong(Some(line), &what, &fix);
+        let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+        let within = number.filter(|number| (min..=max).contains(number));
+        if within.is_none() {
+            let what = match number {
+                Some(number) if number < min => format!("`{name}: {text}` is too small"),
+                Some(_) => format!("`{name}: {text}` is too large"),
+                None => format!("`{name}` must be a number"),
+            };
+            self.wrong(Some(line), &what, &format!("Choose between {min} and {max}."));
         }
-        number
+        within
     }
 
     /// A list of scalars; a single scalar counts as a list of one.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use change::Clock;
 use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
+use crate::status_file::StatusFile;
 use crate::watch::{Seen, Watch};
 
 /// How a run shows itself.
@@ -42,7 +42,7 @@ const SAVE_EVERY: u32 = 4;
 pub(crate) async fn show(
     watch: Arc<Watch>,
     style: Style,
-    state_dir: PathBuf,
+    file: Arc<StatusFile>,
     clock: Arc<dyn Clock>,
     done: CancellationToken,
 ) {
@@ -57,7 +57,7 @@ pub(crate) async fn show(
         let seen = watch.seen(clock.now());
         rate.update(&seen);
         if (last || tick % SAVE_EVERY == 0)
-            && let Err(error) = seen.save(&state_dir)
+            && let Err(error) = file.save(&seen)
         {
             tracing::warn!(%error, "the status file was not written");
         }
@@ -137,7 +137,8 @@ fn summary(seen: &Seen, rate: &Rate) -> String {
         line += &format!(", {stopped} STOPPED (lockgate status says why)");
     }
     if let Some(error) = &seen.last_error {
-        line += &format!(", trying again after: {}", error.lines().next().unwrap_or_default());
+        let then = if seen.ended { "ended by" } else { "trying again after" };
+        line += &format!(", {then}: {}", error.lines().next().unwrap_or_default());
     }
     line
 }
@@ -206,5 +207,9 @@ mod tests {
             TableSeen { copied: true, stopped: Some("why".into()), ..TableSeen::default() },
         );
         assert!(summary(&seen, &Rate::default()).contains("1 STOPPED"));
+        seen.last_error = Some("db: away\n  fix: wait".into());
+        assert!(summary(&seen, &Rate::default()).ends_with(", trying again after: db: away"));
+        seen.ended = true;
+        assert!(summary(&seen, &Rate::default()).ends_with(", ended by: db: away"));
     }
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use change::{Clock, Error, Kind, Result, SourceStatus, StatusReader, TableName, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::status_file::StatusFile;
+
 /// One table as a run sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TableSeen {
@@ -67,6 +69,9 @@ pub(crate) struct Seen {
     /// The run has ended.
     #[serde(default)]
     pub(crate) ended: bool,
+    /// The exit code of a run that has ended by its last error.
+    #[serde(default)]
+    pub(crate) exit_code: Option<u8>,
 }
 
 /// What a run has done with the spool of one source.
@@ -150,10 +155,10 @@ impl Seen {
     }
 
     /// Writes the status file again and again, so that a run that waits is seen to live; ends only by failing.
-    pub(crate) async fn keep_saving(mut self, state_dir: &Path, clock: &dyn Clock) -> Error {
+    pub(crate) async fn keep_saving(mut self, file: &StatusFile, clock: &dyn Clock) -> Error {
         loop {
             self.at = clock.now();
-            if let Err(error) = self.save(state_dir) {
+            if let Err(error) = file.save(&self) {
                 return error;
             }
             tokio::time::sleep(SIGN_OF_LIFE).await;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use capture::postgres;
-use change::{Clock, Problem, Result, Severity, TableSchema};
+use change::{Clock, Problem, Result, Severity, TableName, TableSchema};
 
 use crate::assemble;
 use crate::cli::Check;
@@ -25,6 +25,14 @@ pub(crate) async fn run(dir: &Path, options: &Check) -> Result<Outcome> {
             }
         }
     }
+    // The files and the databases may tell the same.
+    let mut told: Vec<Problem> = Vec::new();
+    for problem in problems {
+        if !told.contains(&problem) {
+            told.push(problem);
+        }
+    }
+    let problems = told;
     if print_problems(&problems) {
         let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
         println!("{errors} to fix");
@@ -40,7 +48,9 @@ pub(crate) async fn run(dir: &Path, options: &Check) -> Result<Outcome> {
 /// What only the databases and the lake can tell.
 async fn connected_problems(project: &Project) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut schemas: Vec<Arc<TableSchema>> = Vec::new();
+    let (mut schemas, mut refused): (Vec<Arc<TableSchema>>, _) = (Vec::new(), BTreeSet::new());
+    let policy = project.policy().ok();
+    let ruled = |table: &TableName| policy.as_ref().is_none_or(|policy| policy.tables().any(|named| named == table));
     for (name, entry) in &project.file.sources {
         let line = Some(entry.postgres.url_line);
         let at = |problem: Problem| match problem.file.is_empty() {
@@ -50,23 +60,25 @@ async fn connected_problems(project: &Project) -> Vec<Problem> {
         let probed = match assemble::postgres_config(project, name, entry) {
             // Already among the offline problems.
             Err(_) => continue,
-            Ok(config) => postgres::probe(&config).await,
+            Ok(config) => postgres::probe(&config, ruled).await,
         };
         match probed {
             Ok(report) => {
                 problems.extend(report.problems.into_iter().map(at));
                 schemas.extend(report.tables);
+                refused.extend(report.refused);
             }
             Err(error) => problems.push(assemble::as_problem(PROJECT_FILE, line, &error)),
         }
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     if !schemas.is_empty() {
-        match assemble::compile(project, &BTreeSet::new(), &schemas, &clock) {
+        match assemble::compile(project, &refused, &schemas, &clock) {
             Ok(gate) => problems.extend(gate.notes().iter().cloned()),
             Err(found) => problems.extend(found),
         }
     }
+    let lake_line = Some(project.file.lake_line);
     match assemble::lake(project).await {
         Ok(lake) => {
             let probed = match lake.probe().await {
@@ -74,10 +86,10 @@ async fn connected_problems(project: &Project) -> Vec<Problem> {
                 Err(error) => Err(error),
             };
             if let Err(error) = probed {
-                problems.push(assemble::as_problem(PROJECT_FILE, None, &error));
+                problems.push(assemble::as_problem(PROJECT_FILE, lake_line, &error));
             }
         }
-        Err(error) => problems.push(assemble::as_problem(PROJECT_FILE, None, &error)),
+        Err(error) => problems.push(assemble::as_problem(PROJECT_FILE, lake_line, &error)),
     }
     problems
 }

@@ -1,25 +1,27 @@
 //! `lockgate erase`: persons go, everywhere, and do not come back.
 
-use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use audit::{Event, Name, Purge};
-use change::{Error, Kind, Raw, Result};
+use change::Result;
 use gate::Suppressed;
-use zeroize::Zeroizing;
 
 use crate::alone::alone;
 use crate::cli::{self, Erase};
 use crate::clock::SystemClock;
-use crate::erase::{Progress, Request, Worksite, lift, place};
+use crate::erase::{Identifiers, Progress, Request, Worksite, check_spelling, in_words, lift, place, read_identifiers};
 use crate::outcome::{Outcome, refused};
 use crate::turn::Work;
 
 pub(crate) async fn run(dir: &Path, options: &Erase) -> Result<Outcome> {
     // Somebody may be typing them: nobody is kept waiting meanwhile.
     let ids = match &options.subject {
-        Some(_) => Some(read_ids(options.ids.as_deref())?),
+        Some(subject) => {
+            let ids = read_identifiers(options.ids.as_deref())?;
+            check_spelling(dir, subject, &ids).await?;
+            Some(ids)
+        }
         None => None,
     };
     let alone = match alone(dir, Work::Erase).await? {
@@ -36,38 +38,10 @@ pub(crate) async fn run(dir: &Path, options: &Erase) -> Result<Outcome> {
     done
 }
 
-/// One identifier a line, from a file or from standard input: never from the command line, which every user of the machine can read and
-/// which shells write down.
-pub(super) fn read_ids(file: Option<&Path>) -> Result<Raw<Vec<String>>> {
-    let mut text = Zeroizing::new(String::new());
-    let unreadable = |error: std::io::Error| {
-        Error::new(Kind::Config, "the identifiers cannot be read").source(error).fix("One identifier a line, in UTF-8.")
-    };
-    match file.filter(|path| *path != Path::new("-")) {
-        Some(path) => *text = std::fs::read_to_string(path).map_err(unreadable)?,
-        None if std::io::stdin().is_terminal() => {
-            return Err(Error::new(Kind::Config, "no identifiers: standard input is a terminal")
-                .fix("Give them by --ids FILE, or by a pipe: one identifier a line."));
-        }
-        None => drop(std::io::stdin().read_to_string(&mut text).map_err(unreadable)?),
-    }
-    let ids: Vec<String> = text
-        .lines()
-        .map(|line| line.trim_end_matches('\r'))
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect();
-    if ids.is_empty() {
-        return Err(Error::new(Kind::Config, "no identifiers were given")
-            .fix("One identifier a line, as the source spells it."));
-    }
-    Ok(Raw::new(ids))
-}
-
 #[allow(clippy::print_stdout)]
-async fn hold(site: &Worksite, options: &Erase, subject: &str, ids: &Raw<Vec<String>>) -> Result<Outcome> {
+async fn hold(site: &Worksite, options: &Erase, subject: &str, ids: &Identifiers) -> Result<Outcome> {
     let (name, subject) = (Name::new(subject), site.subject(subject)?);
-    let persons = site.persons(&subject, ids)?;
+    let persons = site.persons(&subject, &ids.values)?;
     let count = persons.first().map_or(0, Suppressed::len) as u64;
     if options.hold {
         site.auditor.record(Event::HoldPlaced { subject: name, persons: count })?;
@@ -75,14 +49,14 @@ async fn hold(site: &Worksite, options: &Erase, subject: &str, ids: &Raw<Vec<Str
         println!("{count} persons are on legal hold: nobody erases them until it is lifted");
     } else {
         site.auditor.record(Event::HoldLifted { subject: name, persons: count })?;
-        lift(&site.lake, &site.keys, &subject, ids).await?;
+        lift(&site.lake, &site.keys, &subject, &ids.values).await?;
         println!("{count} persons are not on legal hold");
     }
     Ok(Outcome::Done)
 }
 
 #[allow(clippy::print_stdout, clippy::print_stderr)]
-async fn erase(site: &Worksite, options: &Erase, subject: &str, ids: &Raw<Vec<String>>) -> Result<Outcome> {
+async fn erase(site: &Worksite, options: &Erase, subject: &str, ids: &Identifiers) -> Result<Outcome> {
     let subject = site.subject(subject)?;
     let purge = match options.purge {
         cli::PurgeWhen::Now => Purge::Now,
@@ -90,9 +64,8 @@ async fn erase(site: &Worksite, options: &Erase, subject: &str, ids: &Raw<Vec<St
     };
     let left = site.unfinished().await?;
     let (request, on_hold) = site.accept(&subject, ids, purge).await?;
-    let numbers: Vec<String> = on_hold.iter().map(ToString::to_string).collect();
-    if !numbers.is_empty() {
-        eprintln!("on legal hold, and left as they are: identifiers {} of the request", numbers.join(", "));
+    if !on_hold.is_empty() {
+        eprintln!("on legal hold, and left as they are: lines {} of the identifiers", in_words(&on_hold));
     }
     finish(site, left.into_iter().chain(request).collect()).await?;
     Ok(if on_hold.is_empty() { Outcome::Done } else { Outcome::Held })
@@ -124,6 +97,7 @@ async fn finish(site: &Worksite, requests: Vec<Request>) -> Result<()> {
                     receipt.scanned_objects,
                 );
                 println!("receipt: {}", path.display());
+                say_unmatched(&receipt.unmatched_lines);
             }
             Ok(Progress::Waiting(request, due)) => {
                 let due = chrono::DateTime::from_timestamp_micros(due).map(|due| due.format("%Y-%m-%d").to_string());
@@ -133,8 +107,20 @@ async fn finish(site: &Worksite, requests: Vec<Request>) -> Result<()> {
                     request.rows(),
                     due.unwrap_or_default(),
                 );
+                say_unmatched(request.unmatched());
             }
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// A misspelled identifier looks like one of a person who is not there.
+#[allow(clippy::print_stderr)]
+fn say_unmatched(lines: &[u64]) {
+    if !lines.is_empty() {
+        eprintln!(
+            "lines {} of the identifiers match nothing: nobody was erased for them, and whoever comes under them is kept out\n  fix: Compare them with the source; ask again for those that are misspelled.",
+            in_words(lines)
+        );
+    }
 }

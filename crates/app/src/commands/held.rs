@@ -128,11 +128,17 @@ fn list(store: &HeldStore, json: bool) -> Result<Outcome> {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["id", "table", "op", "committed", "held", "why", "state"]);
+    let mut held = BTreeSet::new();
     for line in &lines {
+        let waits = line.keys.iter().any(|key| held.contains(&(&line.table, *key)));
         let state = match line.state.as_str() {
             "held" => "held",
+            "released" if waits => "released, waits for an earlier change of its key",
             _ => "goes in at the next boundary",
         };
+        if waits || line.state == "held" {
+            held.extend(line.keys.iter().map(|key| (&line.table, *key)));
+        }
         table.add_row([
             line.id.to_string(),
             line.table.to_string(),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use capture::postgres::{self, Described};
-use change::{Error, Kind, Result};
+use change::{Error, Kind, Result, TableName};
 use gate::{Candidate, Shape, Transform, propose};
 
 use crate::assemble;
@@ -33,11 +33,15 @@ pub(crate) async fn run(dir: &Path, options: &Init) -> Result<Outcome> {
     write_new(&dir.join(PROJECT_FILE), &project_text(url, options, &tables))?;
     write_new(&dir.join(POLICY_FILE), &policy)?;
     write_ignores(dir)?;
-    keys::make(&dir.join(KEY_FILE))?;
-    println!(
-        "wrote {PROJECT_FILE}, {POLICY_FILE} and {KEY_FILE} (keep it secret, and keep a copy) in {}",
-        dir.display()
-    );
+    match keys::make(&dir.join(KEY_FILE))? {
+        true => println!(
+            "wrote {PROJECT_FILE}, {POLICY_FILE} and {KEY_FILE} (keep it secret, and keep a copy) in {}",
+            dir.display()
+        ),
+        false => {
+            println!("wrote {PROJECT_FILE} and {POLICY_FILE} in {}; {KEY_FILE} was there and stays", dir.display());
+        }
+    }
     if options.from.is_some() {
         println!(
             "{} tables, {} columns: {} masked, {} kept, {} dropped until somebody classifies them",
@@ -80,15 +84,38 @@ async fn describe(dir: &Path, url: &str, options: &Init) -> Result<(Vec<Describe
             described.retain(|found| found.schema.table != table);
         }
     }
+    // Its name in full could not be told from that of another table.
+    for found in described.extract_if(.., |found| found.schema.table.schema.contains('.')) {
+        eprintln!("{} is left out: the name of its schema holds a dot", found.schema.table);
+        left_out = true;
+    }
+    let others = postgres::others(&config).await?;
+    for (table, what) in &others {
+        // A pattern means tables; whoever writes a name means that one.
+        if options.tables.contains(&format!("{}.{}", table.schema, table.table)) {
+            eprintln!("{table} is left out: it is {what}");
+            left_out = true;
+        }
+    }
     if described.is_empty() {
-        let what = format!("no table matches {}", options.tables.join(", "));
-        return Err(Error::new(Kind::Config, what)
-            .fix("Give --tables a pattern such as public.*, and grant USAGE on the schema."));
+        return Err(no_table(options, &others));
     }
     let names =
         || described.iter().map(|found| &found.schema.table).map(|name| format!("{}.{}", name.schema, name.table));
     let tables = if left_out { names().collect() } else { options.tables.clone() };
     Ok((described, tables))
+}
+
+/// Nothing can be followed of what `--tables` names.
+fn no_table(options: &Init, others: &[(TableName, String)]) -> Error {
+    let what = format!("no table matches {}", options.tables.join(", "));
+    match others.first() {
+        Some((other, is)) => Error::new(Kind::Config, format!("{what}: {other} is {is}")).fix(
+            "Name tables with rows of their own: in place of a view those that it reads, in place of a partition the table that it is a part of.",
+        ),
+        None => Error::new(Kind::Config, what)
+            .fix("Give --tables a pattern such as public.*, and grant USAGE on the schema."),
+    }
 }
 
 const DEFAULT_PASSWORD: &str = "LOCKGATE_SOURCE_PASSWORD";
@@ -150,11 +177,25 @@ fn policy_text(described: &[Described<Shape>]) -> (String, Found) {
 fn quoted(name: &str) -> String {
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.')
         && name.starts_with(|c: char| c.is_ascii_alphabetic());
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")) }
+    if plain { name.to_owned() } else { in_quotes(name) }
+}
+
+/// A name in YAML's double quotes, whatever is in it.
+fn in_quotes(name: &str) -> String {
+    let mut text = String::from("\"");
+    for character in name.chars() {
+        match character {
+            '"' | '\\' => text.extend(['\\', character]),
+            // Writing to a string does not fail.
+            control if control.is_control() => drop(write!(text, "\\u{:04x}", u32::from(control))),
+            other => text.push(other),
+        }
+    }
+    text + "\""
 }
 
 fn project_text(url: &str, options: &Init, tables: &[String]) -> String {
-    let tables: Vec<String> = tables.iter().map(|table| format!("\"{table}\"")).collect();
+    let tables: Vec<String> = tables.iter().map(|table| in_quotes(table)).collect();
     format!(
         "lake: ./lake                          # or s3://bucket/prefix, az://container/prefix, gs://bucket/prefix\n\
          sources:\n  {name}:\n    postgres:\n      url: {url}\n{password}      slot: lockgate_{slot}\n      \
@@ -190,4 +231,26 @@ fn write_new(path: &Path, text: &str) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
     std::fs::write(path, text).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_name_is_read_back_from_the_file() {
+        for name in
+            ["public.claims", "public.a\"b", "public.back\\slash", "public.a.b", "public.new\nline\u{7}", "public.é: x"]
+        {
+            for text in [in_quotes(name), quoted(name)] {
+                let root = gate::yaml::parse(&format!("tables: [{text}]\n{text}: x\n"), PROJECT_FILE).unwrap();
+                let gate::yaml::Value::Map(entries) = root.value else { panic!("{name} makes another file") };
+                let gate::yaml::Value::List(items) = &entries[0].value.value else {
+                    panic!("{name} makes another list")
+                };
+                assert_eq!(items[0].value, gate::yaml::Value::Scalar(name.into()));
+                assert_eq!(entries[1].key, name);
+            }
+        }
+    }
 }

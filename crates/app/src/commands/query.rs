@@ -1,6 +1,6 @@
 //! `lockgate query`: the lake in SQL.
 
-use std::io::{BufWriter, stdout};
+use std::io::BufWriter;
 use std::path::Path;
 
 use change::{Error, Kind, Result};
@@ -11,6 +11,7 @@ use serve::{Format, Session, write_answer};
 use crate::assemble;
 use crate::cli::{Query, QueryFormat};
 use crate::outcome::{Outcome, refused};
+use crate::output::Output;
 use crate::project::Project;
 
 pub(crate) async fn run(dir: &Path, options: &Query) -> Result<Outcome> {
@@ -27,8 +28,8 @@ pub(crate) async fn run(dir: &Path, options: &Query) -> Result<Outcome> {
         QueryFormat::Json => Format::Json,
         QueryFormat::Parquet => Format::Parquet,
     };
-    write_answer(answer, format, BufWriter::new(stdout())).await?;
-    Ok(Outcome::Done)
+    let out = Output::default();
+    out.ended(write_answer(answer, format, BufWriter::new(out.clone())).await)
 }
 
 /// A version number, or a time in RFC 3339.

@@ -10,7 +10,7 @@ use arrow::datatypes::Schema;
 use audit::{Event, Hash, Hex, Name, Program};
 use change::{Clock, Error, Kind, Result, TableName};
 use futures::TryStreamExt;
-use gate::{Counted, Decided, KGate, KReport, Policy};
+use gate::{Counted, Decided, KGate, KReport, Policy, TableStamp};
 use lake::{Layer, StoredTable};
 use serde::Serialize;
 use serve::ParquetFile;
@@ -29,7 +29,10 @@ use crate::project::Project;
 struct Report {
     table: String,
     version: u64,
+    /// The hash of the policy whose `k_gate` made the groups.
     policy: String,
+    /// The hash of the policy that the rows were stored under; their table's rules are the same in both.
+    stored_under: String,
     k: u32,
     counted_by: Option<String>,
     rows: u64,
@@ -70,13 +73,15 @@ pub(crate) async fn run(dir: &Path, options: &Release) -> Result<Outcome> {
         let what = format!("{table}: its first copy is not finished, and groups would be counted too small");
         return Err(Error::new(Kind::Contract, what).fix("Run: lockgate run"));
     }
+    let stamp = stored_under(table, &stored)?;
+    policy.check_stored(table, &stamp, clock.now())?;
     let auditor = Auditor::open(&project, clock.clone(), Program::Release).await?;
     let released = match Candidate::allowed(&project, &policy, &auditor) {
         Ok(_) => release(&stored, table, gate, clock.clone(), &options.to).await,
         Err(error) => Err(error),
     };
     let done = released.and_then(|written| {
-        let report = written.report(&policy, table, &stored, clock.now());
+        let report = written.report(&policy, table, (&stored, &stamp), clock.now());
         // Named only when the log says so: what cannot be recorded is not there.
         auditor.record(Event::Released {
             table: Name::new(table),
@@ -101,6 +106,14 @@ fn gate_of<'a>(policy: &'a Policy, name: &str) -> Result<(&'a TableName, &'a KGa
             .fix("Name its quasi-identifiers in policy.yaml: '*': { k_gate: ... }; without one, use lockgate query.")
     })?;
     Ok((table, gate))
+}
+
+/// How the rows were cleared that a table has.
+fn stored_under(table: &TableName, stored: &StoredTable) -> Result<TableStamp> {
+    serde_json::from_value(stored.stamp().clone()).map_err(|_| {
+        Error::new(Kind::Conflict, format!("{table}: the policy stamp in the table cannot be read"))
+            .fix("Restore the table to a version that Lockgate wrote.")
+    })
 }
 
 /// Counts the table, then writes it: one version of it, read twice.
@@ -147,7 +160,13 @@ struct Written {
 }
 
 impl Written {
-    fn report(&self, policy: &Policy, table: &TableName, stored: &StoredTable, now: change::Timestamp) -> Report {
+    fn report(
+        &self,
+        policy: &Policy,
+        table: &TableName,
+        (stored, stamp): (&StoredTable, &TableStamp),
+        now: change::Timestamp,
+    ) -> Report {
         let levels = self.groups.released.iter().map(|level| Levels {
             columns: level.levels.clone(),
             groups: level.groups,
@@ -157,6 +176,7 @@ impl Written {
             table: table.to_string(),
             version: stored.version(),
             policy: policy.explain().policy_hash,
+            stored_under: stamp.policy.policy_hash.clone(),
             k: self.groups.k,
             counted_by: self.groups.counted_by.clone(),
             rows: self.rows,

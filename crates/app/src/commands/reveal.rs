@@ -8,12 +8,11 @@ use audit::{Event, Name, Program, Purpose};
 use change::{Error, Kind, Result};
 use gate::{Answer, CellKeys, Policy};
 
-use super::erase::read_ids;
 use crate::audit::Auditor;
 use crate::cells::CellStore;
 use crate::cli::{PurposeOf, Reveal};
 use crate::clock::SystemClock;
-use crate::erase::{column_of, keys_of};
+use crate::erase::{column_of, keys_of, read_identifiers};
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 use crate::user::user;
@@ -49,7 +48,7 @@ pub(crate) async fn run(dir: &Path, options: &Reveal) -> Result<Outcome> {
 }
 
 fn open(project: &Project, policy: &Policy, options: &Reveal) -> Result<Answer> {
-    let stored = read_ids(options.values.as_deref())?;
+    let stored = read_identifiers(options.values.as_deref())?.values;
     let keys = keys_of(project, policy)?;
     let store: Option<Arc<dyn CellKeys>> = match policy.encrypts_cells() {
         true => Some(Arc::new(CellStore::open(&project.state_dir(), Some(keys.clone()))?)),

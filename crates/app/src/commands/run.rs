@@ -27,15 +27,22 @@ use crate::pipeline::Ended;
 use crate::project::{POLICY_FILE, Project};
 use crate::rotation::check_exposed;
 use crate::spool::{self, Known};
+use crate::status_file::StatusFile;
 use crate::turn::Turn;
 use crate::view::{self, Style};
 use crate::watch::Watch;
 use crate::{key_wait, keys, limits};
 
 /// A shift whose start and end are in the audit log: without the log there is none.
-pub(super) async fn shift(project: Project, options: &Run, turn: &Turn, stop: &CancellationToken) -> Result<Shift> {
+pub(super) async fn shift(
+    project: Project,
+    options: &Run,
+    turn: &Turn,
+    stop: &CancellationToken,
+    file: &Arc<StatusFile>,
+) -> Result<Shift> {
     let auditor = Auditor::open(&project, Arc::new(SystemClock::new()), Program::Run).await?;
-    let ended = until_asked_for(project, options, &auditor, turn, stop).await;
+    let ended = until_asked_for(project, options, &auditor, turn, stop, file).await;
     let ending = match &ended {
         Ok(Shift::GaveWay) => RunEnding::GaveWay,
         Ok(Shift::Ended(Outcome::Done)) => RunEnding::Done,
@@ -64,9 +71,10 @@ async fn until_asked_for(
     auditor: &Arc<Auditor>,
     turn: &Turn,
     stop: &CancellationToken,
+    file: &Arc<StatusFile>,
 ) -> Result<Shift> {
     let leave = stop.child_token();
-    let mut running = Box::pin(run_project(project, options, auditor, Leave { stop, shift: &leave }));
+    let mut running = Box::pin(run_project(project, options, auditor, file, Leave { stop, shift: &leave }));
     let who = tokio::select! {
         ended = &mut running => return ended.map(Shift::Ended),
         who = turn.until_asked_for(), if !options.once => who,
@@ -93,9 +101,15 @@ struct Leave<'a> {
     shift: &'a CancellationToken,
 }
 
-async fn run_project(project: Project, options: &Run, auditor: &Arc<Auditor>, leave: Leave<'_>) -> Result<Outcome> {
+async fn run_project(
+    project: Project,
+    options: &Run,
+    auditor: &Arc<Auditor>,
+    file: &Arc<StatusFile>,
+    leave: Leave<'_>,
+) -> Result<Outcome> {
     let run = ForRun {
-        patience: (!options.once).then_some(leave.shift),
+        patience: (!options.once).then_some((leave.shift, &**file)),
         witness: Some(auditor.witness()),
         auditor: Some(auditor),
     };
@@ -107,13 +121,8 @@ async fn run_project(project: Project, options: &Run, auditor: &Arc<Auditor>, le
     company.show(&parts.watch);
     let style = Style::fitting(options.json);
     let seen_all = CancellationToken::new();
-    let view = tokio::spawn(view::show(
-        parts.watch.clone(),
-        style,
-        parts.project.state_dir(),
-        parts.clock.clone(),
-        seen_all.clone(),
-    ));
+    let view =
+        tokio::spawn(view::show(parts.watch.clone(), style, file.clone(), parts.clock.clone(), seen_all.clone()));
     let record = auditor.clone().observe(parts.watch.clone(), parts.gate.stamp().clone(), seen_all.clone());
     let record = tokio::spawn(record);
     let outcome = run_sources(&parts, company, options.once, leave.shift).await;
@@ -162,8 +171,8 @@ pub(crate) async fn gather_to_write(
 /// What a run has that a look at the sources has not.
 #[derive(Default)]
 struct ForRun<'a> {
-    /// Waits for keys until this is cancelled.
-    patience: Option<&'a CancellationToken>,
+    /// Waits for keys until this is cancelled, and says so there.
+    patience: Option<(&'a CancellationToken, &'a StatusFile)>,
     witness: Option<Witness>,
     /// Knows which policy is in force, and who has approved the next one.
     auditor: Option<&'a Auditor>,
@@ -187,7 +196,7 @@ async fn gather_for(
     let allowed = auditor.map(|auditor| Candidate::allowed(&project, &policy, auditor)).transpose()?;
     // Before the sources are looked at: what was seen of them would be old after a long wait.
     let keys = match patience {
-        Some(stop) => key_wait::keys(&project, &policy, stop).await,
+        Some((stop, file)) => key_wait::keys(&project, &policy, stop, file).await,
         None => keys::load(policy.keys(), &project.dir),
     };
     let keys = match keys {
@@ -481,16 +490,21 @@ fn say_what_next(parts: &Parts, ending: &Ending, once: bool) {
     }
     let seen = parts.watch.seen(0);
     let durable: u64 = seen.tables.values().map(|table| table.rows_durable).sum();
+    let mut served = parts.gate.policy().tables().filter(|table| parts.gate.captures(table));
+    let served = served.find(|table| !ending.held.contains_key(*table));
     let done = match (ending.interrupted, once) {
         (true, _) => "interrupted before it had caught up; the next run goes on from here",
+        (false, _) if served.is_none() => "every table is stopped",
         (false, true) => "caught up",
         (false, false) => "stopped at a boundary",
     };
     eprintln!("{done}: {durable} rows in {} commits are durable in {}", seen.commits, parts.project.lake_url());
     if ending.interrupted {
         eprintln!("next: lockgate run");
-    } else if let Some(table) = parts.gate.policy().tables().find(|table| parts.gate.captures(table)) {
+    } else if let Some(table) = served {
         eprintln!("next: lockgate query {}", shell_quoted(&format!("SELECT count(*) FROM {}", sql_name(table))));
+    } else {
+        eprintln!("next: mend what is said above, then lockgate run");
     }
 }
 

@@ -2,6 +2,7 @@
 //! and begins the next one as a new start would: project folder, policy, keys, erased persons and structures are read anew.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use change::{Clock, Error, Kind, Result};
@@ -10,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::run;
 use crate::cli::Run;
 use crate::clock::SystemClock;
-use crate::error_policy::{Action, table_action};
+use crate::error_policy::{Action, exit_code, table_action};
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
+use crate::status_file::StatusFile;
 use crate::turn::{self, Turn};
 use crate::watch::Seen;
 
@@ -34,23 +36,41 @@ pub(crate) async fn run(dir: &Path, options: &Run) -> Result<Outcome> {
         Err(problems) => return refused(&problems),
     };
     let (state_dir, stop) = (project.state_dir(), stop_on_signals()?);
-    let ended = shifts(dir, &state_dir, options, &stop).await;
+    let file = Arc::new(StatusFile::open(&state_dir)?);
+    if !file.is_ours()? {
+        say_second(&file);
+    }
+    let ended = shifts(dir, &state_dir, options, &stop, &file).await;
     if let Err(error) = &ended {
-        has_ended(&state_dir, Some(error.to_string()));
+        has_ended(&file, Some((error.to_string(), exit_code(error.kind()))));
     }
     ended
 }
 
-async fn shifts(dir: &Path, state_dir: &Path, options: &Run, stop: &CancellationToken) -> Result<Outcome> {
+/// A run is going on in the folder already.
+fn say_second(file: &StatusFile) {
+    let process = file.writer().map(|id| format!(" (process {id})")).unwrap_or_default();
+    tracing::warn!(
+        "a run is going on in this project folder{process}: this one takes over what that one lets go of, and lockgate status is about that one until it ends"
+    );
+}
+
+async fn shifts(
+    dir: &Path,
+    state_dir: &Path,
+    options: &Run,
+    stop: &CancellationToken,
+    file: &Arc<StatusFile>,
+) -> Result<Outcome> {
     let (mut gave_way, mut pause) = (false, PAUSES.0);
     loop {
-        let Some(turn) = take_turn(state_dir, options, stop).await? else {
-            has_ended(state_dir, None);
+        let Some(turn) = take_turn(state_dir, options, stop, file).await? else {
+            has_ended(file, None);
             return Ok(Outcome::Done);
         };
         // Only now: what was alone until now may have changed it.
         let ended = match Project::read(dir) {
-            Ok(project) => run::shift(project, options, &turn, stop).await,
+            Ok(project) => run::shift(project, options, &turn, stop, file).await,
             Err(problems) => refused(&problems).map(Shift::Ended),
         };
         drop(turn);
@@ -58,7 +78,8 @@ async fn shifts(dir: &Path, state_dir: &Path, options: &Run, stop: &Cancellation
             Ok(Shift::GaveWay) => (gave_way, pause) = (true, PAUSES.0),
             Ok(Shift::Ended(outcome)) => {
                 if let (true, Outcome::ToFix) = (gave_way, outcome) {
-                    has_ended(state_dir, Some("the project folder has to be mended; lockgate check says how".into()));
+                    let what = "the project folder has to be mended; lockgate check says how";
+                    has_ended(file, Some((what.into(), exit_code(Kind::Config))));
                 }
                 return Ok(outcome);
             }
@@ -68,7 +89,7 @@ async fn shifts(dir: &Path, state_dir: &Path, options: &Run, stop: &Cancellation
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     () = stop.cancelled() => return Err(error),
-                    failed = says(state_dir, error.to_string()) => return Err(failed),
+                    failed = says(file, error.to_string()) => return Err(failed),
                 }
                 pause = (pause * 2).min(PAUSES.1);
             }
@@ -78,7 +99,12 @@ async fn shifts(dir: &Path, state_dir: &Path, options: &Run, stop: &Cancellation
 }
 
 /// The turn of a run: at once, or after what is alone; `None` when the run is told to stop before. A run with `--once` does not wait.
-async fn take_turn(state_dir: &Path, options: &Run, stop: &CancellationToken) -> Result<Option<Turn>> {
+async fn take_turn(
+    state_dir: &Path,
+    options: &Run,
+    stop: &CancellationToken,
+    file: &StatusFile,
+) -> Result<Option<Turn>> {
     if let Some(turn) = Turn::beside_others(state_dir)? {
         return Ok(Some(turn));
     }
@@ -91,24 +117,25 @@ async fn take_turn(state_dir: &Path, options: &Run, stop: &CancellationToken) ->
     let turn = tokio::select! {
         turn = Turn::after_others(state_dir) => turn?,
         () = stop.cancelled() => return Ok(None),
-        failed = says(state_dir, format!("waits until `{who}` has ended")) => return Err(failed),
+        failed = says(file, format!("waits until `{who}` has ended")) => return Err(failed),
     };
     tracing::warn!(command = who, "the command has ended: the run goes on");
     Ok(Some(turn))
 }
 
 /// Says in the status file, again and again, what the run waits for; ends only by failing.
-async fn says(state_dir: &Path, idle: String) -> Error {
-    let seen = Seen { ended: false, idle: Some(idle), ..Seen::load(state_dir).unwrap_or_default() };
-    seen.keep_saving(state_dir, &SystemClock::new()).await
+async fn says(file: &StatusFile, idle: String) -> Error {
+    let seen = Seen { ended: false, exit_code: None, idle: Some(idle), ..file.load() };
+    seen.keep_saving(file, &SystemClock::new()).await
 }
 
-/// So that `lockgate status` can say why nothing runs.
-fn has_ended(state_dir: &Path, why: Option<String>) {
-    let before = Seen::load(state_dir).unwrap_or_default();
-    let last_error = why.or(before.last_error.clone());
-    let seen = Seen { ended: true, idle: None, last_error, at: SystemClock::new().now(), ..before };
-    if let Err(unsaved) = seen.save(state_dir) {
+/// So that `lockgate status` can say why nothing runs: the error and the exit code of a run that ended by one.
+fn has_ended(file: &StatusFile, why: Option<(String, u8)>) {
+    let before = file.load();
+    let (error, exit_code) = why.unzip();
+    let last_error = error.or(before.last_error.clone());
+    let seen = Seen { ended: true, exit_code, idle: None, last_error, at: SystemClock::new().now(), ..before };
+    if let Err(unsaved) = file.save(&seen) {
         tracing::warn!(error = %unsaved, "the status file was not written");
     }
 }

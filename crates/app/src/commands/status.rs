@@ -123,6 +123,8 @@ struct Report {
     /// Seconds since the last run said something; null before the first.
     run_seconds_ago: Option<f64>,
     last_error: Option<String>,
+    /// The exit code of the last run when its last error ended it; null while one is going on.
+    last_exit_code: Option<u8>,
 }
 
 pub(crate) async fn run(dir: &Path, options: &Status) -> Result<Outcome> {
@@ -143,9 +145,9 @@ pub(crate) async fn run(dir: &Path, options: &Status) -> Result<Outcome> {
 fn outcome(report: &Report) -> Outcome {
     let any_table = |is: fn(&Line) -> bool| report.tables.iter().any(is);
     let broken = report.lake_error.is_some() && !report.lake_is_away;
-    match broken || report.sources.iter().any(|source| source.error.is_some()) {
+    match broken || report.sources.iter().any(|source| source.error.is_some()) || report.last_exit_code == Some(1) {
         true => Outcome::ToFix,
-        false if any_table(|line| line.stopped.is_some()) => Outcome::Held,
+        false if any_table(|line| line.stopped.is_some()) || report.last_exit_code == Some(3) => Outcome::Held,
         false if report.lake_is_away || any_table(|line| line.unread.is_some()) => Outcome::Unfinished,
         false => Outcome::Done,
     }
@@ -173,23 +175,25 @@ async fn report(project: &Project) -> Result<Report> {
         let budget = config.as_ref().map(|config| config.wal_budget.clone()).unwrap_or_default();
         let lag = match config {
             Ok(config) => postgres::lag(&config).await.and_then(|lag| match lag {
-                Some(lag) => Ok(lag),
+                // Before the first run there is none.
                 None if lake_error.is_none()
                     && tables.iter().all(|line| !line.table.starts_with(&format!("{name}."))) =>
                 {
-                    Ok(Default::default())
+                    Ok(None)
                 }
+                Some(lag) => Ok(Some(lag)),
                 None => Err(Error::new(Kind::SourceGone, format!("the replication slot {} is missing", config.slot))
                     .fix("`lockgate run` says what to do: without the slot, changes may have been lost.")),
             }),
             Err(error) => Err(error),
         };
+        let asked = lag.as_ref().ok().copied().flatten();
         sources.push(SourceLine {
             source: name.clone(),
-            lag_bytes: lag.as_ref().ok().map(|lag| lag.confirmed_bytes),
-            retained_bytes: lag.as_ref().ok().map(|lag| lag.retained_bytes),
-            retention_left_bytes: lag.as_ref().ok().and_then(|lag| lag.retention_left_bytes),
-            wal_budget: lag.as_ref().ok().map(|lag| BudgetLine::new(&budget, lag.retained_bytes)),
+            lag_bytes: asked.map(|lag| lag.confirmed_bytes),
+            retained_bytes: asked.map(|lag| lag.retained_bytes),
+            retention_left_bytes: asked.and_then(|lag| lag.retention_left_bytes),
+            wal_budget: asked.map(|lag| BudgetLine::new(&budget, lag.retained_bytes)),
             spooled_bytes: spool::bytes(&project.state_dir(), name),
             error: lag.err().map(|error| error.to_string()),
         });
@@ -205,6 +209,7 @@ async fn report(project: &Project) -> Result<Report> {
         running: seen.as_ref().is_some_and(|seen| seen.is_alive(now)),
         waits: seen.as_ref().filter(|seen| seen.is_alive(now)).and_then(|seen| seen.idle.clone()),
         run_seconds_ago: seen.as_ref().map(|seen| (now - seen.at) as f64 / 1e6),
+        last_exit_code: seen.as_ref().filter(|seen| seen.ended).and_then(|seen| seen.exit_code),
         last_error: seen.and_then(|seen| seen.last_error),
     })
 }
@@ -296,6 +301,7 @@ fn print_tables(report: &Report) {
     for source in &report.sources {
         match (&source.error, source.lag_bytes, source.retained_bytes) {
             (Some(error), ..) => println!("source {}: not reached: {error}", source.source),
+            (None, None, _) => println!("source {}: no slot yet; the first run makes it", source.source),
             (None, lag, retained) => println!(
                 "source {}: {} behind, keeps {} of log{}{}",
                 source.source,
@@ -399,6 +405,7 @@ mod tests {
             waits: None,
             run_seconds_ago: None,
             last_error: None,
+            last_exit_code: None,
         }
     }
 
@@ -412,5 +419,7 @@ mod tests {
         assert_eq!(outcome(&report(vec![unread(), stopped()])), Outcome::Held);
         let of_lake = |lake_is_away| outcome(&Report { lake_error: why(), lake_is_away, ..report(Vec::new()) });
         assert_eq!([of_lake(true), of_lake(false)], [Outcome::Unfinished, Outcome::ToFix]);
+        let ended = |code| outcome(&Report { last_exit_code: Some(code), ..report(vec![unread()]) });
+        assert_eq!([ended(1), ended(3), ended(4)], [Outcome::ToFix, Outcome::Held, Outcome::Unfinished]);
     }
 }

@@ -9,6 +9,7 @@ use crate::held::{HeldLine, HeldStore};
 use crate::project::Project;
 
 /// Tells held rows of suppressed persons by gates that keep those persons out.
+#[derive(Clone, Copy)]
 pub(super) struct Finder<'a> {
     pub(super) project: &'a Project,
     pub(super) policy: &'a Policy,
@@ -45,6 +46,36 @@ impl Finder<'_> {
             store.erase(&doomed)?;
         }
         Ok(doomed.len() as u64)
+    }
+
+    /// Of whom there are held rows, among these persons: their numbers, which ascend.
+    ///
+    /// # Errors
+    /// As [`Finder::erase`].
+    pub(super) fn of_whom(&self, store: &HeldStore, among: &[usize]) -> Result<Vec<usize>> {
+        let mut persons = self.persons.to_vec();
+        persons.iter_mut().for_each(|persons| persons.retain(|number| among.binary_search(&number).is_ok()));
+        if !(Finder { persons: &persons, ..*self }).finds_any(store)? {
+            return Ok(Vec::new());
+        }
+        if among.len() == 1 {
+            return Ok(among.to_vec());
+        }
+        // A gate tells that a row is one of theirs, not whose: halves of them are asked for.
+        let (some, others) = among.split_at(among.len() / 2);
+        let mut found = self.of_whom(store, some)?;
+        found.extend(self.of_whom(store, others)?);
+        Ok(found)
+    }
+
+    fn finds_any(&self, store: &HeldStore) -> Result<bool> {
+        let mut gates = Vec::new();
+        for line in store.lines()? {
+            if self.is_theirs(&line, store, &mut gates)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn is_theirs(

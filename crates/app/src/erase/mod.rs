@@ -5,7 +5,9 @@
 //! 3. done: no object of the lake has anything of theirs, a scan has shown it, and the tokens are out of the record. What stays is keyed hashes.
 
 mod held_rows;
+mod identifiers;
 mod legal_hold;
+mod matching;
 mod receipt;
 mod request;
 mod work;
@@ -14,7 +16,9 @@ use change::{Error, Kind, Result};
 use gate::{KeyRing, Policy, Suppressed};
 use lake::Lake;
 
+pub(crate) use self::identifiers::{Identifiers, check_spelling, read as read_identifiers};
 pub(crate) use self::legal_hold::{lift, place, seal_anew as seal_holds_anew, sealed_under as holds_sealed_under};
+pub(crate) use self::matching::in_words;
 pub(crate) use self::request::Request;
 pub(crate) use self::work::{Progress, Worksite, column_of};
 use crate::keys;

@@ -17,8 +17,12 @@ pub(crate) struct Receipt {
     /// When it was asked and when it was done, microseconds since the Unix epoch.
     pub(crate) asked_at: Timestamp,
     pub(crate) done_at: Timestamp,
-    /// Persons of the request; those on legal hold are not among them.
+    /// Persons of the request of whom something was there; those on legal hold are not among them.
     pub(crate) persons: u64,
+    /// Persons who are kept out from then on: these, and those of whom nothing was there.
+    pub(crate) persons_suppressed: u64,
+    /// Lines of the input whose identifiers matched nothing.
+    pub(crate) unmatched_lines: Vec<u64>,
     pub(crate) on_hold: u64,
     /// What was taken out, by table.
     pub(crate) tables: BTreeMap<String, TableErased>,

@@ -37,6 +37,12 @@ pub(crate) struct Request {
     pub(crate) on_hold: u64,
     /// What the lake knows the persons by; nothing once they are gone.
     pub(crate) tokens: Vec<String>,
+    /// The same by person, in the order of `suppressed`. A release before did not write it.
+    #[serde(default)]
+    pub(crate) asked: Vec<Asked>,
+    /// Lines of the request that matched nothing; nobody knows before the lake was looked at.
+    #[serde(default)]
+    pub(crate) unmatched: Option<Vec<u64>>,
     /// Whether a token is told wherever it stands, or in its columns only.
     pub(crate) unmistakable: bool,
     /// Columns with tokens, and whether they hold documents, by table.
@@ -56,6 +62,15 @@ pub(crate) struct Request {
     /// Source tables whose rows were begun to be taken out, and of which nobody knows how far that came.
     #[serde(default)]
     pub(crate) uncounted: BTreeSet<TableName>,
+}
+
+/// A person of a request.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// The line of the input.
+    pub(crate) line: u64,
+    /// What the lake may know the person by.
+    pub(crate) tokens: Vec<String>,
 }
 
 /// What was taken out of one lake table.
@@ -167,9 +182,19 @@ impl Request {
         Ok(tables)
     }
 
-    /// How many persons it is for.
+    /// How many persons it keeps out.
     pub(crate) fn persons(&self) -> u64 {
         self.suppressed.first().map_or(0, Suppressed::len) as u64
+    }
+
+    /// Of how many of them something was there.
+    pub(crate) fn matched(&self) -> u64 {
+        self.persons().saturating_sub(self.unmatched().len() as u64)
+    }
+
+    /// Lines of the input that matched nothing.
+    pub(crate) fn unmatched(&self) -> &[u64] {
+        self.unmatched.as_deref().unwrap_or_default()
     }
 
     pub(crate) fn rows(&self) -> u64 {
@@ -195,6 +220,8 @@ mod tests {
             suppressed: Vec::new(),
             on_hold: 0,
             tokens: Vec::new(),
+            asked: Vec::new(),
+            unmatched: None,
             unmistakable: true,
             places: vec![(name("members"), Vec::new()), (name("claims"), Vec::new())],
             vault: None,

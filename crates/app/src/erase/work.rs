@@ -8,8 +8,9 @@ use gate::{KeyRing, Policy, Subject, Suppressed, Vault};
 use lake::{Doomed, Lake, LakeTable, Layer, Residue, Traces};
 
 use super::held_rows::Finder;
+use super::identifiers::Identifiers;
 use super::receipt::Receipt;
-use super::request::{Phase, Request};
+use super::request::{Asked, Phase, Request};
 use super::{keys_of, legal_hold};
 use crate::alone::Alone;
 use crate::assemble;
@@ -25,11 +26,11 @@ pub(crate) struct Worksite {
     pub(crate) lake: Arc<Lake>,
     pub(crate) keys: KeyRing,
     pub(crate) auditor: Arc<Auditor>,
-    policy: Policy,
+    pub(super) policy: Policy,
     vault: Arc<VaultFile>,
-    clock: Arc<dyn Clock>,
-    project: Project,
-    state_dir: PathBuf,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) project: Project,
+    pub(super) state_dir: PathBuf,
     _turn: Turn,
 }
 
@@ -83,21 +84,23 @@ impl Worksite {
         subject.known_as(ids, &self.keys, Some(&vault))
     }
 
-    /// Records a request: from here on the persons are kept out, whatever happens. Says which identifiers (by number, from 1) are left,
-    /// because they are on legal hold. `None` when nobody is to be erased.
+    /// Records a request: from here on the persons are kept out, whatever happens. Says which lines of the input are left, because they are on
+    /// legal hold. `None` when nobody is to be erased.
     pub(crate) async fn accept(
         &self,
         subject: &Subject,
-        ids: &Raw<Vec<String>>,
+        Identifiers { values: ids, lines }: &Identifiers,
         purge: Purge,
-    ) -> Result<(Option<Request>, Vec<usize>)> {
+    ) -> Result<(Option<Request>, Vec<u64>)> {
         self.check_epochs(subject).await?;
         let mut known = self.known_as(subject, ids)?;
         let held = legal_hold::all(&self.lake, &self.keys).await?;
         let on_hold = legal_hold::among(&held, subject, ids, &self.keys)?;
         let free = |person: usize| !on_hold.contains(&person);
-        let tokens = (0..).zip(&known.tokens).filter(|(person, _)| free(*person));
-        let tokens: BTreeSet<String> = tokens.flat_map(|(_, tokens)| tokens.iter().cloned()).collect();
+        let asked = lines.iter().zip(&known.tokens).enumerate().filter(|(person, _)| free(*person));
+        let asked = asked.map(|(_, (line, tokens))| Asked { line: *line, tokens: tokens.clone() });
+        let asked: Vec<Asked> = asked.collect();
+        let tokens: BTreeSet<String> = asked.iter().flat_map(|asked| asked.tokens.iter().cloned()).collect();
         let vault = (0..).zip(&known.vault).filter(|(person, _)| free(*person)).map(|(_, index)| *index).collect();
         let cells = known.cells.iter().map(|(domain, persons)| {
             let persons = (0..).zip(persons).filter(|(person, _)| free(*person)).map(|(_, index)| *index);
@@ -117,6 +120,8 @@ impl Worksite {
             phase: Phase::Suppressed,
             on_hold: on_hold.len() as u64,
             tokens: tokens.into_iter().collect(),
+            asked,
+            unmatched: None,
             unmistakable: subject.is_unmistakable(),
             places: places.collect(),
             vault: subject.vault_domain().map(|domain| (domain.to_owned(), vault)),
@@ -135,12 +140,12 @@ impl Worksite {
             on_hold: request.on_hold,
             purge,
         })?;
-        let numbers = on_hold.iter().map(|person| person + 1).collect();
+        let on_hold = on_hold.iter().map(|person| lines[*person]).collect();
         if request.persons() == 0 {
-            return Ok((None, numbers));
+            return Ok((None, on_hold));
         }
         request.save(&self.lake, &self.keys).await?;
-        Ok((Some(request), numbers))
+        Ok((Some(request), on_hold))
     }
 
     /// Requests that are not at their end, of which a kill left some.
@@ -176,6 +181,11 @@ impl Worksite {
     /// Takes the rows out of every table and out of what is held back, and the codes out of the vault. What keeps it from one of them keeps it
     /// from no other: the first such error is returned at the end, and the request stays at its phase.
     async fn delete(&self, request: &mut Request) -> Result<()> {
+        // Before anything is gone, and once: after a kill less is there.
+        if request.unmatched.is_none() && !request.asked.is_empty() {
+            request.unmatched = Some(self.unmatched(request).await?);
+            request.save(&self.lake, &self.keys).await?;
+        }
         self.shred(request).await?;
         let mut failed = None;
         for (table, columns) in request.places.clone() {
@@ -266,7 +276,9 @@ impl Worksite {
             subject: request.subject.clone(),
             asked_at: request.at,
             done_at: self.clock.now(),
-            persons: request.persons(),
+            persons: request.matched(),
+            persons_suppressed: request.persons(),
+            unmatched_lines: request.unmatched().to_vec(),
             on_hold: request.on_hold,
             tables: request.tables.clone(),
             vault_codes_removed: request.codes_removed,
@@ -284,6 +296,7 @@ impl Worksite {
         self.auditor.record(Event::ErasePurged { request: Hex::new(&*request.id)?, objects, receipt: hash })?;
         request.phase = Phase::Done(receipt.done_at);
         request.tokens = Vec::new();
+        request.asked = Vec::new();
         request.cells = Vec::new();
         request.save(&self.lake, &self.keys).await?;
         Ok(Progress::Done(path, receipt))
@@ -312,6 +325,6 @@ pub(crate) fn column_of<'a>(policy: &Policy, name: &'a str) -> Result<(TableName
         .ok_or_else(wrong)
 }
 
-fn doomed(request: &Request, columns: Vec<(String, bool)>) -> Doomed {
+pub(super) fn doomed(request: &Request, columns: Vec<(String, bool)>) -> Doomed {
     Doomed { columns, values: Arc::new(request.tokens.iter().cloned().collect()) }
 }

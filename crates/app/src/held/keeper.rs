@@ -204,7 +204,7 @@ impl Keeper {
         self.looked_at.is_none() || self.again || self.waiting.as_ref().is_some_and(|position| position <= through)
     }
 
-    /// Begins a release at a boundary. Rows that do not pass are held again, with the reason.
+    /// Begins a release at a boundary. Rows that do not pass are held again, with the reason, and those behind them wait as before.
     ///
     /// # Errors
     /// Those of the store, and of the gate that have nothing to do with the rows.
@@ -220,11 +220,12 @@ impl Keeper {
         let readmitted = gate.readmit(&release.sealed())?;
         let refused: Vec<(i64, String)> =
             readmitted.refused.iter().map(|(place, why)| (release.rows[*place].id, why.what().to_owned())).collect();
-        self.store.refuse(&refused)?;
+        let behind: Vec<i64> = readmitted.behind.iter().map(|place| release.rows[*place].id).collect();
+        self.store.refuse(&refused, &behind)?;
         for (_, why) in &readmitted.refused {
             tracing::warn!(%table, error = %why, "a released row is held again");
         }
-        release.rows.retain(|row| refused.iter().all(|(id, _)| *id != row.id));
+        release.rows.retain(|row| refused.iter().all(|(id, _)| *id != row.id) && !behind.contains(&row.id));
         Ok(readmitted.batch.map(|batch| (release, batch)))
     }
 

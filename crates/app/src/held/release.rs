@@ -166,13 +166,19 @@ impl HeldStore {
         Ok(Some(Release { table: table.clone(), number: number.unsigned_abs(), boundary, rows }))
     }
 
-    /// Rows that a release did not let in are held again.
-    pub(crate) fn refuse(&self, refused: &[(i64, String)]) -> Result<()> {
+    /// Rows that a release did not let in are held again. Those `behind` them wait as they did before: what somebody has marked stays marked,
+    /// and what only waited follows by itself as soon as nothing of its key is before it.
+    pub(crate) fn refuse(&self, refused: &[(i64, String)], behind: &[i64]) -> Result<()> {
         let mut connection = self.connection();
         let transaction = connection.transaction().map_err(broken)?;
         for (id, why) in refused {
             let sql = "UPDATE held SET state = 'held', refused = ?2 WHERE id = ?1";
             transaction.execute(sql, params![id, why]).map_err(broken)?;
+        }
+        for id in behind {
+            let sql = "UPDATE held SET state = CASE WHEN column_name IS NULL THEN 'held' ELSE 'released' END,
+                refused = NULL, release_number = NULL WHERE id = ?1";
+            transaction.execute(sql, params![id]).map_err(broken)?;
         }
         transaction.commit().map_err(broken)
     }
@@ -446,6 +452,24 @@ mod tests {
         store.released(&table).unwrap();
         assert_eq!(store.discard(&Choice::These(vec![2])).unwrap(), (1, 0));
         assert_eq!(places(store.take(&table, &boundary(9), 3).unwrap()), [4]);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_waited_behind_a_refused_row_follows_when_that_goes() {
+        let rows =
+            [held(1, 1, unreadable()), held(2, 1, Why::Behind), held(3, 1, unreadable()), held(4, 1, Why::Behind)];
+        let (store, table, folder) = store("behind", &rows);
+        store.mark(&Choice::These(vec![1, 3])).unwrap();
+        assert_eq!(places(store.take(&table, &boundary(9), 1).unwrap()), [1, 2, 3, 4]);
+        store.refuse(&[(1, "cannot read the value".into())], &[2, 3, 4]).unwrap();
+        assert!(places(store.take(&table, &boundary(9), 2).unwrap()).is_empty(), "none comes before the refused one");
+        let states: Vec<_> =
+            store.lines().unwrap().into_iter().map(|line| (line.state, line.refused.is_some())).collect();
+        let state = |state: &str, refused| (state.to_owned(), refused);
+        assert_eq!(states, [state("held", true), state("held", false), state("released", false), state("held", false)]);
+        store.discard(&Choice::These(vec![1])).unwrap();
+        assert_eq!(places(store.take(&table, &boundary(9), 3).unwrap()), [2, 3, 4]);
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -19,16 +19,20 @@ use crate::secrets;
 /// `Privacy` when the file is missing or readable by others.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>> {
     let wrong = |what: String, fix: &str| Error::new(Kind::Privacy, what).fix(fix);
-    let mode = std::fs::metadata(path)
-        .map_err(|error| {
-            wrong(
-                format!("cannot read the key file {}", path.display()),
-                "Restore it from where you keep keys: a new one makes other tokens.",
-            )
-            .source(error)
-        })?
-        .permissions()
-        .mode();
+    let found = std::fs::metadata(path).map_err(|error| {
+        wrong(
+            format!("cannot read the key file {}", path.display()),
+            "Restore it from where you keep keys: a new one makes other tokens.",
+        )
+        .source(error)
+    })?;
+    if !found.is_file() {
+        return Err(wrong(
+            format!("the key file {} is no file", path.display()),
+            "Name the file itself, in its folder: keys: file:./keys/dev.key",
+        ));
+    }
+    let mode = found.permissions().mode();
     if mode & 0o077 != 0 {
         return Err(wrong(
             format!("the key file {} is open to other users (mode {:o})", path.display(), mode & 0o777),
@@ -126,6 +130,7 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         let error = read(&path).unwrap_err();
         assert!(error.how_to_fix().unwrap().contains("chmod 600"));
+        assert!(read(&folder).unwrap_err().what().ends_with("is no file"));
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -1,5 +1,7 @@
 //! I8: whatever is wrong is said with what happened, where, and what to do; nothing else stalls.
 
+use std::process::Stdio;
+
 use sandbox::PrivatePostgres;
 
 use super::project::{Project, files};
@@ -10,13 +12,14 @@ const POLICY: &str = "  db.public.t: { id: keep, v: keep }\n";
 
 impl Project {
     /// Runs the program, which must fail with this code and a message with all of these parts.
-    pub(super) fn refuses(&self, arguments: &[&str], code: i32, parts: &[&str]) {
+    pub(super) fn refuses(&self, arguments: &[&str], code: i32, parts: &[&str]) -> String {
         let output = self.lockgate(arguments);
         let message = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(code), "lockgate {arguments:?}: {message}");
         for part in parts {
             assert!(message.contains(part), "lockgate {arguments:?} does not say `{part}`: {message}");
         }
+        message
     }
 
     fn edit(&self, file: &str, from: &str, to: &str) {
@@ -151,12 +154,115 @@ async fn values_and_types_that_do_not_fit_stop_their_table_and_name_the_column()
 async fn wrong_questions_are_answered() {
     let project = Project::new("questions", SETUP, &["public.t"], POLICY).await;
     project.lockgate_ok(&["run", "--once"]);
-    project.refuses(&["query", "SELEKT 1"], 1, &["fix:"]);
-    project.refuses(&["query", "SELECT * FROM db.public.nothing"], 1, &["nothing", "fix:"]);
-    project.refuses(&["query", "DROP TABLE db.public.t"], 1, &["fix:"]);
+    for (sql, cause, fix) in [
+        ("SELEKT 1", "SELEKT", "Correct the statement"),
+        ("SELECT * FROM db.public.nothing", "table 'db.public.nothing' not found", "SHOW TABLES"),
+        ("DROP TABLE db.public.t", "DDL not supported", "Ask with SELECT"),
+        ("SELECT nothing FROM db.public.t", "nothing", "DESCRIBE"),
+        ("SELECT 1 / 0", "Divide by zero", "NULLIF"),
+        ("SELECT CAST('abc' AS int)", "abc", "TRY_CAST"),
+        ("SELECT CAST(v || 'abc' AS int) FROM db.public.t", "abc", "TRY_CAST"),
+    ] {
+        let said = project.refuses(&["query", sql], 1, &[cause, "fix:", fix]);
+        assert_eq!(said.matches(cause).count(), 1, "the cause once: {said}");
+    }
     project.refuses(&["query", "SELECT 1 FROM db.public.t", "--at", "yesterday"], 1, &["--at", "fix:"]);
     project.refuses(&["query", "SELECT 1 FROM db.public.t", "--at", "999"], 1, &["999", "fix:"]);
     project.refuses(&["--no-such-option"], 2, &["--no-such-option"]);
     assert_eq!(project.query("SELECT count(*) FROM db.public.t"), ["20"]);
+    let shown = ["query", "SHOW TABLES", "--at", "2020-01-01T00:00:00Z"];
+    assert!(project.lockgate_ok(&shown).contains("t__changes"));
+    project.refuses(
+        &["query", "SELECT count(*) FROM db.public.t", "--at", "2020-01-01T00:00:00Z"],
+        1,
+        &["db.public.t did not exist then: its first version is of", "fix: Ask for a later time"],
+    );
+    // After the end of its history the table was no other one either.
+    project.write_policy("  db.public.t: { id: keep }\n");
+    project.lockgate_ok(&["remask"]);
+    for at in ["2020-01-01T00:00:00Z", "0"] {
+        let said = project.refuses(
+            &["query", "SELECT count(*) FROM db.public.t", "--at", at],
+            1,
+            &["were removed by remask, erase or retention", "fix: Ask for version"],
+        );
+        assert!(!said.contains("remove the table's folder"), "{said}");
+        let oldest = said.split("Ask for version ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+        project.lockgate_ok(&["query", "SELECT count(*) FROM db.public.t", "--at", &oldest]);
+    }
+    // A file that somebody took away: what is missing, and no word of the statement.
+    let data =
+        files(&project.lake_table("t")).into_iter().filter(|file| file.extension().is_some_and(|e| e == "parquet"));
+    for file in data.filter(|file| !file.display().to_string().contains("_delta_log")) {
+        std::fs::remove_file(file).unwrap();
+    }
+    let said = project.refuses(
+        &["query", "SELECT id FROM db.public.t"],
+        3,
+        &[".parquet of the lake cannot be read", "fix: Do not remove files from the lake by hand"],
+    );
+    assert!(!said.contains("SHOW TABLES"), "{said}");
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_only_the_head_of_an_output_is_no_failure() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('v', 50) FROM generate_series(1, 20000) i;";
+    let project = Project::new("head", setup, &["public.t"], POLICY).await;
+    project.lockgate_ok(&["run", "--once"]);
+    for arguments in [
+        &["completions", "bash"][..],
+        &["query", "SELECT * FROM db.public.t", "--format", "csv"],
+        &["query", "SELECT * FROM db.public.t", "--format", "json"],
+        &["query", "SELECT * FROM db.public.t"],
+    ] {
+        let mut command = project.command(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Its reader goes before anything is read.
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.is_empty(), "lockgate {arguments:?}: {said}");
+    }
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn problems_are_said_once_and_where_they_stand() {
+    let setup = format!(
+        "{SETUP} CREATE TABLE u (id int PRIMARY KEY); CREATE ROLE reader LOGIN REPLICATION; GRANT SELECT ON t TO reader;"
+    );
+    let project = Project::new("once", &setup, &["public.t", "public.u"], POLICY).await;
+    // A table that the policy does not name needs neither grant nor publication.
+    project.database.batch_execute("CREATE PUBLICATION lockgate_e2e FOR TABLE t").await.unwrap();
+    project.edit("lockgate.yaml", "postgresql://postgres@", "postgresql://reader@");
+    project.lockgate_ok(&["check", "--connect"]);
+    project.write_policy(&format!("{POLICY}  db.public.u: {{ id: keep }}\n"));
+    let said = project.refuses(&["check", "--connect"], 1, &["GRANT SELECT ON public.u TO reader", "ADD TABLE"]);
+    assert!(!said.contains("Did you mean") && !said.contains("no source captures"), "{said}");
+    project.write_policy(POLICY);
+    for (from, to, line, part) in [
+        ("slot: lockgate_e2e", "slot: Lockgate", 6, "replication slot"),
+        ("tables: [public.t, public.u]", "tables: [public.t, db.public.u]", 7, "Write `public.u`"),
+        ("max_seconds: 0.3", "max_seconds: 0", 8, "`max_seconds: 0` is too small"),
+        ("lake: ./lake", "lake: hdfs://x/y", 1, "hdfs:// are not known"),
+    ] {
+        project.edit("lockgate.yaml", from, to);
+        let said = project.refuses(&["check"], 1, &[&format!("lockgate.yaml:{line}: "), part, "1 to fix"]);
+        assert_eq!(said.matches("fix: ").count(), 1, "{said}");
+        project.edit("lockgate.yaml", to, from);
+    }
+    project.write_policy("  db.public.t: { id: keep, v: no_such }\n");
+    project.refuses(&["check", "--connect"], 1, &["no_such", "1 to fix"]);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_stopped_tables_does_not_say_that_it_caught_up() {
+    let project = Project::new("allstopped", SETUP, &["public.t"], POLICY).await;
+    project.lockgate_ok(&["run", "--once"]);
+    project.write_policy("  db.public.t: { id: keep }\n");
+    let said = project.refuses(&["run", "--once"], 3, &["db.public.t is stopped", "every table is stopped"]);
+    assert!(!said.contains("caught up:") && !said.contains("next: lockgate query"), "{said}");
     project.end().await;
 }

@@ -178,6 +178,41 @@ async fn an_erased_person_is_nowhere_and_no_late_change_or_new_copy_brings_them_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_identifier_that_matches_nobody_is_said_and_kept_out_all_the_same() {
+    let project = project("eraseunknown").await;
+    let output = project.erase(&["--subject", "db.public.members.member_id"], "7\n777\n\n99999999\n");
+    let (said, warned) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains(": 1 persons, "), "{said}{warned}");
+    assert!(warned.contains("lines 2, 4 of the identifiers match nothing"), "{warned}");
+    let receipt = files(&project.dir.join(".lockgate/receipts")).pop().unwrap();
+    let receipt: serde_json::Value = serde_json::from_slice(&std::fs::read(receipt).unwrap()).unwrap();
+    assert_eq!((&receipt["persons"], &receipt["persons_suppressed"]), (&1.into(), &3.into()), "{receipt}");
+    assert_eq!(receipt["unmatched_lines"], serde_json::json!([2, 4]), "{receipt}");
+    let late = "INSERT INTO members VALUES (777, 'n', 'came-later'), (778, 'n', 'came-later')";
+    project.database.batch_execute(late).await.unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    assert_eq!(project.query("SELECT count(*) FROM db.public.members WHERE plan = 'came-later'"), ["1"]);
+
+    // What the column cannot have is refused before anything is done, and on hold as well.
+    for arguments in
+        [&["--subject", "db.public.members.member_id"][..], &["--subject", "db.public.members.member_id", "--hold"]]
+    {
+        let output = project.erase(arguments, "8\n078\n9\nabc\n 8\n");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains("lines 2, 4-5 of the identifiers"), "{said}");
+        assert!(!said.contains("078") && !said.contains("abc"), "{said}");
+    }
+    let log = std::fs::read_to_string(project.dir.join(".lockgate/audit/audit.jsonl")).unwrap();
+    assert_eq!(log.matches("erase_requested").count(), 1);
+    assert_eq!(project.query("SELECT count(*) FROM db.public.members"), ["50"]);
+    // A person whose code the vault knows is there; one whom it does not know is not.
+    let output = project.erase(&["--subject", "db.public.contacts.ssn"], "nobody\n900-11-1009\n");
+    let (said, warned) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains(": 1 persons, ") && warned.contains("lines 1 of"), "{said}{warned}");
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_moment_is_mended_by_going_on() {
     let project = project("erasekill").await;
     let mut killed = 0;
@@ -229,7 +264,7 @@ async fn a_legal_hold_blocks_old_versions_may_wait_and_wrong_requests_are_refuse
     project.erase_ok(&[&subject[..], &["--hold"]].concat(), "7\n");
     let held = project.erase(&subject, "7\n8\n");
     assert_eq!(held.status.code(), Some(3));
-    assert!(String::from_utf8_lossy(&held.stderr).contains("identifiers 1 of the request"));
+    assert!(String::from_utf8_lossy(&held.stderr).contains("lines 1 of the identifiers"));
     let count = "SELECT count(*) FROM db.public.members";
     assert_eq!(project.query(count), ["49"]);
     project.erase_ok(&[&subject[..], &["--lift"]].concat(), "7\n");
@@ -244,7 +279,8 @@ async fn a_legal_hold_blocks_old_versions_may_wait_and_wrong_requests_are_refuse
         (vec!["--subject", "members"], "7\n", 1, "source.schema.table.column"),
         (vec!["--subject", "db.public.contacts.document"], "7\n", 1, "no person can be found"),
         (vec!["--subject", "db.public.members.member_id"], "\n\n", 1, "no identifiers"),
-        (vec!["--subject", "db.public.members.member_id", "--ids", "nowhere"], "", 1, "cannot be read"),
+        (vec!["--subject", "db.public.members.member_id", "--ids", "nowhere"], "", 1, "in nowhere cannot be read"),
+        (subject.to_vec(), "7\n\n078\nabc\n99999999\n", 1, "lines 3-4 of the identifiers are nothing that"),
         (vec![], "7\n", 2, "--subject"),
         (vec!["--due", "--hold"], "7\n", 2, "--due"),
     ];

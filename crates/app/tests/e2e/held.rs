@@ -159,6 +159,38 @@ async fn a_raw_value_neither_comes_in_nor_is_shown_under_the_name_that_its_colum
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_behind_a_row_that_was_refused_comes_in_when_that_is_dropped() {
+    let project = Project::new("held-behind", SETUP, &["public.person"], HOLD).await;
+    project.catch_up(true);
+    project.source_does("UPDATE person SET born = '1931-01-01', plan = 'mended' WHERE id = 7").await;
+    project.catch_up(true);
+    let (ids, list) = project.held_rows();
+    assert_eq!(ids.len(), 2, "{list}");
+    project.lockgate_ok(&["held", "release", &ids[0].to_string()]);
+    project.catch_up(true);
+    let (_, list) = project.held_rows();
+    assert!(list[0]["refused"].is_string() && list[1]["refused"].is_null(), "{list}");
+    project.lockgate_ok(&["held", "drop", &ids[0].to_string()]);
+    project.catch_up(false);
+    assert!(project.held_rows().0.is_empty());
+    project.assert_same("person", &["id", "plan", "body"]).await;
+    // Marked by somebody, it waits marked.
+    project
+        .source_does("UPDATE person SET born = 'CANARY-4' WHERE id = 8; UPDATE person SET plan = 'b' WHERE id = 8")
+        .await;
+    project.catch_up(true);
+    project.lockgate_ok(&["held", "release", "--all"]);
+    project.catch_up(true);
+    assert!(project.lockgate_ok(&["held", "list"]).contains("an earlier change of its key is held"));
+    project.write_policy(NULL);
+    project.lockgate_ok(&["held", "release", &project.held_rows().0[0].to_string()]);
+    project.catch_up(false);
+    project.assert_same("person", &["id", "plan", "body"]).await;
+    project.assert_nowhere(&[list.to_string()]);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_are_dropped_or_grow_too_old_and_what_stands_on_them_goes_with_them() {
     let project = Project::new("held-drop", SETUP, &["public.person"], HOLD).await;
     project.catch_up(true);
@@ -328,6 +360,20 @@ async fn held_rows_of_an_erased_person_go_and_those_of_others_stay() {
     // Of the person nothing came in; of their key, the other's insert did.
     assert_eq!(project.ops_of(7), ["i"]);
     assert!(project.erase_ok(&subject, "name-7\n").contains("0 held rows erased"));
+
+    // Of somebody there is nothing but a held row, and of somebody else nothing at all.
+    project.write_policy(HOLD);
+    project
+        .source_does(
+            "INSERT INTO person VALUES (10, 'name-10', 'CANARY-5', 'p', 'b'), (11, 'name-11', 'CANARY-6', 'p', 'b')",
+        )
+        .await;
+    project.catch_up(true);
+    let output = project.erase(&subject, "name-12\nname-13\nname-10\nname-14\n");
+    let (said, warned) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains(": 1 persons, ") && said.contains("1 held rows erased"), "{said}{warned}");
+    assert!(warned.contains("lines 1-2, 4 of the identifiers"), "{warned}");
+    assert_eq!(project.held_rows().0.len(), 1);
     project.end().await;
 }
 

@@ -180,6 +180,8 @@ async fn what_does_not_fit_any_more_ends_the_run_as_a_start_would_and_a_stop_is_
         status["running"] == false && status["last_error"].as_str().unwrap().contains("lockgate check"),
         "{status}"
     );
+    assert_eq!(status["last_exit_code"], 1, "{status}");
+    assert_eq!(project.lockgate(&["status"]).status.code(), Some(1));
 
     // A rule that the stored rows do not follow stops its table, as at any start.
     project.write_policy(STRICT);
@@ -237,4 +239,35 @@ async fn a_run_with_once_goes_on_to_its_end_and_the_command_waits_for_it() {
     assert_eq!(asker.end(60).await.0, Some(0));
     assert!(once.wait().unwrap().code().is_some());
     project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_run_in_the_folder_is_told_so_and_leaves_the_status_to_the_first() {
+    let (project, run) = followed("onlinesecond", LOOSE).await;
+    let second = Process::of(&mut project.command(&["run"]), project.dir.join("second.log"));
+    let told = format!("a run is going on in this project folder (process {})", run.id());
+    until("the second is told", 20, async || second.said().contains(&told)).await;
+    until("it waits for the slot", 20, async || second.said().contains("in use")).await;
+    let is_well = || {
+        let status = project.status();
+        assert!(status["running"] == true && status["last_error"].is_null(), "{status}");
+    };
+    is_well();
+    let once = project.lockgate(&["run", "--once"]);
+    let said = String::from_utf8_lossy(&once.stderr).into_owned();
+    assert!(once.status.code() == Some(4) && said.contains(&told), "{said}");
+    is_well();
+    project.goes_on(1).await;
+
+    // A replacement goes on by itself, and with the status, when the first is gone.
+    let (writer, next) = (project.dir.join(".lockgate/run.lock"), second.id().to_string());
+    run.kill_9();
+    until("the second writes the status", 30, async || std::fs::read_to_string(&writer).unwrap() == next).await;
+    project.goes_on(2).await;
+    until("it says that it is well", 20, async || {
+        let status = project.status();
+        status["running"] == true && status["tables"][0]["stopped"].is_null()
+    })
+    .await;
+    project.ends_equal(second).await;
 }

@@ -139,6 +139,47 @@ async fn a_table_leaves_in_groups_of_at_least_k_and_in_no_other_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_policy_hides_by_now_is_not_released_before_it_is_remasked() {
+    let setup = "CREATE TABLE members (member_id int PRIMARY KEY, zip text, plan text);
+        INSERT INTO members SELECT i, '10025', 'plan' FROM generate_series(1, 40) i;";
+    let policy = "  db.public.members:
+    '*': { k_gate: { columns: { zip: [prefix(2)] } } }
+    member_id: hmac_token(member)
+    zip: zip3
+    plan: keep
+";
+    let project = Project::new("release_stale", setup, &["public.members"], policy).await;
+    project.lockgate_ok(&["run", "--once"]);
+    let release = |to: &str| {
+        let to = project.dir.join(to).display().to_string();
+        project.lockgate(&["release", "db.public.members", "--to", &to])
+    };
+    assert!(release("before").status.success());
+    let before = report(&project.dir.join("before"));
+    assert_eq!(before["policy"], before["stored_under"]);
+
+    project.write_policy(&policy.replace("plan: keep", "plan: drop"));
+    let refused = release("stale");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(3), "{said}");
+    assert!(said.contains("plan is stored under `keep`, and the policy now says `drop`"), "{said}");
+    assert!(said.contains("lockgate remask"), "{said}");
+    assert!(!project.dir.join("stale").exists());
+    assert_eq!(project.lockgate_ok(&["audit", "list", "--json"]).matches("\"released\"").count(), 1);
+
+    project.lockgate_ok(&["remask"]);
+    assert!(release("after").status.success());
+    let after = report(&project.dir.join("after"));
+    assert!(after["policy"] == after["stored_under"] && after["policy"] != before["policy"], "{after}");
+    // Other groups of the same rows: the rows are still those of then.
+    project.write_policy(&policy.replace("plan: keep", "plan: drop").replace("prefix(2)", "prefix(1)"));
+    assert!(release("groups").status.success());
+    let groups = report(&project.dir.join("groups"));
+    assert!(groups["stored_under"] == after["policy"] && groups["policy"] != after["policy"], "{groups}");
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_held_row_of_a_table_with_a_k_gate_is_not_shown() {
     let setup = "CREATE TABLE members (member_id int PRIMARY KEY, zip text, born text, plan text);
         INSERT INTO members SELECT i, '10025', '1980-01-01', 'plan' FROM generate_series(1, 20) i;

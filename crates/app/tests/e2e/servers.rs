@@ -141,7 +141,9 @@ async fn a_client_certificate_opens_a_server_that_asks_for_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn init_writes_a_folder_that_check_accepts_and_run_fills() {
     let setup = "CREATE TABLE members (member_id bigint PRIMARY KEY, ssn text, first_name text, birth_date date, zip text, plan_code text, notes text);
-        CREATE TABLE loose (id int);
+        CREATE TABLE loose (id int); CREATE VIEW seen AS SELECT 1 AS one;
+        CREATE TABLE \"odd\"\"name.2024\" (id int PRIMARY KEY); INSERT INTO \"odd\"\"name.2024\" VALUES (1), (2);
+        CREATE SCHEMA \"dot.ted\"; CREATE TABLE \"dot.ted\".t (id int PRIMARY KEY);
         INSERT INTO members SELECT i, '517-93-' || 1000 + i, 'Zebulonova', '1980-01-01', '60629', 'HMO', repeat('Zebulonova was seen. ', 20) FROM generate_series(1, 300) i;";
     let project = Project::new("init", setup, &["public.members"], "").await;
     let dir = project.dir.join("fresh");
@@ -174,15 +176,38 @@ async fn init_writes_a_folder_that_check_accepts_and_run_fills() {
         "csv",
     ]);
     assert!(rows.ends_with("300,300\n"), "{rows}");
+    let odd = "SELECT count(*) AS n FROM claims_db.public.\"odd\"\"name.2024\"";
+    assert_eq!(lockgate(&["--dir", fresh, "query", odd, "--format", "csv"]), "n\n2\n");
     // A second init never overwrites.
     let again = std::process::Command::new(env!("CARGO_BIN_EXE_lockgate")).args(init).output().unwrap();
     assert_eq!(again.status.code(), Some(1));
+
+    let elsewhere = project.dir.join("elsewhere").display().to_string();
+    let init = |tables: &str| {
+        let arguments = ["--dir", &elsewhere, "init", "--name", "claims_db", "--from", &url, "--tables", tables];
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_lockgate")).args(arguments).output().unwrap();
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.code(), text)
+    };
+    let (code, said) = init("public.seen");
+    assert!(code == Some(1) && said.contains("claims_db.public.seen is a view"), "{said}");
+    let (code, said) = init("*.*");
+    assert!(code == Some(0) && said.contains("claims_db.dot.ted.t is left out"), "{said}");
+    assert!(said.contains("wrote lockgate.yaml, policy.yaml and keys/dev.key"), "{said}");
+    for file in ["lockgate.yaml", "policy.yaml"] {
+        std::fs::remove_file(project.dir.join("elsewhere").join(file)).unwrap();
+    }
+    let (code, said) = init("public.members,public.seen");
+    assert!(code == Some(0) && said.contains("keys/dev.key was there and stays"), "{said}");
+    assert!(said.contains("claims_db.public.seen is left out: it is a view"), "{said}");
+    lockgate(&["--dir", &elsewhere, "check", "--connect"]);
     project.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_instance_is_turned_away() {
     let project = Project::new("two", SETUP, &["public.t"], POLICY).await;
+    assert!(project.lockgate_ok(&["status"]).contains("source db: no slot yet"));
     let running = project.start();
     project.wait_for("SELECT count(*) FROM db.public.t", "500").await;
     let second = project.lockgate(&["run", "--once"]);

@@ -173,7 +173,7 @@ fn is_lost(error: &Error, what: &str) {
 }
 
 async fn probed(config: &PostgresConfig) -> String {
-    let report = capture::postgres::probe(config).await.unwrap();
+    let report = capture::postgres::probe(config, |_| true).await.unwrap();
     report.problems.iter().map(|problem| format!("{problem}\n")).collect()
 }
 

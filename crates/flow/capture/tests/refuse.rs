@@ -8,7 +8,7 @@ use crate::replay::{Replay, config, end_of_log, open, selected};
 use crate::resume::open_when_free;
 
 async fn failure(config: &PostgresConfig) -> Error {
-    probe(config).await.expect_err("it must fail")
+    probe(config, |_| true).await.expect_err("it must fail")
 }
 
 fn says(error: &Error, kind: Kind, what: &str, fix: &str) {
@@ -29,7 +29,14 @@ async fn every_way_not_to_connect_is_told_apart() {
         config
     };
     let url = server.url("postgres", "postgres");
-    assert!(probe(&with(&url, "right")).await.unwrap().problems.iter().all(|p| p.severity < change::Severity::Error));
+    assert!(
+        probe(&with(&url, "right"), |_| true)
+            .await
+            .unwrap()
+            .problems
+            .iter()
+            .all(|p| p.severity < change::Severity::Error)
+    );
     says(&failure(&with(&url, "wrong")).await, Kind::Auth, "password of postgres", "`password`");
     says(
         &failure(&with(&server.url("postgres", "nowhere"), "right")).await,
@@ -73,7 +80,7 @@ async fn missing_grants_settings_and_identities_come_with_their_statements() {
         .unwrap();
     let mut config = config(&server, &["public.*", "public.absent"]);
     config.url = server.url_socket("weak", "postgres");
-    let report = probe(&config).await.unwrap();
+    let report = probe(&config, |_| true).await.unwrap();
     let all: String = report.problems.iter().map(|problem| format!("{problem}\n")).collect();
     for part in [
         "ALTER SYSTEM SET wal_level = 'logical'",
@@ -87,6 +94,16 @@ async fn missing_grants_settings_and_identities_come_with_their_statements() {
     ] {
         assert!(all.contains(part), "{part} is missing in:\n{all}");
     }
+    // What nobody wants to follow needs nothing.
+    let report = probe(&config, |table| table.table == "fine").await.unwrap();
+    let some: String = report.problems.iter().map(|problem| format!("{problem}\n")).collect();
+    assert!(
+        some.contains("GRANT SELECT ON public.fine") && some.contains("FOR TABLE ONLY \"public\".\"fine\" WITH"),
+        "{some}"
+    );
+    assert!(!some.contains("No Key") && !some.contains("none"), "{some}");
+    assert_eq!(report.refused.iter().map(|table| table.table.as_str()).collect::<Vec<_>>(), ["fine"]);
+    assert_eq!(report.tables.len(), 2);
     let error = open(&config, &Default::default()).await.err().unwrap();
     says(&error, Kind::Config, "wal_level is replica", "ALTER SYSTEM");
     let slots =
@@ -109,7 +126,7 @@ async fn a_schema_or_partition_that_may_not_be_read_is_named_with_its_grant() {
         .unwrap();
     let mut config = config(&server, &["Closed.*", "public.*"]);
     config.url = server.url_socket("reader", "postgres");
-    let report = probe(&config).await.unwrap();
+    let report = probe(&config, |_| true).await.unwrap();
     let all: String = report.problems.iter().map(|problem| format!("{problem}\n")).collect();
     let grants = [
         "GRANT USAGE ON SCHEMA \"Closed\" TO reader;",
@@ -119,7 +136,14 @@ async fn a_schema_or_partition_that_may_not_be_read_is_named_with_its_grant() {
         assert!(all.contains(grant), "{grant} is missing in:\n{all}");
         server.execute(grant).await.unwrap();
     }
-    assert!(probe(&config).await.unwrap().problems.iter().all(|problem| problem.severity < change::Severity::Error));
+    assert!(
+        probe(&config, |_| true)
+            .await
+            .unwrap()
+            .problems
+            .iter()
+            .all(|problem| problem.severity < change::Severity::Error)
+    );
     let mut source = open(&config, &Default::default()).await.unwrap();
     Replay::default().until(&mut source, &end_of_log(&server, 0).await).await;
 }
@@ -138,7 +162,7 @@ async fn a_table_whose_policies_hide_rows_is_refused_and_the_others_go_on() {
         .unwrap();
     let mut config = config(&server, &["public.*"]);
     config.url = server.url_socket("reader", "postgres");
-    let report = probe(&config).await.unwrap();
+    let report = probe(&config, |_| true).await.unwrap();
     let all: String = report.problems.iter().map(|problem| format!("{problem}\n")).collect();
     assert!(all.contains("ALTER ROLE \"reader\" BYPASSRLS;"), "{all}");
     assert_eq!(describe(&config, |_| ()).await.unwrap().len(), 2);

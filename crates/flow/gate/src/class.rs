@@ -126,7 +126,7 @@ impl Class {
 }
 
 /// Words and runs of words that give a class away, apart by commas; the first class with one that is found wins.
-const WORDS: [(Class, &str); 24] = [
+const WORDS: [(Class, &str); 25] = [
     (Class::Ssn, "ssn, social security, tin, itin, tax id, ein"),
     (
         Class::HealthPlan,
@@ -142,6 +142,8 @@ const WORDS: [(Class, &str); 24] = [
     (Class::Email, "email, e mail, mail"),
     (Class::Phone, "phone, telephone, tel, mobile, cell, pager, fax"),
     (Class::Network, "url, uri, website, homepage, ip, ipv4, ipv6, mac, hostname, cookie, user agent"),
+    // A plate is a vehicle's, whatever else is on it.
+    (Class::Vehicle, "license plate, licence plate, licenseplate, licenceplate, plate number, plate no, license tag"),
     (Class::Licence, "license, licence, dea, certificate, passport, driver, permit"),
     (Class::Vehicle, "vin, plate, vehicle"),
     (Class::Device, "device, serial, udi, imei, implant"),
@@ -348,6 +350,10 @@ mod tests {
             ("patient_account_no", Some(Class::Account)),
             ("drivers_license_no", Some(Class::Licence)),
             ("vin", Some(Class::Vehicle)),
+            ("license_plate", Some(Class::Vehicle)),
+            ("LicencePlateNo", Some(Class::Vehicle)),
+            ("plate_number", Some(Class::Vehicle)),
+            ("license_number", Some(Class::Licence)),
             ("implant_serial", Some(Class::Device)),
             ("photo", Some(Class::Biometric)),
             ("note_text", Some(Class::FreeText)),

@@ -89,8 +89,7 @@ impl Policy {
             match tables.iter().find(|schema| schema.table == *name) {
                 Some(schema) => check_table(schema, rules, &mut report),
                 None => {
-                    let names: Vec<String> = tables.iter().map(|schema| schema.table.to_string()).collect();
-                    let fix = match did_you_mean(&name.to_string(), names.iter().map(String::as_str)) {
+                    let fix = match meant(name, tables) {
                         Some(meant) => format!("Did you mean `{meant}`?"),
                         None => "Add the table to the source in lockgate.yaml, or remove its rules.".into(),
                     };
@@ -228,6 +227,15 @@ impl Policy {
         lines.iter().for_each(|line| digest.update(line));
         hex(&digest.finalize())
     }
+}
+
+/// The table that was probably meant: another one of the same schema, or one of that name elsewhere.
+fn meant<'a>(wrong: &TableName, tables: &'a [Arc<TableSchema>]) -> Option<&'a TableName> {
+    let tables = || tables.iter().map(|schema| &schema.table);
+    let beside = tables().filter(|table| table.source == wrong.source && table.schema == wrong.schema);
+    let near = did_you_mean(&wrong.table, beside.clone().map(|table| table.table.as_str()));
+    let near = near.and_then(|near| beside.clone().find(|table| table.table == near));
+    near.or_else(|| tables().find(|table| table.table == wrong.table))
 }
 
 impl Gate {

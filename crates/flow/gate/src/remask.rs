@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use change::{Clock, Error, Kind, Result, TableName};
+use change::{Clock, Error, Kind, Result, TableName, Timestamp};
 
 use crate::calendar::Date;
 use crate::gate::Means;
@@ -53,6 +53,36 @@ impl Policy {
         let means = Means { keys: keys.map(Arc::new), vault, cell_keys: None, clock, suppression };
         Remasker { policy: self.clone(), means, today }
     }
+
+    /// Whether a table's rows lie in the lake as the policy wants them: every column that is stored under the rule that it has now, and
+    /// nothing that shows by the day of `now` what the rule hides.
+    ///
+    /// # Errors
+    /// [`Kind::Privacy`] when not; [`Kind::Contract`] when the table does not say under which rules its rows were stored.
+    pub fn check_stored(&self, table: &TableName, stored: &TableStamp, now: Timestamp) -> Result<()> {
+        if stored.rules.is_empty() {
+            let what = format!("{table} does not say under which rules its rows are stored");
+            return Err(Error::new(Kind::Contract, what).fix("Run: lockgate run"));
+        }
+        let remask = "Run `lockgate remask` first";
+        let rules: Vec<Rule> =
+            self.tables.get(table).iter().flat_map(|rules| &rules.columns).flat_map(Rule::with_beside).collect();
+        for (column, before) in stored.rules.iter().filter(|(_, before)| *before != "drop") {
+            let now = meaning_of(&rules, column);
+            if now != *before {
+                let what = format!("{table}.{column} is stored under `{before}`, and the policy now says `{now}`");
+                return Err(Error::new(Kind::Privacy, what).fix(format!("{remask}, or put `{before}` back.")));
+            }
+        }
+        match stored.outdated(now).as_slice() {
+            [] => Ok(()),
+            columns => {
+                let columns = columns.join(", ");
+                let what = format!("{table}: made in an earlier or unknown year, or by an older ZIP table: {columns}");
+                Err(Error::new(Kind::Privacy, what).fix(format!("{remask}.")))
+            }
+        }
+    }
 }
 
 impl Remasker {
@@ -94,7 +124,7 @@ impl Remasker {
         let wanted: Vec<Rule> = rules.columns.iter().flat_map(Rule::with_beside).collect();
         for (column, before) in stored.rules.iter().filter(|(_, before)| *before != "drop") {
             let rule = wanted.iter().find(|rule| rule.column == *column);
-            let now = rule.map_or_else(|| Transform::Drop.to_string(), Rule::meaning);
+            let now = meaning_of(&wanted, column);
             let refuse = |why: &str| {
                 let what = format!("{table}.{column} is stored under `{before}`, and `{now}` {why}");
                 Err(Error::new(Kind::Privacy, what).fix(
@@ -242,6 +272,12 @@ fn obstacle(stays: Option<&Rule>, before: &str, identifies: bool) -> Option<&'st
 fn shifts_times(rule: &Rule, columns: &Schema) -> bool {
     let is_time = |field: &Field| matches!(field.data_type(), DataType::Timestamp(..));
     matches!(rule.transform, Transform::DateShift { .. }) && columns.field_with_name(&rule.column).is_ok_and(is_time)
+}
+
+/// What the rules make of a column; one that they do not name is dropped.
+fn meaning_of(rules: &[Rule], column: &str) -> String {
+    let rule = rules.iter().find(|rule| rule.column == column);
+    rule.map_or_else(|| Transform::Drop.to_string(), Rule::meaning)
 }
 
 fn has_old_zips(stored: &TableStamp) -> bool {

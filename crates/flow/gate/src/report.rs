@@ -33,9 +33,15 @@ impl Report {
     }
 }
 
+/// Names with fewer letters are near to too many others.
+const TELLING_LETTERS: usize = 4;
+
 /// The name in `known` that `wrong` was probably meant to be.
 pub(crate) fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wrong = wrong.to_lowercase();
+    if wrong.chars().count() < TELLING_LETTERS {
+        return None;
+    }
     known
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), name))

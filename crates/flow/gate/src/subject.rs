@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use change::{Error, Kind, Raw, Result, TableName};
 
@@ -182,6 +183,26 @@ impl Subject {
         Ok(known)
     }
 
+    /// The identifiers, by number, that a column of this type cannot hold as they are spelled. None for a type whose text says little: any text,
+    /// and times, which have many spellings.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] when the type was misjudged.
+    pub fn misspelled(&self, ids: &Raw<Vec<String>>, data_type: &DataType) -> Result<Vec<usize>> {
+        let is_strict = data_type.is_integer()
+            || matches!(data_type, DataType::Date32)
+            || matches!(data_type, DataType::Decimal128(_, scale) if *scale >= 0);
+        if !is_strict {
+            return Ok(Vec::new());
+        }
+        let spelled: ArrayRef = Arc::new(StringArray::from_iter_values(ids.expose()));
+        let read = cast(&spelled, data_type)
+            .map_err(|_| Error::new(Kind::Bug, format!("text cannot be read as {data_type}")))?;
+        let (spelled, read) = (bytes(&spelled, self.rule.form)?, bytes(&read, self.rule.form)?);
+        let differ = |number: &usize| read[*number].is_none() || read[*number] != spelled[*number];
+        Ok((0..spelled.len()).filter(differ).collect())
+    }
+
     fn scopes(&self) -> impl Iterator<Item = &Scope> {
         std::iter::once(&self.scope).chain(&self.places_alone)
     }
@@ -227,6 +248,18 @@ impl Subject {
         Kernel::new(&Rule { pin: Some(epoch), ..self.rule.clone() }, &DataType::Utf8, &setup)?
             .ok_or_else(|| Error::new(Kind::Bug, "a rule that drops has no persons"))
     }
+}
+
+/// The canonical bytes of values, where there are any.
+fn bytes(values: &ArrayRef, form: Form) -> Result<Vec<Option<Vec<u8>>>> {
+    let mut found = Vec::with_capacity(values.len());
+    crate::canonical::for_each(values.as_ref(), form, |cell| {
+        found.push(match cell {
+            crate::canonical::Cell::Bytes(bytes) => Some(bytes.to_vec()),
+            _ => None,
+        });
+    })?;
+    Ok(found)
 }
 
 fn hashes(hash: &crate::kernel::keyed_hash::KeyedHash, form: Form, ids: &ArrayRef) -> Result<Vec<Option<[u8; 32]>>> {

@@ -15,6 +15,21 @@ impl<T, E: StdError + Send + Sync + 'static> Explain<T> for Result<T, E> {
     }
 }
 
+/// What another library says that reads the lake's files, with the file where it tells which; `None` when the files are not the reason.
+pub fn unreadable(error: &(dyn StdError + 'static)) -> Option<Error> {
+    use parquet::errors::ParquetError;
+    let (mut cause, mut missing, mut of_files) = (Some(error), None, false);
+    while let Some(found) = cause {
+        if let Some(object_store::Error::NotFound { path, .. }) = found.downcast_ref() {
+            missing = Some(format!("{path} of the lake"));
+        }
+        of_files |= found.is::<object_store::Error>() || found.is::<io::Error>() || found.is::<ParquetError>();
+        cause = inner(found);
+    }
+    let what = missing.unwrap_or_else(|| "a table of the lake".into());
+    of_files.then(|| of(error, format!("{what} cannot be read")))
+}
+
 /// Arrow, Parquet and JSON errors may quote a value, so their text is left out; those of stores and of the operating system are kept.
 fn of(error: &(dyn StdError + 'static), doing: String) -> Error {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use change::{Error, Kind, RepairMark, Result, TableCheckpoint, TableName, Timestamp};
 use datafusion::catalog::TableProvider;
-use deltalake::DeltaTable;
 use deltalake::logstore::{LogStoreRef, StorageConfig, logstore_for, logstore_with};
 use futures::{StreamExt, TryStreamExt, stream};
 use gate::{ClearedSchema, TableStamp};
@@ -16,15 +15,14 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use url::Url;
 
-use crate::at_rest;
 use crate::copied::CopiedFiles;
 use crate::failure::Explain;
-use crate::location;
 use crate::log::{DataFile, TableLog};
 use crate::naming::{LakeTable, Layer};
 use crate::remask::stamp_of;
 use crate::stored::StoredTable;
 use crate::writer::{TableWriter, Turns, WriterOptions};
+use crate::{at_rest, location, versions};
 
 /// Source, schema and table.
 const TABLE_DEPTH: usize = 3;
@@ -160,7 +158,7 @@ impl Lake {
     /// Every table of the lake.
     pub async fn tables(&self) -> Result<Vec<LakeTable>> {
         let store = self.root.object_store(None);
-        let sources = folders(&store, None).await?;
+        let sources = folders(&store, None).await.map_err(|error| error.context(&self.url))?;
         let tables = folders_below(&store, folders_below(&store, sources).await?).await?;
         let logs = folders_below(&store, tables).await?;
         let logs = logs.iter().filter(|folder| folder.filename() == Some("_delta_log"));
@@ -191,6 +189,9 @@ impl Lake {
     }
 
     /// A table for DataFusion, now or as it was.
+    ///
+    /// # Errors
+    /// `Config` for a version that the table does not have, has not any more, or had not yet at that time; those of the store.
     pub async fn table_provider(
         &self,
         name: &TableName,
@@ -198,37 +199,8 @@ impl Lake {
         at: Option<TableVersion>,
     ) -> Result<Arc<dyn TableProvider>> {
         let table = LakeTable::new(name.clone(), layer)?;
-        let store = self.store(&table)?;
-        let doing = || {
-            format!(
-                "{table}: cannot read the table{}",
-                match &at {
-                    Some(TableVersion::Version(version)) => format!(" at version {version}"),
-                    Some(TableVersion::Time(_)) => " at that time".into(),
-                    None => String::new(),
-                }
-            )
-        };
-        let mut delta = DeltaTable::new(store);
-        match &at {
-            None => delta.load().await.explain(doing)?,
-            Some(TableVersion::Version(version)) => {
-                let newest = delta.get_latest_version().await.explain(doing)?;
-                if *version > newest {
-                    let what = format!("{table} has no version {version}");
-                    return Err(Error::new(Kind::Config, what).fix(format!("Ask for a version up to {newest}.")));
-                }
-                delta.load_version(*version).await.explain(doing)?;
-            }
-            Some(TableVersion::Time(time)) => {
-                let time = chrono::DateTime::from_timestamp_micros(*time).ok_or_else(|| {
-                    Error::new(Kind::Config, "the time is out of range")
-                        .fix("Give a time with a year from 1970 to 9999.")
-                })?;
-                delta.load_with_datetime(time).await.explain(doing)?;
-            }
-        }
-        delta.table_provider().await.explain(doing)
+        let delta = versions::load(&table, self.store(&table)?, at.as_ref()).await?;
+        delta.table_provider().await.explain(|| format!("{table}: cannot read the table"))
     }
 
     /// Whether what lies in the lake is encrypted on its disks, as far as the store says so; a folder does not.
@@ -306,7 +278,8 @@ async fn folders_below(store: &Arc<dyn ObjectStore>, parents: Vec<Path>) -> Resu
 }
 
 async fn folders(store: &Arc<dyn ObjectStore>, prefix: Option<&Path>) -> Result<Vec<Path>> {
-    let listed = store.list_with_delimiter(prefix).await.explain(|| "cannot list the lake".into())?;
+    let place = prefix.map_or_else(String::new, |prefix| format!("/{prefix}"));
+    let listed = store.list_with_delimiter(prefix).await.explain(|| format!("cannot list the lake{place}"))?;
     Ok(listed.common_prefixes)
 }
 

@@ -40,6 +40,7 @@ mod rows;
 mod stored;
 
 mod erase;
+mod found;
 mod join;
 mod purge;
 mod remask;
@@ -49,10 +50,13 @@ mod staging;
 
 mod sweep;
 mod upkeep;
+mod versions;
 mod widen;
 
 pub use erase::{Doomed, Erased};
+pub use failure::unreadable;
 pub use lake::{Lake, LakeOptions, TableStatus, TableVersion};
+pub use location::check_place;
 pub use naming::{LakeTable, Layer};
 pub use purge::Past;
 pub use remask::{Remasked, Strict};

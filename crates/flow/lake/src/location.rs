@@ -16,11 +16,28 @@ use url::Url;
 /// Schemes of the object stores that have conditional puts, on which exactly-once commits rest.
 const SCHEMES: [&str; 7] = ["s3", "s3a", "az", "azure", "abfs", "abfss", "gs"];
 
+/// Whether a lake can lie there, as far as that can be told without looking.
+///
+/// # Errors
+/// `Config` for a place that is not known, holds credentials or is not encrypted on its way.
+pub fn check_place(lake: &str, options: Vec<(String, String)>) -> Result<()> {
+    match lake.contains("://") {
+        true => url_of(lake, &options.into_iter().collect()).map(drop),
+        false => Ok(()),
+    }
+}
+
 /// Turns what stands behind `lake:` into a URL that ends in `/`; makes a local folder.
 pub(crate) fn parse(lake: &str, options: &HashMap<String, String>) -> Result<Url> {
     if !lake.contains("://") {
         return local(FsPath::new(lake));
     }
+    let url = url_of(lake, options)?;
+    register();
+    Ok(url)
+}
+
+fn url_of(lake: &str, options: &HashMap<String, String>) -> Result<Url> {
     let wrong = |what: String| {
         Error::new(Kind::Config, what)
             .fix("Write a folder, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix.")
@@ -44,7 +61,6 @@ pub(crate) fn parse(lake: &str, options: &HashMap<String, String>) -> Result<Url
         let path = format!("{}/", url.path());
         url.set_path(&path);
     }
-    register();
     Ok(url)
 }
 
@@ -107,6 +123,7 @@ mod tests {
             let error = parse(lake, &options).unwrap_err();
             assert_eq!(error.kind(), Kind::Config);
             assert!(error.how_to_fix().is_some() && !error.to_string().contains("secret"), "{error}");
+            assert_eq!(check_place(lake, options.into_iter().collect()).unwrap_err().what(), error.what());
         }
         let mut allowed = http;
         allowed.insert("allow_http".into(), "true".into());

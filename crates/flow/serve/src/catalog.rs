@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use change::{Error, Kind, TableName};
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
+use datafusion::datasource::TableType;
 use datafusion::error::{DataFusionError, Result};
 use lake::{Lake, LakeTable, TableVersion};
 
@@ -77,6 +78,11 @@ impl SchemaProvider for LakeSchema {
         }
         let provider = self.lake.table_provider(&table.name, table.layer, self.at.clone()).await;
         provider.map(Some).map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+
+    /// Without opening the table: at another time it may not have been there, and its name is known all the same.
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        Ok(self.table_exist(name).then_some(TableType::Base))
     }
 
     fn table_exist(&self, name: &str) -> bool {

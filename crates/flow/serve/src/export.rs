@@ -37,18 +37,21 @@ pub async fn write_answer(mut answer: Answer, format: Format, out: impl Write + 
             let mut writer = WriterBuilder::new().with_header(true).build(out);
             // An empty answer still has its header.
             writer.write(&RecordBatch::new_empty(answer.schema())).map_err(unwritable)?;
-            each(&mut answer, |batch| writer.write(batch).map_err(unwritable)).await
+            let rows = each(&mut answer, |batch| writer.write(batch).map_err(unwritable)).await?;
+            writer.into_inner().flush().map_err(unwritable)?;
+            Ok(rows)
         }
         Format::Json => {
             let mut writer = LineDelimitedWriter::new(out);
             let rows = each(&mut answer, |batch| writer.write(batch).map_err(unwritable)).await?;
             writer.finish().map_err(unwritable)?;
+            writer.into_inner().flush().map_err(unwritable)?;
             Ok(rows)
         }
         Format::Parquet => {
             let mut writer = ArrowWriter::try_new(out, answer.schema(), None).map_err(unwritable)?;
             let rows = each(&mut answer, |batch| writer.write(batch).map_err(unwritable)).await?;
-            writer.close().map_err(unwritable)?;
+            writer.into_inner().map_err(unwritable)?.flush().map_err(unwritable)?;
             Ok(rows)
         }
     }

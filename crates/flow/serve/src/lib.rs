@@ -5,6 +5,7 @@
 
 mod catalog;
 mod export;
+mod refusal;
 mod session;
 
 pub use export::{Format, ParquetFile, TABLE_ROWS, write_answer};

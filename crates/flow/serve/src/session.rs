@@ -1,10 +1,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use change::{Error, Kind, Result, TableName};
+use change::{Result, TableName};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -12,6 +11,7 @@ use futures::TryStreamExt;
 use lake::{Lake, TableVersion};
 
 use crate::catalog::catalogs;
+use crate::refusal::refused;
 
 /// A read-only SQL session over a lake.
 pub struct Session {
@@ -58,23 +58,8 @@ impl Answer {
     /// The next rows; `None` at the end.
     ///
     /// # Errors
-    /// `Unavailable` when a file of the lake cannot be read; `Config` when an expression fails on a value.
+    /// Those of the lake when a file of it cannot be read; `Config` when an expression fails on a value.
     pub async fn next(&mut self) -> Result<Option<RecordBatch>> {
         self.0.try_next().await.map_err(refused)
-    }
-}
-
-/// The lake holds cleared values only, so DataFusion's own words may be shown.
-fn refused(error: DataFusionError) -> Error {
-    let fix = "List what there is: lockgate query \"SHOW TABLES\"";
-    match error.find_root() {
-        DataFusionError::External(inner) => match inner.downcast_ref::<Error>() {
-            Some(ours) => Error::new(ours.kind(), ours.what()).fix(ours.how_to_fix().unwrap_or(fix)),
-            None => Error::new(Kind::Unavailable, "a table of the lake could not be read").source(error).fix(fix),
-        },
-        DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
-            Error::new(Kind::Unavailable, "a table of the lake could not be read").source(error).fix(fix)
-        }
-        _ => Error::new(Kind::Config, "the statement cannot be run").source(error).fix(fix),
     }
 }

@@ -192,22 +192,23 @@ impl Default for CopyConfig {
 impl PostgresConfig {
     /// Everything that is wrong with the declaration, found without connecting. Only `what` and `fix` are set: the caller knows the file.
     pub fn problems(&self) -> Vec<Problem> {
+        self.problems_by_field().into_iter().map(|(_, problem)| problem).collect()
+    }
+
+    /// As [`PostgresConfig::problems`], each with the field that it is about.
+    pub fn problems_by_field(&self) -> Vec<(&'static str, Problem)> {
         let mut found = Vec::new();
         match Dsn::parse(&self.url) {
             Ok(dsn) => self.connection_problems(&dsn, &mut found),
-            Err(wrong) => found.push(problem(wrong.what(), wrong.how_to_fix().unwrap_or_default())),
+            Err(wrong) => found.push(("url", problem(wrong.what(), wrong.how_to_fix().unwrap_or_default()))),
         }
         if !is_slot_name(&self.slot) {
-            found.push(problem(
-                &format!("{:?} cannot be the name of a replication slot", self.slot),
-                "Use 1 to 63 lower-case letters, digits and underscores.",
-            ));
+            let what = format!("{:?} cannot be the name of a replication slot", self.slot);
+            found.push(("slot", problem(&what, "Use 1 to 63 lower-case letters, digits and underscores.")));
         }
         if self.publication().contains([',', ' ', '\'', '"']) {
-            found.push(problem(
-                &format!("the publication {:?} cannot be named in a replication command", self.publication()),
-                "Use letters, digits and underscores.",
-            ));
+            let what = format!("the publication {:?} cannot be named in a replication command", self.publication());
+            found.push(("publication", problem(&what, "Use letters, digits and underscores.")));
         }
         self.table_problems(&mut found);
         self.limit_problems(&mut found);
@@ -219,59 +220,67 @@ impl PostgresConfig {
         self.publication.as_deref().unwrap_or(&self.slot)
     }
 
-    fn connection_problems(&self, dsn: &Dsn, found: &mut Vec<Problem>) {
+    fn connection_problems(&self, dsn: &Dsn, found: &mut Vec<(&'static str, Problem)>) {
+        let mut add = |field, what: &str, fix| found.push((field, problem(what, fix)));
         if dsn.has_password {
-            found.push(problem(
+            add(
+                "url",
                 "the source's `url` carries a password",
-                "Take it out of the url and write `password: ${env:NAME}` (or ${file:...}, ${vault:...}) beside it.",
-            ));
+                "Take it out of the url and write `password: ${env:NAME}` (or ${file:PATH}) beside it.",
+            );
         }
         match dsn.sslmode.as_deref() {
-            Some("verify-full") if dsn.is_unix_socket() => found.push(problem(
+            Some("verify-full") if dsn.is_unix_socket() => add(
+                "url",
                 "sslmode=verify-full does not apply to a Unix socket",
                 "Take `sslmode` out of the url: a socket's bytes do not leave the machine.",
-            )),
+            ),
             None | Some("verify-full") => {}
             Some("disable") if dsn.is_local() => {}
-            Some(mode @ ("disable" | "allow" | "prefer" | "require" | "verify-ca")) => found.push(problem(
+            Some(mode @ ("disable" | "allow" | "prefer" | "require" | "verify-ca")) => add(
+                "url",
                 &format!("sslmode={mode} would let someone on the network to {} read or change the rows", dsn.host),
                 "Use sslmode=verify-full, with `sslrootcert` when the server's certificate is signed by a private authority.",
-            )),
-            Some(mode) => found.push(problem(
+            ),
+            Some(mode) => add(
+                "url",
                 &format!("sslmode={mode} does not exist"),
                 "Use sslmode=verify-full; sslmode=disable is allowed on a loopback address.",
-            )),
+            ),
         }
         let files = TlsFiles::of(self, dsn);
         if files.certificate.is_some() != files.key.is_some() {
-            found.push(problem(
-                "a client certificate needs both `sslcert` and `sslkey`",
-                "Give both files, or neither.",
-            ));
+            let given = if files.certificate.is_some() { "sslcert" } else { "sslkey" };
+            add(given, "a client certificate needs both `sslcert` and `sslkey`", "Give both files, or neither.");
         }
     }
 
-    fn table_problems(&self, found: &mut Vec<Problem>) {
+    /// A table's name may hold dots of its own: what is before the first is the schema.
+    fn table_problems(&self, found: &mut Vec<(&'static str, Problem)>) {
+        let mut add = |what: &str, fix: &str| found.push(("tables", problem(what, fix)));
         if self.tables.is_empty() {
-            found.push(problem("the source names no tables", "List them under `tables`: schema.table, or schema.*"));
+            add("the source names no tables", "List them under `tables`: schema.table, or schema.*");
         }
         for pattern in &self.tables {
-            if pattern.split('.').count() != 2 || pattern.split('.').any(str::is_empty) {
-                found.push(problem(
-                    &format!("`{pattern}` is not a table"),
-                    "Write schema.table, or a pattern such as public.*",
-                ));
+            match pattern.split_once('.') {
+                Some((schema, table)) if schema == self.source && table.contains('.') => {
+                    add(&format!("`{pattern}` names the source, too"), &format!("Write `{table}`."));
+                }
+                Some((schema, table)) if !schema.is_empty() && !table.is_empty() => {}
+                _ => add(&format!("`{pattern}` is not a table"), "Write schema.table, or a pattern such as public.*"),
             }
         }
     }
 
-    fn limit_problems(&self, found: &mut Vec<Problem>) {
+    fn limit_problems(&self, found: &mut Vec<(&'static str, Problem)>) {
         let budget = &self.wal_budget;
         if budget.warn > budget.critical {
-            found.push(problem("`wal_budget.warn` lies above `wal_budget.critical`", "Make `warn` the smaller one."));
+            let what = "`wal_budget.warn` lies above `wal_budget.critical`";
+            found.push(("wal_budget", problem(what, "Make `warn` the smaller one.")));
         }
         if self.copy.parallel == 0 || self.copy.chunk_rows == 0 {
-            found.push(problem("`copy.parallel` and `copy.chunk_rows` must be at least 1", "Raise the one that is 0."));
+            let what = "`copy.parallel` and `copy.chunk_rows` must be at least 1";
+            found.push(("copy", problem(what, "Raise the one that is 0.")));
         }
     }
 }
@@ -304,14 +313,4 @@ pub(crate) fn problem(what: &str, fix: &str) -> Problem {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_budget_has_two_levels() {
-        let budget = WalBudget { warn: ByteSize(100), critical: ByteSize(200), policy: WalPolicy::Pause };
-        let levels: Vec<BudgetLevel> = [99, 100, 199, 200].map(|bytes| budget.level(bytes)).into();
-        use BudgetLevel::{Critical, Warn, Within};
-        assert_eq!(levels, [Within, Warn, Warn, Critical]);
-    }
-}
+mod tests;

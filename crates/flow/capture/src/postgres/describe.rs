@@ -68,6 +68,26 @@ pub async fn describe<S>(config: &PostgresConfig, shape_of: impl Fn(&[&str]) -> 
     Ok(described)
 }
 
+/// What `tables` names and cannot be followed because it is no table with rows of its own in the log, each with what it is instead.
+pub async fn others(config: &PostgresConfig) -> Result<Vec<(TableName, String)>> {
+    let address = Address::of(config)?;
+    let session = address.connect("describe").await?;
+    let sql = "select n.nspname, c.relname,
+            case when c.relkind = 'v' then 'a view' when c.relkind = 'm' then 'a materialized view'
+                 when c.relkind = 'f' then 'a foreign table' when c.relispartition then 'a partition'
+                 else 'a table that is not in the log (UNLOGGED or TEMPORARY)' end
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where (c.relkind in ('v', 'm', 'f') or c.relkind in ('r', 'p') and (c.relispartition or c.relpersistence <> 'p'))
+          and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%' order by 1, 2";
+    let rows = session.client.query(sql, &[]).await;
+    let rows = rows.map_err(|e| failure::asking(&address, "reading the catalog", e))?;
+    let named = rows.iter().filter(|row| catalog::is_wanted(&config.tables, row.get(0), row.get(1)));
+    let other = |row: &tokio_postgres::Row| {
+        (TableName::new(&config.source, row.get::<_, String>(0), row.get::<_, String>(1)), row.get(2))
+    };
+    Ok(named.map(other).collect())
+}
+
 /// How far the source's slot is behind, measured once; `None` when there is no slot.
 pub async fn lag(config: &PostgresConfig) -> Result<Option<StreamLag>> {
     let address = Address::of(config)?;

@@ -40,7 +40,7 @@ pub mod table;
 pub mod types;
 
 pub use config::{BudgetLevel, ByteSize, CopyConfig, PostgresConfig, Secret, WalBudget, WalPolicy};
-pub use describe::{Described, Tables, describe, lag, tables};
+pub use describe::{Described, Tables, describe, lag, others, tables};
 pub use identity::Resume;
 pub use probe::{ProbeReport, probe};
 pub use reread::{Reread, SlotView, number_of, numbered, reread};

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use change::{Problem, Result, Severity, TableSchema};
+use change::{Problem, Result, Severity, TableName, TableSchema};
 
 use super::catalog::CatalogTable;
 use super::client::{Address, Session};
@@ -17,14 +17,17 @@ use super::table::quoted;
 pub struct ProbeReport {
     /// Everything that stands in the way, each with the statement that mends it, and what is worth knowing.
     pub problems: Vec<Problem>,
-    /// The structure of the tables that can be followed.
+    /// The structure of the tables that can be followed, and of those that are not to be.
     pub tables: Vec<Arc<TableSchema>>,
+    /// Tables that cannot be followed as they are; `problems` says why.
+    pub refused: Vec<TableName>,
 }
 
-/// Connects, looks at everything that `open` needs, changes nothing, and lets go.
+/// Connects, looks at everything that `open` needs, changes nothing, and lets go. Only the tables for which `ruled` holds will be followed:
+/// nothing has to be done for the others.
 ///
 /// Errors only when the look itself fails: host, port, TLS, password, database.
-pub async fn probe(config: &PostgresConfig) -> Result<ProbeReport> {
+pub async fn probe(config: &PostgresConfig, ruled: impl Fn(&TableName) -> bool) -> Result<ProbeReport> {
     let address = Address::of(config)?;
     let session = address.connect("probe").await?;
     let server = Server::read(&address, &session).await?;
@@ -35,9 +38,13 @@ pub async fn probe(config: &PostgresConfig) -> Result<ProbeReport> {
     }
     let tables = named(&address, &session, config).await?;
     missing_tables(config, &tables, &mut report);
+    let (tables, others): (Vec<CatalogTable>, Vec<CatalogTable>) =
+        tables.into_iter().partition(|table| ruled(&table.table.table));
     for table in &tables {
         look_at(table, &address, &mut report);
     }
+    // What is wrong with them matters to nobody.
+    report.tables.extend(others.iter().filter_map(|table| table.table.schema().ok()));
     let slot = slot::read(&address, &session, &config.slot).await?;
     look_at_slot(config, &address, &server, slot.as_ref(), &mut report);
     look_at_publication(config, &address, &session, &server, &tables, slot.is_some(), &mut report).await?;
@@ -91,8 +98,11 @@ fn look_at(table: &CatalogTable, address: &Address, report: &mut ProbeReport) {
     }
     match table.table.schema() {
         Ok(schema) if fit => report.tables.push(schema),
-        Ok(_) => {}
-        Err(error) => report.problems.push(problem(error.what(), error.how_to_fix().unwrap_or_default())),
+        Ok(_) => report.refused.push(name.clone()),
+        Err(error) => {
+            report.problems.push(problem(error.what(), error.how_to_fix().unwrap_or_default()));
+            report.refused.push(name.clone());
+        }
     }
 }
 

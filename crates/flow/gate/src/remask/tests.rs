@@ -255,3 +255,24 @@ fn a_canonical_form_within_a_document_cannot_be_computed_from_another() {
     assert!(remask(RULES, key(), 2026, &(rows.clone(), older.clone())).unwrap().is_none());
     assert_eq!(remask(RULES, key(), 2027, &(rows, older)).unwrap().unwrap(), cleared(RULES, key(), 2027));
 }
+
+#[test]
+fn rows_that_lie_otherwise_than_the_policy_says_are_not_taken_for_its_own() {
+    let (_, stamp) = cleared(RULES, key(), 2026);
+    let table = TableName::new("db", "public", "t");
+    let check = |rules: &str, year| policy(rules).check_stored(&table, &stamp, NewYear(year).now());
+    check(RULES, 2026).unwrap();
+    for (rules, now) in [
+        (RULES.replace("zip: zip3\n    doc", "zip: drop\n    doc"), "`zip3`, and the policy now says `drop`"),
+        (RULES.replace("    seen: date_year\n", ""), "`date_year`, and the policy now says `drop`"),
+        (RULES.replace("id: hmac_token(id)\n    born", "id: hmac_token(other)\n    born"), "says `hmac_token(other)`"),
+    ] {
+        let error = check(&rules, 2026).unwrap_err();
+        assert!(error.kind() == Kind::Privacy && error.what().contains(now), "{error}");
+        assert!(error.how_to_fix().unwrap().contains("lockgate remask"), "{error}");
+    }
+    assert!(check(RULES, 2027).unwrap_err().what().ends_with("born, doc, edi, seen"), "years of an earlier year");
+    let unsaid = TableStamp { rules: Default::default(), ..stamp.clone() };
+    let error = policy(RULES).check_stored(&table, &unsaid, NewYear(2026).now()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Contract);
+}

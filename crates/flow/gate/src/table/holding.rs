@@ -47,6 +47,8 @@ pub struct Readmitted {
     pub batch: Option<ClearedBatch>,
     /// The rows that do not pass, by their place in the list, and why.
     pub refused: Vec<(usize, Error)>,
+    /// The places of rows that nothing is said of: an earlier row of their key does not pass.
+    pub behind: Vec<usize>,
 }
 
 impl TableGate {
@@ -212,20 +214,21 @@ impl TableGate {
         Ok((coming, Passing { columns, masks, invalid }))
     }
 
-    /// Lets held rows in, in the order in which they are given, under the rules of now. A row that still does not pass is refused, and so
-    /// are those of the same key behind it.
+    /// Lets held rows in, in the order in which they are given, under the rules of now. A row that still does not pass is refused; those of
+    /// the same key behind it go on waiting for it.
     ///
     /// # Errors
     /// Those that have nothing to do with the rows.
     pub fn readmit(&self, rows: &[Sealed<'_>]) -> Result<Readmitted> {
-        let (mut batches, mut refused, mut waiting) = (Vec::new(), Vec::new(), BTreeSet::<RowKey>::new());
+        let (mut batches, mut refused, mut behind) = (Vec::new(), Vec::new(), Vec::new());
+        let mut waiting = BTreeSet::<RowKey>::new();
         for (place, row) in rows.iter().enumerate() {
-            let behind = row.keys.iter().any(|key| waiting.contains(key));
-            let cleared = match behind {
-                true => Err(Error::new(Kind::Data, "an earlier row of the same key did not pass")),
-                false => self.admit(row),
-            };
-            match cleared {
+            if row.keys.iter().any(|key| waiting.contains(key)) {
+                waiting.extend(row.keys);
+                behind.push(place);
+                continue;
+            }
+            match self.admit(row) {
                 Ok(batch) => batches.push(batch),
                 Err(error) if matches!(error.kind(), Kind::Data | Kind::Privacy | Kind::Contract) => {
                     waiting.extend(row.keys);
@@ -234,7 +237,7 @@ impl TableGate {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Readmitted { batch: self.joined(batches)?, refused })
+        Ok(Readmitted { batch: self.joined(batches)?, refused, behind })
     }
 
     fn admit(&self, row: &Sealed<'_>) -> Result<ClearedBatch> {

@@ -40,9 +40,7 @@ fn everything_wrong_is_said_at_once() {
     )
     .problems();
     let all: String = found.iter().map(|problem| format!("{problem}\n")).collect();
-    for part in
-        ["password", "replication slot", "publication", "`members`", "sslkey", "smaller", "parallel"]
-    {
+    for part in ["password", "replication slot", "publication", "`members`", "sslkey", "smaller", "parallel"] {
         assert!(all.contains(part), "{part} is missing in:\n{all}");
     }
     assert!(!all.contains("hunter2"));
@@ -63,4 +61,27 @@ fn debug_hides_the_password() {
     let mut config = base("postgresql://u@h/d");
     config.password = Some(Secret::new("hunter2"));
     assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn the_budget_has_two_levels() {
+    let budget = WalBudget { warn: ByteSize(100), critical: ByteSize(200), policy: WalPolicy::Pause };
+    let levels: Vec<BudgetLevel> = [99, 100, 199, 200].map(|bytes| budget.level(bytes)).into();
+    use BudgetLevel::{Critical, Warn, Within};
+    assert_eq!(levels, [Within, Warn, Warn, Critical]);
+}
+
+#[test]
+fn a_table_may_have_dots_in_its_name_and_a_problem_says_its_field() {
+    let mut config = base("postgresql://u@h/d");
+    config.source = "claims_db".into();
+    config.tables = vec!["public.claims.2024".into(), "public.*".into(), "claims_db.claims".into()];
+    assert_eq!(config.problems(), vec![]);
+    config.tables = vec!["claims_db.public.claims".into(), "claims".into(), ".claims".into(), "public.".into()];
+    config.slot = "A".into();
+    config.sslkey = Some("key.pem".into());
+    let found = config.problems_by_field();
+    let fields: Vec<&str> = found.iter().map(|(field, _)| *field).collect();
+    assert_eq!(fields, ["sslkey", "slot", "tables", "tables", "tables", "tables"]);
+    assert_eq!(found[2].1.fix, "Write `public.claims`.");
 }
