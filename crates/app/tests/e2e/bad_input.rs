@@ -253,7 +253,8 @@ async fn problems_are_said_once_and_where_they_stand() {
         project.edit("lockgate.yaml", to, from);
     }
     project.write_policy("  db.public.t: { id: keep, v: no_such }\n");
-    project.refuses(&["check", "--connect"], 1, &["no_such", "1 to fix"]);
+    let said = project.refuses(&["check", "--connect"], 1, &["policy.yaml:4"]);
+    assert_eq!(said.matches("no_such").count(), 1, "the files and the databases tell the same: {said}");
     project.end().await;
 }
 

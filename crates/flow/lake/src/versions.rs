@@ -19,6 +19,8 @@ struct Oldest {
     version: u64,
     /// When it was made, milliseconds since the Unix epoch.
     since_ms: i64,
+    /// The newest version.
+    newest: u64,
 }
 
 /// Loads a table now or as it was.
@@ -38,13 +40,14 @@ pub(crate) async fn load(table: &LakeTable, store: LogStoreRef, at: Option<&Tabl
     match at {
         None => delta.load().await.explain(doing)?,
         Some(TableVersion::Version(version)) => {
-            let newest = delta.get_latest_version().await.explain(doing)?;
-            if *version > newest {
-                let what = format!("{table} has no version {version}");
-                return Err(Error::new(Kind::Config, what).fix(format!("Ask for a version up to {newest}.")));
-            }
-            if let Some(oldest) = oldest(table, &store).await?.filter(|oldest| *version < oldest.version) {
-                return Err(oldest.removed(table));
+            // Not by `get_latest_version`, which cannot read a log whose first entries are gone.
+            match oldest(table, &store).await? {
+                Some(Oldest { newest, .. }) if *version > newest => {
+                    let what = format!("{table} has no version {version}");
+                    return Err(Error::new(Kind::Config, what).fix(format!("Ask for a version up to {newest}.")));
+                }
+                Some(oldest) if *version < oldest.version => return Err(oldest.removed(table)),
+                _ => {}
             }
             delta.load_version(*version).await.explain(doing)?;
         }
@@ -87,12 +90,13 @@ fn oldest_of<'a>(named: impl Iterator<Item = (&'a str, i64)>) -> Option<Oldest> 
             checkpoints.entry(version).or_insert(written_ms);
         }
     }
+    let newest = entries.keys().chain(checkpoints.keys()).max().copied()?;
     if let Some(since_ms) = entries.get(&0) {
-        return Some(Oldest { version: 0, since_ms: *since_ms });
+        return Some(Oldest { version: 0, since_ms: *since_ms, newest });
     }
     let (version, written_ms) = checkpoints.into_iter().next()?;
     // The entry is as old as the version; its checkpoint came later.
-    Some(Oldest { version, since_ms: entries.get(&version).copied().unwrap_or(written_ms) })
+    Some(Oldest { version, since_ms: entries.get(&version).copied().unwrap_or(written_ms), newest })
 }
 
 impl Oldest {
@@ -127,13 +131,13 @@ mod tests {
         let checkpoint = |version: u64| format!("{version:020}.checkpoint.parquet");
         let oldest = |names: &[String]| {
             let found = oldest_of(names.iter().zip(1000..).map(|(name, at)| (name.as_str(), at)));
-            found.map(|found| (found.version, found.since_ms))
+            found.map(|found| (found.version, found.since_ms, found.newest))
         };
-        assert_eq!(oldest(&[entry(0), entry(1), checkpoint(1)]), Some((0, 1000)));
-        assert_eq!(oldest(&[entry(7), checkpoint(7), entry(8), "_last_checkpoint".into()]), Some((7, 1000)));
-        assert_eq!(oldest(&[checkpoint(7), entry(8)]), Some((7, 1000)));
+        assert_eq!(oldest(&[entry(0), entry(1), checkpoint(1)]), Some((0, 1000, 1)));
+        assert_eq!(oldest(&[entry(7), checkpoint(7), entry(8), "_last_checkpoint".into()]), Some((7, 1000, 8)));
+        assert_eq!(oldest(&[checkpoint(7), entry(8)]), Some((7, 1000, 8)));
         // Entries before the checkpoint stand on others that are gone.
-        assert_eq!(oldest(&[entry(5), entry(6), checkpoint(6), checkpoint(9)]), Some((6, 1001)));
+        assert_eq!(oldest(&[entry(5), entry(6), checkpoint(6), checkpoint(9)]), Some((6, 1001, 9)));
         assert_eq!(oldest(&[entry(5), "short".into()]), None);
     }
 }
