@@ -121,8 +121,8 @@ async fn run_project(
     company.show(&parts.watch);
     let style = Style::fitting(options.json);
     let seen_all = CancellationToken::new();
-    let view =
-        tokio::spawn(view::show(parts.watch.clone(), style, file.clone(), parts.clock.clone(), seen_all.clone()));
+    let view = view::show(parts.watch.clone(), style, file.clone(), parts.clock.clone(), seen_all.clone());
+    let view = tokio::spawn(view);
     let record = auditor.clone().observe(parts.watch.clone(), parts.gate.stamp().clone(), seen_all.clone());
     let record = tokio::spawn(record);
     let outcome = run_sources(&parts, company, options.once, leave.shift).await;

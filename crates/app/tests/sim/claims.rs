@@ -10,7 +10,7 @@ use arrow::array::Int64Array;
 use arrow::datatypes::DataType;
 use change::{
     ChangeBatch, Checkpoint, ChunkSet, Clock, Column, CopyProgress, Event, Identity, Kind, Op, Origin, Position,
-    Result, RowMetaBuilder, Source, SourceStatus, TableName, TableSchema, Timestamp, Unsent,
+    Result, RowMetaBuilder, Source, SourceStatus, StatusReader, TableName, TableSchema, Timestamp, Unsent,
 };
 use gate::Policy;
 use lake::{Lake, LakeTable, Layer};
@@ -59,8 +59,8 @@ impl Source for TwoDays {
         Ok(())
     }
 
-    fn status(&self) -> SourceStatus {
-        SourceStatus::default()
+    fn status(&self) -> StatusReader {
+        Arc::new(SourceStatus::default)
     }
 }
 
@@ -127,6 +127,7 @@ async fn run(day: i64) -> (Result<Ended>, u64) {
         clock: clock.clone(),
         watch: Arc::<Watch>::default(),
         index_dir: index_dir.clone(),
+        folder_id: "a folder".into(),
         boot: None,
         batching: Batching { max_age: Duration::ZERO, max_rows: 1 },
         known: Known::default(),
