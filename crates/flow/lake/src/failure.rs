@@ -49,7 +49,7 @@ fn of(error: &(dyn StdError + 'static), doing: String) -> Error {
     match store {
         Some(error) => of_store(error, doing),
         None => Error::new(Kind::Data, format!("{doing}: {}", class(error)))
-            .fix("Restore the file from a backup, or remove the table's folder so that it is copied anew."),
+            .fix("Restore the file from a backup, or take both folders of the table out of the lake, so that it is copied anew."),
     }
 }
 
@@ -59,6 +59,13 @@ fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
     use parquet::errors::ParquetError;
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return error.get_ref().map(|inner| inner as &(dyn StdError + 'static));
+    }
+    // A boxed error passes its own cause on as that of the box.
+    if let Some(boxed) = error.downcast_ref::<Box<object_store::Error>>() {
+        return Some(boxed.as_ref());
+    }
+    if let Some(boxed) = error.downcast_ref::<Box<ParquetError>>() {
+        return Some(boxed.as_ref());
     }
     if let Some(ParquetError::External(inner)) = error.downcast_ref::<ParquetError>() {
         return Some(inner.as_ref());
