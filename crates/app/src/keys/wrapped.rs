@@ -270,7 +270,7 @@ mod tests {
         };
         let tenant = || Wrapped::read(&path, "aws-kms").map(|wrapped| wrapped.tenant().to_owned());
         // As a kill leaves it: nothing has the name.
-        drop(write("a-long-name-of-a-tenant-that-makes-the-file-longer"));
+        drop(write("a-long-name-of-a-tenant-so-that-the-file-is-longer"));
         assert!(tenant().is_err());
         write("a").name().unwrap();
         assert_eq!(tenant().unwrap(), "a");
