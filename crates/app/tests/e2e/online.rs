@@ -252,6 +252,7 @@ async fn a_second_run_in_the_folder_is_told_so_and_leaves_the_status_to_the_firs
         let status = project.status();
         assert!(status["running"] == true && status["last_error"].is_null(), "{status}");
     };
+    until("the first has written its status", 20, async || project.status()["running"] == true).await;
     is_well();
     let once = project.lockgate(&["run", "--once"]);
     let said = String::from_utf8_lossy(&once.stderr).into_owned();

@@ -186,7 +186,7 @@ async fn a_column_that_the_source_has_dropped_is_null_also_after_a_new_start() {
         assert_eq!(project.query("SELECT id, extra FROM db.public.person ORDER BY id"), ["1,e", "2,e", "3,"]);
     }
     // A name that no column ever had is a mistake, and one that was renamed is not one that was dropped.
-    project.write_policy(&RULES.replace("extra: keep", "extra: keep, pln: keep"));
+    project.write_policy(&RULES.replace("extra: keep", "extra: keep, plans: keep"));
     let refused = project.lockgate(&["run", "--once"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() != Some(0) && said.contains("Did you mean `plan`?"), "{said}");
