@@ -172,6 +172,30 @@ async fn a_table_that_cannot_be_followed_stops_alone_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn values_that_were_logged_under_a_name_do_not_pass_by_the_rule_of_the_column_that_has_it_now() {
+    const RULES: &str = "  db.public.person: { id: keep, plan: keep }\n";
+    let setup = "CREATE TABLE person (id int PRIMARY KEY, plan text, code text); INSERT INTO person VALUES (1, 'p', 'secret'), (2, 'p', 'secret');";
+    let project = Project::new("logged", setup, &["public.person"], RULES).await;
+    project.lockgate_ok(&["run", "--once"]);
+    let renamed =
+        "UPDATE person SET plan = 'q'; ALTER TABLE person RENAME code TO old_code; ALTER TABLE person ADD code text;
+        UPDATE person SET code = 'plain' WHERE id = 1";
+    for statement in renamed.split(';') {
+        project.database.batch_execute(statement).await.unwrap();
+    }
+    project.write_policy("  db.public.person: { id: keep, plan: keep, code: keep }\n");
+    project.held(&["db.public.person is stopped", "its columns had other names", "copied anew"]);
+    for layer in ["", "__changes"] {
+        let columns = project.query(&format!("SELECT * FROM db.public.person{layer}"));
+        assert!(columns.iter().all(|row| !row.contains("secret")));
+        std::fs::remove_dir_all(project.lake_table(&format!("person{layer}"))).unwrap();
+    }
+    project.lockgate_ok(&["run", "--once"]);
+    assert_eq!(project.query("SELECT id, code FROM db.public.person ORDER BY id"), ["1,plain", "2,"]);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_the_source_has_dropped_is_null_also_after_a_new_start() {
     const RULES: &str = "  db.public.person: { id: keep, plan: keep, extra: keep }\n";
     let setup = "CREATE TABLE person (id int PRIMARY KEY, plan text, extra text); INSERT INTO person VALUES (1, 'p', 'e'), (2, 'p', 'e');";

@@ -28,6 +28,8 @@ pub(crate) struct Followed {
     /// LOW of its first copy: changes that commit below were visible to every chunk and are not handed over.
     pub(crate) from: Lsn,
     pub(crate) base: Base,
+    /// Its publication's column list leaves columns out.
+    listed: bool,
     relation: Option<Relation>,
     decoder: Option<TableDecoder>,
 }
@@ -78,7 +80,8 @@ pub(crate) struct Tables {
 impl Followed {
     pub(crate) fn new(catalog: CatalogTable, from: Lsn, base: Base, flags: Arc<TableFlags>) -> Result<Self> {
         let schema = catalog.table.schema()?;
-        Ok(Self { catalog, schema, flags, from, base, relation: None, decoder: None })
+        let listed = catalog.listed;
+        Ok(Self { catalog, schema, flags, from, base, listed, relation: None, decoder: None })
     }
 
     pub(crate) fn name(&self) -> &TableName {
@@ -220,6 +223,9 @@ impl Tables {
             // A renamed table keeps the name that it has in the lake.
             table.catalog.table.table = name;
         }
+        if !table.listed && !numbers_agree(&table.catalog.table, &relation) {
+            return Err(other_names(&table.catalog));
+        }
         let described = described(address, session, &table.catalog.table, &relation).await?;
         if described.identity == Identity::InsertOnly {
             return Err(lost_identity(&table.catalog));
@@ -236,6 +242,32 @@ impl Tables {
 fn names_agree(catalog: &PgTable, relation: &Relation) -> bool {
     catalog.columns.len() == relation.columns.len()
         && catalog.columns.iter().zip(&relation.columns).all(|(c, r)| c.name == r.name && c.pg_type.oid == r.type_oid)
+}
+
+/// Whether the columns of an announcement can have the numbers that their names have now. A column that is added has a higher number than any before
+/// it, so every column below one that was announced was there too; where the announcement does not name it, it had another name then.
+fn numbers_agree(catalog: &PgTable, relation: &Relation) -> bool {
+    let (mut below, mut unknown) = (0, 0);
+    for column in &relation.columns {
+        let now = catalog.columns.iter().find(|known| known.name == column.name).and_then(|known| known.attnum);
+        let Some(now) = now else {
+            unknown += 1;
+            continue;
+        };
+        let unnamed =
+            catalog.columns.iter().filter_map(|known| known.attnum).any(|number| number > below && number < now);
+        if now <= below || unnamed || now - below - 1 < unknown {
+            return false;
+        }
+        (below, unknown) = (now, 0);
+    }
+    true
+}
+
+fn other_names(catalog: &CatalogTable) -> Error {
+    let what = "rows were logged while its columns had other names: which of their values are whose cannot be told";
+    Error::new(Kind::Contract, format!("{}: {what}", catalog.table.table))
+        .fix("Take both folders of the table out of the lake: it is then copied anew.")
 }
 
 fn lost_identity(catalog: &CatalogTable) -> Error {
@@ -285,4 +317,53 @@ async fn described(address: &Address, session: &Session, catalog: &PgTable, rela
         }
     }
     Ok(described)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::pgoutput::RelationColumn;
+    use crate::postgres::table::PgColumn;
+    use crate::postgres::types::{PgType, PgTypeKind};
+
+    /// Whether `announced` columns may be those that the catalog has under these numbers.
+    fn agree(catalog: &[(&str, i16)], announced: &[&str]) -> bool {
+        let pg_type = PgType { oid: 25, typmod: -1, name: "text".into(), kind: PgTypeKind::Builtin };
+        let column = |(name, number): &(&str, i16)| PgColumn {
+            name: (*name).into(),
+            attnum: Some(*number),
+            pg_type: pg_type.clone(),
+            not_null: false,
+            generated: false,
+        };
+        let columns = |names: &[&str]| {
+            let of = |name: &&str| RelationColumn { name: (*name).into(), key: false, type_oid: 25, typmod: -1 };
+            names.iter().map(of).collect()
+        };
+        let relation = Relation {
+            xid: None,
+            oid: 7,
+            schema: "public".into(),
+            name: "t".into(),
+            replica_identity: ReplicaIdentity::Full,
+            columns: columns(announced),
+        };
+        let mut table =
+            PgTable::from_relation(TableName::new("db", "public", "t"), &relation, |_, _| Ok(pg_type.clone())).unwrap();
+        table.columns = catalog.iter().map(column).collect();
+        numbers_agree(&table, &relation)
+    }
+
+    #[test]
+    fn an_older_announcement_agrees_with_columns_that_came_and_went_and_not_with_other_names() {
+        let now = [("id", 1), ("plan", 2), ("code", 3)];
+        // As it is, before one came, before one went, before two went and one came.
+        assert!(agree(&now, &["id", "plan", "code"]) && agree(&now, &["id", "plan"]));
+        assert!(agree(&[("id", 1), ("code", 3)], &["id", "gone", "code"]));
+        assert!(agree(&[("id", 1), ("b", 4), ("new", 5)], &["id", "gone", "gone too", "b"]));
+        // Renamed, with another one under the old name; swapped; renamed over one that left.
+        assert!(!agree(&[("id", 1), ("old_code", 2), ("code", 3)], &["id", "code"]));
+        assert!(!agree(&[("id", 1), ("code", 2), ("plan", 3)], &["id", "plan", "code"]));
+        assert!(!agree(&[("id", 1), ("plan", 2)], &["id", "ssn", "plan"]));
+    }
 }

@@ -20,6 +20,8 @@ pub(crate) struct CatalogTable {
     pub(crate) grants: Vec<String>,
     /// Columns that the server computes and that the stream does not carry.
     pub(crate) generated: Vec<String>,
+    /// Whether the publication's column list leaves columns out.
+    pub(crate) listed: bool,
     /// Why its changes cannot be followed, with the statement that mends it.
     pub(crate) refused: Option<Refusal>,
 }
@@ -147,6 +149,7 @@ fn table(source: &str, row: &Row, columns: Vec<Row>, types: &HashMap<(u32, i32),
         readable: grants.is_empty() && !hidden,
         grants,
         generated,
+        listed: false,
         refused,
     }
 }

@@ -393,6 +393,7 @@ fn is_whole(
 impl CatalogTable {
     /// Keeps the columns that a publication's column list names.
     pub(crate) fn limit_to(&mut self, numbers: &BTreeSet<i16>) {
+        self.listed = true;
         let kept: Vec<usize> = (0..self.table.columns.len())
             .filter(|i| self.table.columns[*i].attnum.is_some_and(|attnum| numbers.contains(&attnum)))
             .collect();
