@@ -145,6 +145,6 @@ async fn the_end_of_a_history_leaves_no_sidecar_of_a_checkpoint_of_before() {
     std::fs::create_dir(&sidecars).unwrap();
     std::fs::write(sidecars.join("of-before.parquet"), b"statistics of rows that are gone").unwrap();
     lake.lake.purge_history(&LakeTable::new(name(), Layer::Current).unwrap(), START).await.unwrap();
-    assert_eq!(std::fs::read_dir(sidecars).unwrap().count(), 0);
+    assert!(!sidecars.join("of-before.parquet").exists());
     assert_eq!(lake.read(Layer::Current).await.len(), 1);
 }
