@@ -23,12 +23,28 @@ pub fn unreadable(error: &(dyn StdError + 'static)) -> Option<Error> {
         if let Some(object_store::Error::NotFound { path, .. }) = found.downcast_ref() {
             missing = Some(format!("{path} of the lake"));
         }
+        if let Some(ParquetError::General(text)) = found.downcast_ref()
+            && let Some(path) = unfetched(text)
+        {
+            return Some(Error::new(Kind::Data, format!("{path} of the lake cannot be read")).fix(REMOVED));
+        }
         of_files |= found.is::<object_store::Error>() || found.is::<io::Error>() || found.is::<ParquetError>();
         cause = inner(found);
     }
     let what = missing.unwrap_or_else(|| "a table of the lake".into());
     of_files.then(|| of(error, format!("{what} cannot be read")))
 }
+
+/// The file in what DataFusion says of one whose footer could not be fetched: its reason is text only, and the file has no row yet.
+fn unfetched(text: &str) -> Option<&str> {
+    text.strip_prefix("Failed to fetch metadata for file ")?
+        .split(": ")
+        .next()
+        .filter(|_| text.contains(" not found: "))
+}
+
+/// What to do about a file that is not there.
+const REMOVED: &str = "Do not remove files from the lake by hand; restore it, or copy the table anew.";
 
 /// Arrow, Parquet and JSON errors may quote a value, so their text is left out; those of stores and of the operating system are kept.
 fn of(error: &(dyn StdError + 'static), doing: String) -> Error {
@@ -90,9 +106,7 @@ fn of_io(error: &io::Error, doing: String) -> Error {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             (Kind::Auth, "Give the user that runs Lockgate the right to write there.")
         }
-        io::ErrorKind::NotFound => {
-            (Kind::Data, "Do not remove files from the lake by hand; restore it, or copy the table anew.")
-        }
+        io::ErrorKind::NotFound => (Kind::Data, REMOVED),
         _ => (Kind::Unavailable, "Look at the disk's state."),
     };
     Error::new(kind, format!("{doing}: {error}")).fix(fix)

@@ -30,6 +30,8 @@ pub(crate) struct Followed {
     pub(crate) base: Base,
     /// Its publication's column list leaves columns out.
     listed: bool,
+    /// Its columns had other names when what comes now was logged.
+    misnamed: bool,
     relation: Option<Relation>,
     decoder: Option<TableDecoder>,
 }
@@ -81,7 +83,7 @@ impl Followed {
     pub(crate) fn new(catalog: CatalogTable, from: Lsn, base: Base, flags: Arc<TableFlags>) -> Result<Self> {
         let schema = catalog.table.schema()?;
         let listed = catalog.listed;
-        Ok(Self { catalog, schema, flags, from, base, listed, relation: None, decoder: None })
+        Ok(Self { catalog, schema, flags, from, base, listed, misnamed: false, relation: None, decoder: None })
     }
 
     pub(crate) fn name(&self) -> &TableName {
@@ -155,6 +157,10 @@ impl Tables {
         if table.flags.stopped.load(Ordering::Acquire) || at.lsn < table.from.as_u64() {
             return Applied::Rows(1);
         }
+        if table.misnamed {
+            let error = other_names(&table.catalog);
+            return self.stop(relation, error);
+        }
         let Some(decoder) = &mut table.decoder else {
             let error =
                 Error::new(Kind::Data, format!("{}: a change came before its table was announced", table.name()));
@@ -223,9 +229,7 @@ impl Tables {
             // A renamed table keeps the name that it has in the lake.
             table.catalog.table.table = name;
         }
-        if !table.listed && !numbers_agree(&table.catalog.table, &relation) {
-            return Err(other_names(&table.catalog));
-        }
+        table.misnamed = !table.listed && !numbers_agree(&table.catalog.table, &relation);
         let described = described(address, session, &table.catalog.table, &relation).await?;
         if described.identity == Identity::InsertOnly {
             return Err(lost_identity(&table.catalog));
