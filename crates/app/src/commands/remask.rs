@@ -80,7 +80,8 @@ async fn stage(dir: &Path, state_dir: &Path, options: &Remask) -> Result<std::re
 async fn pass(remasking: &Remasking, tables: &BTreeSet<TableName>, turn: &Turn) -> Result<Option<u64>> {
     let (mut bytes, mut said_at) = (0, remasking.clock.monotonic());
     for table in tables {
-        match stage_table(remasking, table, turn, &mut said_at).await {
+        // Boxed: it holds a file's rows.
+        match Box::pin(stage_table(remasking, table, turn, &mut said_at)).await {
             Ok(Some(found)) => bytes += found,
             Ok(None) => return Ok(None),
             Err(error) if is_of_one_table(&error) => {}

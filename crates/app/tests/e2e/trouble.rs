@@ -18,8 +18,9 @@ fn entries(table: &Path) -> Vec<PathBuf> {
 fn newest_file(table: &Path) -> String {
     let text: String = entries(table).iter().map(|entry| std::fs::read_to_string(entry).unwrap() + "\n").collect();
     let actions = text.lines().filter(|line| !line.is_empty());
-    let added = actions.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap().get("add").cloned());
-    added.last().unwrap()["path"].as_str().unwrap().to_owned()
+    let mut added =
+        actions.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap().get("add").cloned());
+    added.next_back().unwrap()["path"].as_str().unwrap().to_owned()
 }
 
 /// Another program deletes the rows of a file of a table's current rows. Returns its entry in the log.
