@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::audit::{
-    AnchorSeen, Event, Former, Hash, Head, HeldAction, Hex, Log, Moment, Name, Opener, Program, PublicKey, SigningKey,
-    Standing,
+    AnchorSeen, Event, Former, Hash, Head, HeldAction, Hex, LOG_FILE, Log, Moment, Name, Opener, Program, PublicKey,
+    SigningKey, Standing,
 };
 use change::{Clock, Error, Kind, Result};
 use gate::PolicyStamp;
@@ -264,11 +264,18 @@ pub(crate) fn random<const BYTES: usize>() -> Result<[u8; BYTES]> {
     Ok(bytes)
 }
 
-/// The key that `audit.key` refers to, else the project's own, which is made when it is missing.
+/// The key that `audit.key` refers to, else the project's own, which is made when there is neither key nor log.
 fn signing_key(project: &Project) -> Result<SigningKey> {
     let path = project.dir.join(KEY_FILE);
     let failed = |error| unusable(&path, error);
     if project.file.audit.key.is_none() && !path.exists() {
+        let log = folder(&project.state_dir()).join(LOG_FILE);
+        if std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+            let what = format!("{} is missing, which signs the audit log {}", path.display(), log.display());
+            return Err(Error::new(Kind::Privacy, what).fix(
+                "Restore the key from its backup. Without one: keep the folder of the log elsewhere, so that a new log begins; `lockgate audit verify --before FOLDER` proves both.",
+            ));
+        }
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }

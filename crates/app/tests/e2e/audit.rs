@@ -85,6 +85,15 @@ async fn runs_are_recorded_proven_and_found_out_when_changed() {
     assert_eq!(elsewhere(&[]), Some(0));
     assert_eq!(elsewhere(&["--key", &"7".repeat(64)]), Some(1));
 
+    // A key that is lost is not replaced by another, which would accuse somebody.
+    let (key, away) = (project.dir.join("keys/audit.key"), project.dir.join("away.key"));
+    std::fs::rename(&key, &away).unwrap();
+    let lost = project.lockgate(&["run", "--once"]);
+    let said = String::from_utf8_lossy(&lost.stderr).into_owned();
+    assert!(lost.status.code() != Some(0) && said.contains("Restore the key from its backup"), "{said}");
+    assert!(!key.exists());
+    std::fs::rename(&away, &key).unwrap();
+
     std::fs::write(&log, text.replace(r#""rows":100"#, r#""rows":101"#)).unwrap();
     let (code, said) = verify(&project, &[]);
     assert_eq!(code, Some(1), "{said}");

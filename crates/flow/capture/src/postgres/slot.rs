@@ -94,6 +94,12 @@ pub(crate) fn judge(
         return gone(format!("the replication slot {name} cannot be read any more: {why}"));
     }
     let Some(confirmed) = slot.confirmed else {
+        if slot.active_pid.is_some() {
+            // The server goes on making it when whoever asked for it has left.
+            let what =
+                format!("the replication slot {name} is being made: the server waits for transactions that write");
+            return Err(Error::new(Kind::Unavailable, what).fix("Nothing, when they end; it is tried again."));
+        }
         return gone(format!("the replication slot {name} has no confirmed position"));
     };
     match recorded {
@@ -165,6 +171,14 @@ mod tests {
 
     fn verdict(slot: Option<SlotState>, recorded: Option<u64>) -> Result<SlotVerdict> {
         judge("s", "d", slot.as_ref(), recorded.map(Lsn::from_u64))
+    }
+
+    #[test]
+    fn a_slot_that_is_being_made_is_waited_for() {
+        let unconfirmed = SlotState { confirmed: None, ..slot(0) };
+        let made = SlotState { active: true, active_pid: Some(7), ..unconfirmed.clone() };
+        assert_eq!(verdict(Some(made), None).unwrap_err().kind(), Kind::Unavailable);
+        assert_eq!(verdict(Some(unconfirmed), None).unwrap_err().kind(), Kind::SourceGone);
     }
 
     #[test]
