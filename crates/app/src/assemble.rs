@@ -181,26 +181,24 @@ impl Parts {
     }
 }
 
+/// Tells the policy which columns the sources have dropped: those that the lake's tables once had.
+pub(crate) async fn drop_at_source(policy: &mut Policy, tables: &[Arc<TableSchema>], lake: &Lake) {
+    for schema in tables {
+        // What is wrong with the table in the lake is said when it is opened.
+        if !policy.missing(schema).is_empty()
+            && let Ok(Some(stored)) = lake.stored(&schema.table, Layer::Current).await
+            && let Ok(stamp) = serde_json::from_value(stored.stamp().clone())
+        {
+            policy.drop_at_source(schema, &stamp);
+        }
+    }
+}
+
 /// Meets the policy with the tables of the sources, except those that are `left_out`.
 ///
 /// # Errors
 /// All problems of the policy at once.
 pub(crate) fn compile(
-    project: &Project,
-    left_out: &BTreeSet<TableName>,
-    tables: &[Arc<TableSchema>],
-    clock: &Arc<dyn Clock>,
-) -> std::result::Result<Gate, Vec<Problem>> {
-    let policy = project.policy()?;
-    let keys = keys::load(policy.keys(), &project.dir).map_err(|error| vec![as_problem(POLICY_FILE, None, &error)])?;
-    compile_with(&policy, keys, project, left_out, tables, clock)
-}
-
-/// As [`compile`], with keys that were fetched before.
-///
-/// # Errors
-/// All problems of the policy at once.
-pub(crate) fn compile_with(
     policy: &Policy,
     keys: Option<KeyRing>,
     project: &Project,

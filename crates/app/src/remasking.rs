@@ -15,6 +15,7 @@ use serde::Serialize;
 use self::marker::Marker;
 use crate::audit::{Auditor, random};
 use crate::clock::SystemClock;
+use crate::error_policy::{self, Action};
 use crate::project::Project;
 use crate::vault::VaultFile;
 use crate::{assemble, keys, turn};
@@ -56,7 +57,7 @@ pub(crate) struct Switched {
 
 /// Whether this is the trouble of one table, which keeps no other from being remasked.
 pub(crate) fn is_of_one_table(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Privacy | Kind::Contract | Kind::Data | Kind::Conflict)
+    error_policy::table_action(error.kind()) == Action::StopTable
 }
 
 /// The right to remask in a project folder: one at a time, so that none stages what another has staged.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use capture::postgres;
 use change::{Clock, Problem, Result, Severity, TableName, TableSchema};
+use gate::Policy;
+use lake::Lake;
 
-use crate::assemble;
 use crate::cli::Check;
 use crate::clock::SystemClock;
 use crate::outcome::{Outcome, print_problems};
-use crate::project::{PROJECT_FILE, Project};
+use crate::project::{POLICY_FILE, PROJECT_FILE, Project};
+use crate::{assemble, keys};
 
 #[allow(clippy::print_stdout)]
 pub(crate) async fn run(dir: &Path, options: &Check) -> Result<Outcome> {
@@ -71,25 +73,46 @@ async fn connected_problems(project: &Project) -> Vec<Problem> {
             Err(error) => problems.push(assemble::as_problem(PROJECT_FILE, line, &error)),
         }
     }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    if !schemas.is_empty() {
-        match assemble::compile(project, &refused, &schemas, &clock) {
-            Ok(gate) => problems.extend(gate.notes().iter().cloned()),
-            Err(found) => problems.extend(found),
-        }
+    let lake = match assemble::lake(project).await {
+        Ok(lake) => match probe(&lake).await {
+            Ok(()) => Ok(lake),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    // What is wrong with the policy alone is among the offline problems.
+    if let Some(policy) = policy.filter(|_| !schemas.is_empty()) {
+        let met = met(project, policy, lake.as_deref().ok(), &refused, &schemas).await;
+        problems.extend(met.unwrap_or_else(|found| found));
     }
-    let lake_line = Some(project.file.lake_line);
-    match assemble::lake(project).await {
-        Ok(lake) => {
-            let probed = match lake.probe().await {
-                Ok(()) => lake.check_at_rest().await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = probed {
-                problems.push(assemble::as_problem(PROJECT_FILE, lake_line, &error));
-            }
-        }
-        Err(error) => problems.push(assemble::as_problem(PROJECT_FILE, lake_line, &error)),
+    if let Err(error) = lake {
+        problems.push(assemble::as_problem(PROJECT_FILE, Some(project.file.lake_line), &error));
     }
     problems
+}
+
+async fn probe(lake: &Lake) -> Result<()> {
+    lake.probe().await?;
+    lake.check_at_rest().await
+}
+
+/// The notes of a policy that fits the sources' tables.
+///
+/// # Errors
+/// All problems of the policy at once.
+async fn met(
+    project: &Project,
+    mut policy: Policy,
+    lake: Option<&Lake>,
+    refused: &BTreeSet<TableName>,
+    schemas: &[Arc<TableSchema>],
+) -> std::result::Result<Vec<Problem>, Vec<Problem>> {
+    let keys = keys::load(policy.keys(), &project.dir);
+    let keys = keys.map_err(|error| vec![assemble::as_problem(POLICY_FILE, None, &error)])?;
+    if let Some(lake) = lake {
+        assemble::drop_at_source(&mut policy, schemas, lake).await;
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let gate = assemble::compile(&policy, keys, project, refused, schemas, &clock)?;
+    Ok(gate.notes().to_vec())
 }

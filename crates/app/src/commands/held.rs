@@ -177,14 +177,8 @@ async fn show(project: &Project, policy: &Policy, store: &HeldStore, id: i64) ->
     let structure = sealed.structure(&keys)?;
     let left_out: BTreeSet<_> = policy.tables().filter(|table| **table != line.table).cloned().collect();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let gate = match assemble::compile_with(
-        policy,
-        Some(keys),
-        project,
-        &left_out,
-        std::slice::from_ref(&structure),
-        &clock,
-    ) {
+    let gate = match assemble::compile(policy, Some(keys), project, &left_out, std::slice::from_ref(&structure), &clock)
+    {
         Ok(gate) => gate,
         Err(problems) => return refused(&problems),
     };

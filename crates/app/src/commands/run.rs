@@ -8,7 +8,7 @@ use audit::{Event, Program, Reason, RunEnding};
 use capture::postgres::{self, Tables};
 use change::{Clock, Error, Kind, Result, TableName, TableSchema};
 use gate::Policy;
-use lake::{Lake, Layer};
+use lake::Lake;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -211,11 +211,10 @@ async fn gather_for(
         return nothing_to_do(&company).map(Err);
     }
     limits::check_open_files(company.sources.values().map(|cast| cast.followed.len()).sum())?;
-    let gate =
-        match assemble::compile_with(&policy, keys.clone(), &project, &company.left_out, &company.schemas, &clock) {
-            Ok(gate) => gate,
-            Err(problems) => return refused(&problems).map(Err),
-        };
+    let gate = match assemble::compile(&policy, keys.clone(), &project, &company.left_out, &company.schemas, &clock) {
+        Ok(gate) => gate,
+        Err(problems) => return refused(&problems).map(Err),
+    };
     print_problems(gate.notes());
     if witness.is_some() {
         // It will write.
@@ -264,14 +263,7 @@ async fn cast(project: &Project, policy: &mut Policy, named: &BTreeSet<TableName
     for (name, entry) in &project.file.sources {
         let config = assemble::postgres_config(project, name, entry)?;
         let Tables { followable, refused } = postgres::tables(&config).await.map_err(|error| error.context(name))?;
-        for schema in followable.iter().filter(|schema| !policy.missing(schema).is_empty()).collect::<Vec<_>>() {
-            // What is wrong with the table in the lake is said when it is opened.
-            if let Ok(Some(stored)) = lake.stored(&schema.table, Layer::Current).await
-                && let Ok(stamp) = serde_json::from_value(stored.stamp().clone())
-            {
-                policy.drop_at_source(schema, &stamp);
-            }
-        }
+        assemble::drop_at_source(policy, &followable, lake).await;
         let mut cast = Cast::default();
         for table in policy.tables().filter(|table| table.source == *name) {
             if !named.contains(table) {

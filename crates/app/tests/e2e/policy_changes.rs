@@ -197,16 +197,20 @@ async fn values_that_were_logged_under_a_name_do_not_pass_by_the_rule_of_the_col
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_the_source_has_dropped_is_null_also_after_a_new_start() {
-    const RULES: &str = "  db.public.person: { id: keep, plan: keep, extra: keep }\n";
-    let setup = "CREATE TABLE person (id int PRIMARY KEY, plan text, extra text); INSERT INTO person VALUES (1, 'p', 'e'), (2, 'p', 'e');";
+    const RULES: &str = "  db.public.person: { id: keep, plan: keep, extra: keep, ssn: drop }\n";
+    let setup = "CREATE TABLE person (id int PRIMARY KEY, plan text, extra text, ssn text); INSERT INTO person VALUES (1, 'p', 'e', 's'), (2, 'p', 'e', 's');";
     let project = Project::new("dropped", setup, &["public.person"], RULES).await;
     project.lockgate_ok(&["run", "--once"]);
-    let dropped = "ALTER TABLE person DROP COLUMN extra; INSERT INTO person VALUES (3, 'p')";
+    let dropped = "ALTER TABLE person DROP COLUMN extra, DROP COLUMN ssn; INSERT INTO person VALUES (3, 'p')";
     project.database.batch_execute(dropped).await.unwrap();
     for _ in 0..2 {
         let said = project.lockgate(&["run", "--once"]);
         let said = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert!(said.contains("person.extra was dropped at the source"), "{said}");
+        for column in ["extra", "ssn"] {
+            assert!(said.contains(&format!("person.{column} was dropped at the source")), "{said}");
+        }
+        let checked = project.lockgate_ok(&["check", "--connect"]);
+        assert!(checked.contains("nothing to fix; next: lockgate run"), "{checked}");
         assert_eq!(project.query("SELECT id, extra FROM db.public.person ORDER BY id"), ["1,e", "2,e", "3,"]);
     }
     // A name that no column ever had is a mistake, and one that was renamed is not one that was dropped.
@@ -214,6 +218,7 @@ async fn a_column_that_the_source_has_dropped_is_null_also_after_a_new_start() {
     let refused = project.lockgate(&["run", "--once"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() != Some(0) && said.contains("Did you mean `plan`?"), "{said}");
+    assert_eq!(project.lockgate(&["check", "--connect"]).status.code(), Some(1));
     project.write_policy(RULES);
     project
         .database

@@ -313,8 +313,12 @@ impl Gate {
 fn check_table(schema: &TableSchema, rules: &TableRules, report: &mut Report) {
     for rule in rules.columns.iter().filter(|rule| schema.index_of(&rule.column).is_none()) {
         if rules.gone.contains(&rule.column) {
-            let what = format!("{}.{} was dropped at the source: it is null from here on", schema.table, rule.column);
-            report.note(rule.line, what, "Keep the rule for as long as the lake keeps its values.");
+            let what = format!("{}.{} was dropped at the source", schema.table, rule.column);
+            let fix = match rule.transform {
+                Transform::Drop => "Remove the rule: nothing of it is in the lake.",
+                _ => "It is null from here on. Keep the rule for as long as the lake keeps its values.",
+            };
+            report.note(rule.line, what, fix);
             continue;
         }
         let fix = match did_you_mean(&rule.column, schema.columns.iter().map(|column| column.name.as_str())) {

@@ -173,19 +173,17 @@ impl Policy {
         Profile::ALL.into_iter().find(carries).unwrap_or(Profile::None)
     }
 
-    /// The columns that the policy stores and the source's table does not have.
+    /// The columns that rules name and the source's table does not have.
     pub fn missing(&self, schema: &TableSchema) -> Vec<&str> {
         let rules = self.tables.get(&schema.table).into_iter().flat_map(|rules| &rules.columns);
         rules.map(|rule| rule.column.as_str()).filter(|column| schema.index_of(column).is_none()).collect()
     }
 
-    /// Takes the missing columns of a table that the lake has, by its `stamp`, for dropped at the source. A name that is only misspelt is not among
-    /// them.
+    /// Takes the missing columns that the table once had, by the `stamp` of its rows in the lake, for dropped at the source. A name that is only
+    /// misspelt is not among them.
     pub fn drop_at_source(&mut self, schema: &TableSchema, stamp: &TableStamp) {
-        let stored = |column: &&str| {
-            stamp.rules.get(*column).is_some_and(|rule| rule != "drop") && stamp.numbers.contains_key(*column)
-        };
-        let gone: BTreeSet<String> = self.missing(schema).into_iter().filter(stored).map(str::to_owned).collect();
+        let was_there = |column: &&str| stamp.numbers.contains_key(*column);
+        let gone: BTreeSet<String> = self.missing(schema).into_iter().filter(was_there).map(str::to_owned).collect();
         if let Some(rules) = self.tables.get_mut(&schema.table) {
             rules.gone = gone;
         }

@@ -76,13 +76,6 @@ fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return error.get_ref().map(|inner| inner as &(dyn StdError + 'static));
     }
-    // A boxed error passes its own cause on as that of the box.
-    if let Some(boxed) = error.downcast_ref::<Box<object_store::Error>>() {
-        return Some(boxed.as_ref());
-    }
-    if let Some(boxed) = error.downcast_ref::<Box<ParquetError>>() {
-        return Some(boxed.as_ref());
-    }
     if let Some(ParquetError::External(inner)) = error.downcast_ref::<ParquetError>() {
         return Some(inner.as_ref());
     }
