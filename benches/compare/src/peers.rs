@@ -12,6 +12,8 @@ use crate::stage::Stage;
 pub(crate) enum Script {
     /// delta-rs MERGE into a plain copy of a table.
     Merge,
+    /// What plain Parquet files of a table's rows cost.
+    Parquet,
     /// What the commit logs and files of tables say of freshness.
     Freshness,
     /// What an outside reader reads from tables, as one number each.
@@ -32,6 +34,7 @@ impl Script {
     fn text(self) -> &'static str {
         match self {
             Script::Merge => include_str!("../peers/merge.py"),
+            Script::Parquet => include_str!("../peers/parquet.py"),
             Script::Freshness => include_str!("../peers/freshness.py"),
             Script::Digest => include_str!("../peers/digest.py"),
             Script::Debezium => include_str!("../peers/debezium.py"),

@@ -1,11 +1,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sandbox::PrivatePostgres;
 use tokio::process::Command;
 
 use crate::options::Options;
+use crate::process::family_cpu;
 
 /// What all figures share: one private server and a folder for lakes. Both are gone when the value is dropped.
 pub(crate) struct Stage {
@@ -31,6 +33,16 @@ impl Stage {
 
     pub(crate) fn server(&self) -> &PrivatePostgres {
         &self.server
+    }
+
+    /// CPU time of the private server since its start, all its processes together.
+    pub(crate) fn server_cpu(&self) -> Result<Duration> {
+        let base = self.server.data_folder();
+        let file = base.parent().context("the server's data lies in no folder")?.join("postmaster.pid");
+        let text = fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let pid =
+            text.lines().next().and_then(|line| line.trim().parse().ok()).context("not the number of a process")?;
+        Ok(family_cpu(pid))
     }
 
     /// A path in the folder for lakes and logs.

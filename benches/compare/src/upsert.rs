@@ -1,3 +1,4 @@
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -25,7 +26,7 @@ const POLICY: &str = "profile: none\ntables:\n  claims_db.public.accounts:\n    
 /// What was measured in a table of one size.
 struct Measured {
     rows: u64,
-    /// Until the current table has the commit, counted from the end of the source's transaction.
+    /// Until both tables have the commit, counted from the end of the source's transaction.
     ours: Option<Duration>,
     peak_bytes: u64,
     merge: Option<(Duration, u64)>,
@@ -115,15 +116,10 @@ async fn changes(
         let committed = Instant::now();
         ensure!(changed == KEYS, "{changed} keys were changed");
         wait_for_rows(&current, known.0).await?;
-        let took = committed.elapsed();
         wait_for_rows(&log, known.1).await?;
+        let took = committed.elapsed();
         running.ensure_alive()?;
-        say(&format!(
-            "{} rows: {} after the source's commit, both tables after {}",
-            count(rows),
-            time(took),
-            time(committed.elapsed())
-        ));
+        say(&format!("{} rows: in both tables {} after the source's commit", count(rows), time(took)));
         times.push(took);
     }
     Ok(times.split_off(1))
@@ -134,6 +130,9 @@ async fn merge(stage: &Stage, project: &Project, rows: u64) -> Result<(Duration,
     let arguments = [rows, KEYS, u64::from(stage.options.runs)].map(|number| number.to_string());
     let answer = peers::run(stage, Script::Merge, &[&project.table(TABLE), &copy], &arguments).await?;
     std::fs::remove_dir_all(&copy)?;
+    // What it wrote would go to the disk while the next is timed.
+    let synced = Command::new("sync").status().context("sync")?;
+    ensure!(synced.success(), "sync: {synced}");
     let seconds = answer["seconds"].as_array().into_iter().flatten().filter_map(Value::as_f64);
     let times: Vec<Duration> = seconds.map(Duration::from_secs_f64).collect();
     let took = median(&times).context("the merge was not timed")?;
@@ -150,7 +149,7 @@ fn lines(all: &[Measured]) -> Vec<Line> {
         let beside =
             first.merge.zip(last.merge).map(|((small, _), (large, _))| format!("MERGE: {:.1}", growth(large, small)));
         let what = format!("time at {} rows over time at {}", count(last.rows), count(first.rows));
-        lines.push(Line::of(what).ratio(growth(large, small)).beside(beside.unwrap_or_default()).aim("1.5 or less"));
+        lines.push(Line::of(what).ratio(growth(large, small)).beside(beside.unwrap_or_default()).aim("1.3 or less"));
     }
     lines
 }

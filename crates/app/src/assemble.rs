@@ -252,11 +252,15 @@ pub(crate) async fn pipeline(
         async { postgres::open(config?, resume, parts.clock.clone()).await }
     };
     let source = means.open(name, waiting.as_ref(), open).await?;
-    let refused: BTreeMap<_, _> = known.unreadable().into_iter().chain(cast.refused.clone()).collect();
-    for (table, why) in refused.iter().filter(|(table, _)| !cast.refused.contains_key(table)) {
+    let mut refused = cast.refused.clone();
+    for (table, why) in known.unreadable() {
+        if refused.contains_key(&table) {
+            continue;
+        }
         tracing::error!(%table, why, "the table is stopped; the source keeps its changes until it is mended");
-        parts.watch.table(table, |seen| seen.stopped = Some(why.clone()));
-        known.stops(table);
+        parts.watch.table(&table, |seen| seen.stopped = Some(why.clone()));
+        known.stops(&table);
+        refused.insert(table, why);
     }
     parts.watch.follow(name, source.status());
     let until = if once { Some(source.end_of_log().await?) } else { None };

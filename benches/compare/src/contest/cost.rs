@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::process::{Finished, family_cpu};
+use crate::process::Finished;
 use crate::report::{memory, rate, time};
 use crate::stage::Stage;
 
@@ -20,7 +20,7 @@ pub(super) struct Cost {
 impl Cost {
     /// Of so many rows or changes, with the server's CPU time before.
     pub(super) fn of(process: Finished, stage: &Stage, server_before: Duration, number: u64) -> Result<Self> {
-        Ok(Self { process, server: server_cpu(stage)?.saturating_sub(server_before), number })
+        Ok(Self { process, server: stage.server_cpu()?.saturating_sub(server_before), number })
     }
 
     /// `45 K/s (22.4 s)`.
@@ -38,13 +38,4 @@ impl Cost {
     pub(super) fn peak(&self) -> String {
         memory(self.process.peak_bytes)
     }
-}
-
-/// CPU time of the private server since its start, all its processes together.
-pub(super) fn server_cpu(stage: &Stage) -> Result<Duration> {
-    let base = stage.server().data_folder();
-    let file = base.parent().context("the server's data lies in no folder")?.join("postmaster.pid");
-    let text = std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
-    let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).context("not the number of a process")?;
-    Ok(family_cpu(pid))
 }

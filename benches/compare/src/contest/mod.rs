@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::commit_log::{newest_version, wait_for_rows};
 use crate::contest::contender::{Contender, Task};
-use crate::contest::cost::{Cost, server_cpu};
+use crate::contest::cost::Cost;
 use crate::contest::history::History;
 use crate::contest::parity::{Parity, compare};
 use crate::peers::{self, Script};
@@ -179,7 +179,7 @@ async fn with_kills(stage: &Stage, history: &mut History, entrant: &mut Entrant)
 }
 
 async fn timed(stage: &Stage, contender: &Contender, task: &Task, number: u64) -> Result<Cost> {
-    let before = server_cpu(stage)?;
+    let before = stage.server_cpu()?;
     let finished =
         timeout(PATIENCE, contender.start(stage, task)?.finish()).await.context("it does not come to an end")??;
     Cost::of(finished, stage, before, number)

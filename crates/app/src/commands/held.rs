@@ -177,8 +177,8 @@ async fn show(project: &Project, policy: &Policy, store: &HeldStore, id: i64) ->
     let structure = sealed.structure(&keys)?;
     let left_out: BTreeSet<_> = policy.tables().filter(|table| **table != line.table).cloned().collect();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let gate = match assemble::compile(policy, Some(keys), project, &left_out, std::slice::from_ref(&structure), &clock)
-    {
+    let (then, tables) = (policy.of_then(&structure), std::slice::from_ref(&structure));
+    let gate = match assemble::compile(&then, Some(keys), project, &left_out, tables, &clock) {
         Ok(gate) => gate,
         Err(problems) => return refused(&problems),
     };

@@ -371,6 +371,8 @@ const TRIES_ONCE: u32 = 5;
 enum Failed {
     /// Another start may help.
     Now(Error),
+    /// Something that has let this run in refuses it: a secret was probably rotated, and what refers to it is read anew for the next start.
+    Refused(Error),
     ForGood(Error),
 }
 
@@ -386,10 +388,11 @@ async fn supervise(
     let known = Known::default();
     loop {
         let commits = parts.watch.seen(0).commits;
-        let error = match start(&parts, &name, &cast, once, &known, &stop).await {
+        let (error, refused) = match start(&parts, &name, &cast, once, &known, &stop).await {
             Ok(ended) => return Ok(ended),
             Err(Failed::ForGood(error)) => return Err(error.context(&name)),
-            Err(Failed::Now(error)) => error,
+            Err(Failed::Refused(error)) => (error, true),
+            Err(Failed::Now(error)) => (error, false),
         };
         if parts.watch.seen(0).commits > commits {
             (pause, tries) = (PAUSES.0, 0);
@@ -405,7 +408,7 @@ async fn supervise(
             () = stop.cancelled() => return Err(error.context(&name)),
         }
         pause = (pause * 2).min(PAUSES.1);
-        if is_rotated(&error, &known, once) {
+        if refused {
             match parts.with_lake_anew().await {
                 Ok(anew) => parts = Arc::new(anew),
                 Err(error) => {
@@ -458,16 +461,12 @@ async fn start(
         }
         Err(error) => error,
     };
-    match table_action(error.kind()) == Action::Retry || is_rotated(&error, known, once) {
-        true => Err(Failed::Now(error)),
-        false => Err(Failed::ForGood(error)),
-    }
-}
-
-/// Whether something that has let this run in refuses it: a secret was probably rotated, and what refers to it is read anew for the next try. A
-/// run with `--once` ends, as the next one does.
-fn is_rotated(error: &Error, known: &Known, once: bool) -> bool {
-    error.kind() == Kind::Auth && known.was_let_in() && !once
+    Err(match table_action(error.kind()) {
+        Action::Retry => Failed::Now(error),
+        // A run with `--once` ends, as the next one does.
+        _ if error.kind() == Kind::Auth && known.was_let_in() && !once => Failed::Refused(error),
+        _ => Failed::ForGood(error),
+    })
 }
 
 #[allow(clippy::print_stderr)]

@@ -104,7 +104,8 @@ impl Finder<'_> {
             self.policy.tables().filter(|table| **table != structure.table).cloned().collect();
         let tables = std::slice::from_ref(structure);
         let keys = Some(self.keys.clone());
-        let compiled = assemble::compile(self.policy, keys, self.project, &left_out, tables, self.clock);
+        let policy = self.policy.of_then(structure);
+        let compiled = assemble::compile(&policy, keys, self.project, &left_out, tables, self.clock);
         let gate = compiled.map_err(|_| {
             Error::new(Kind::Config, format!("rows of {} are held that its rules do not fit any more", structure.table))
                 .fix("Release or drop them first (lockgate held list), or mend policy.yaml (lockgate check).")

@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use capture::postgres::Resume;
@@ -9,22 +8,29 @@ use crate::assemble::Records;
 
 /// What a process has learned of the lake's records of a source: enough to follow the source on while the lake is away.
 #[derive(Clone, Default)]
-pub struct Known {
-    records: Arc<Mutex<Option<Records>>>,
-    confirmed: Arc<AtomicBool>,
-    stopped: Arc<Mutex<BTreeSet<TableName>>>,
+pub struct Known(Arc<Mutex<Learned>>);
+
+#[derive(Default)]
+struct Learned {
+    /// `None` before the lake was read.
+    records: Option<Records>,
+    /// Something has become durable in this process.
+    let_in: bool,
+    /// Tables that have stopped in this process and were not followed again.
+    stopped: BTreeSet<TableName>,
 }
 
 impl Known {
     /// The records as they were read.
     pub(crate) fn read(&self, records: Records) {
-        *self.lock() = Some(records);
+        self.lock().records = Some(records);
     }
 
     /// Everything at or below is durable in the lake or in the spool.
     pub(crate) fn durable(&self, stream: &Checkpoint) {
-        self.confirmed.store(true, Ordering::Relaxed);
-        if let Some(Records { common: resume, .. }) = &mut *self.lock()
+        let mut learned = self.lock();
+        learned.let_in = true;
+        if let Some(Records { common: resume, .. }) = &mut learned.records
             && resume.stream.as_ref().is_none_or(|known| known.through < stream.through)
         {
             resume.stream = Some(stream.clone());
@@ -33,53 +39,49 @@ impl Known {
 
     /// A table is stopped: what it needs is in the source's log.
     pub(crate) fn stops(&self, table: &TableName) {
-        self.stopped().insert(table.clone());
+        self.lock().stopped.insert(table.clone());
     }
 
     /// A table is followed again.
     pub(crate) fn goes_on(&self, table: &TableName) {
-        self.stopped().remove(table);
+        self.lock().stopped.remove(table);
     }
 
     /// Whether a table has stopped in this process and was not followed again.
     pub(crate) fn is_stopped(&self, table: &TableName) -> bool {
-        self.stopped().contains(table)
+        self.lock().stopped.contains(table)
     }
 
     /// Whether something has become durable in this process: source and lake have let it in.
     pub(crate) fn was_let_in(&self) -> bool {
-        self.confirmed.load(Ordering::Relaxed)
+        self.lock().let_in
     }
 
     /// A first copy is finished.
     pub(crate) fn copied(&self, table: &TableName, copy: &CopyProgress) {
-        if let Some(Records { common: resume, .. }) = &mut *self.lock() {
+        if let Some(Records { common: resume, .. }) = &mut self.lock().records {
             resume.tables.entry(table.clone()).or_default().copy = Some(copy.clone());
         }
     }
 
     /// Tables whose records could not be read, and why.
     pub(crate) fn unreadable(&self) -> BTreeMap<TableName, String> {
-        self.lock().as_ref().map(|records| records.unreadable.clone()).unwrap_or_default()
+        self.lock().records.as_ref().map(|records| records.unreadable.clone()).unwrap_or_default()
     }
 
     /// What is known now; `None` before the lake was read.
     pub fn resume(&self) -> Option<Resume> {
-        self.lock().as_ref().map(|records| records.common.clone())
+        self.lock().records.as_ref().map(|records| records.common.clone())
     }
 
     /// Everything of a table at or below may be in one of its lake tables, or in the spool.
     pub(crate) fn reached(&self, table: &TableName) -> Option<Position> {
-        let records = self.lock();
-        let Records { common: resume, reached, .. } = records.as_ref()?;
+        let learned = self.lock();
+        let Records { common: resume, reached, .. } = learned.records.as_ref()?;
         reached.get(table).max(resume.stream.as_ref().map(|stream| &stream.through)).cloned()
     }
 
-    fn stopped(&self) -> MutexGuard<'_, BTreeSet<TableName>> {
-        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Records>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Learned> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

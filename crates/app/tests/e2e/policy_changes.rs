@@ -1,7 +1,7 @@
 //! A policy or a structure that changes under stored rows, and tables that cannot be followed: their own table stops, nothing is mixed,
 //! nothing is lost.
 
-use super::project::Project;
+use super::project::{Project, Running};
 
 const SETUP: &str =
     "CREATE TABLE coded (code text PRIMARY KEY, ssn text, v int); CREATE TABLE other (id int PRIMARY KEY, v int);
@@ -20,6 +20,21 @@ impl Project {
         for part in parts {
             assert!(said.contains(part), "`{part}` is not said:\n{said}");
         }
+    }
+
+    /// A run that has made its first copies and follows the log, as the table `other` shows.
+    async fn follow(&self) -> Running {
+        self.lockgate_ok(&["run", "--once"]);
+        let running = self.start();
+        self.database.batch_execute("UPDATE other SET v = 100 WHERE id = 1").await.unwrap();
+        self.wait_for("SELECT max(v) FROM db.public.other", "100").await;
+        running
+    }
+
+    /// What the source does while a run follows it, until the run is past it.
+    async fn pass(&self, sql: &str) {
+        self.database.batch_execute(&format!("{sql}; UPDATE other SET v = 200 WHERE id = 1")).await.unwrap();
+        self.wait_for("SELECT max(v) FROM db.public.other", "200").await;
     }
 }
 
@@ -63,13 +78,8 @@ async fn codes_of_another_vault_stop_their_table() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renamed_column_stops_its_table_before_null_is_stored_over_its_values() {
     let project = Project::new("renamed", SETUP, &TABLES, POLICY).await;
-    project.lockgate_ok(&["run", "--once"]);
-    let running = project.start();
-    project.database.batch_execute("UPDATE other SET v = 100 WHERE id = 1").await.unwrap();
-    project.wait_for("SELECT max(v) FROM db.public.other", "100").await;
-    let rename = "ALTER TABLE coded RENAME COLUMN ssn TO tax_number; UPDATE coded SET v = v + 1; UPDATE other SET v = 200 WHERE id = 1";
-    project.database.batch_execute(rename).await.unwrap();
-    project.wait_for("SELECT max(v) FROM db.public.other", "200").await;
+    let running = project.follow().await;
+    project.pass("ALTER TABLE coded RENAME COLUMN ssn TO tax_number; UPDATE coded SET v = v + 1").await;
     assert_eq!(project.query("SELECT count(ssn) FROM db.public.coded"), ["100"]);
     assert_eq!(running.terminate(), Some(3));
     let status = project.lockgate(&["status"]);
@@ -83,13 +93,8 @@ async fn a_new_column_stops_its_table_where_the_policy_says_so_until_a_rule_name
     let setup = "CREATE TABLE person (id int PRIMARY KEY, plan text); INSERT INTO person SELECT i, 'p' FROM generate_series(1, 20) i;
         CREATE TABLE other (id int PRIMARY KEY, v int); INSERT INTO other VALUES (1, 1);";
     let project = Project::new("halting", setup, &["public.person", "public.other"], HALTS).await;
-    project.lockgate_ok(&["run", "--once"]);
-    let running = project.start();
-    project.database.batch_execute("UPDATE other SET v = 100").await.unwrap();
-    project.wait_for("SELECT max(v) FROM db.public.other", "100").await;
-    let added = "ALTER TABLE person ADD COLUMN note text; UPDATE person SET note = 'secret' WHERE id = 1; UPDATE other SET v = 200";
-    project.database.batch_execute(added).await.unwrap();
-    project.wait_for("SELECT max(v) FROM db.public.other", "200").await;
+    let running = project.follow().await;
+    project.pass("ALTER TABLE person ADD COLUMN note text; UPDATE person SET note = 'secret' WHERE id = 1").await;
     assert_eq!(running.terminate(), Some(3));
     // In mid-stream, and again at a start.
     for _ in 0..2 {
@@ -110,14 +115,11 @@ async fn a_column_that_takes_the_name_of_another_does_not_pass_under_its_rule() 
     const RULES: &str = "  db.public.person: { id: keep, ssn: drop, plan: keep }\n  db.public.patient: { id: keep, ssn: drop, plan: keep }
   db.public.other: { id: keep, v: keep }\n";
     let project = Project::new("taken", SETUP, &["public.person", "public.patient", "public.other"], RULES).await;
-    project.lockgate_ok(&["run", "--once"]);
-    let running = project.start();
-    project.database.batch_execute("UPDATE other SET v = 100").await.unwrap();
-    project.wait_for("SELECT max(v) FROM db.public.other", "100").await;
+    let running = project.follow().await;
     // In mid-stream over a column that has left, and between two runs by a swap.
-    let taken = "ALTER TABLE person DROP COLUMN plan; ALTER TABLE person RENAME COLUMN ssn TO plan; UPDATE person SET id = id; UPDATE other SET v = 200";
-    project.database.batch_execute(taken).await.unwrap();
-    project.wait_for("SELECT max(v) FROM db.public.other", "200").await;
+    let taken =
+        "ALTER TABLE person DROP COLUMN plan; ALTER TABLE person RENAME COLUMN ssn TO plan; UPDATE person SET id = id";
+    project.pass(taken).await;
     assert_eq!(running.terminate(), Some(3));
     let swapped = "ALTER TABLE patient RENAME COLUMN plan TO x; ALTER TABLE patient RENAME COLUMN ssn TO plan;
         ALTER TABLE patient RENAME COLUMN x TO ssn; UPDATE patient SET id = id";

@@ -179,6 +179,17 @@ impl Policy {
         rules.map(|rule| rule.column.as_str()).filter(|column| schema.index_of(column).is_none()).collect()
     }
 
+    /// The same rules for rows of the structure that their table had once: a column that it lacked is no mistake.
+    #[must_use]
+    pub fn of_then(&self, structure: &TableSchema) -> Self {
+        let lacking: BTreeSet<String> = self.missing(structure).into_iter().map(str::to_owned).collect();
+        let mut policy = self.clone();
+        if let Some(rules) = policy.tables.get_mut(&structure.table) {
+            rules.gone = lacking;
+        }
+        policy
+    }
+
     /// Takes the missing columns that the table once had, by the `stamp` of its rows in the lake, for dropped at the source. A name that is only
     /// misspelt is not among them.
     pub fn drop_at_source(&mut self, schema: &TableSchema, stamp: &TableStamp) {

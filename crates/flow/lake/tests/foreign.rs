@@ -17,6 +17,15 @@ async fn checkpoint(lake: &TestLake) {
     deltalake::protocol::checkpoints::create_checkpoint(&table, None).await.unwrap();
 }
 
+/// A current table with one row that nobody writes any more; its version.
+async fn with_one_row(lake: &TestLake, door: &Door) -> u64 {
+    let mut writer = lake.writer(door, Layer::Current).await;
+    writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
+    let version = done(commit_stream(&mut writer, 11).await).version;
+    writer.close().unwrap();
+    version
+}
+
 /// Takes the entries of a log before a version away.
 fn clean_before(lake: &TestLake, version: u64) {
     let log = lake.folder(Layer::Current).join("_delta_log");
@@ -65,10 +74,7 @@ async fn a_log_that_was_cleaned_of_our_last_commit_hides_no_foreign_change() {
 #[tokio::test]
 async fn a_log_that_was_cleaned_up_to_our_last_commit_is_no_matter() {
     let (lake, door) = (TestLake::new().await, keyed());
-    let mut writer = lake.writer(&door, Layer::Current).await;
-    writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
-    let version = done(commit_stream(&mut writer, 11).await).version;
-    drop(writer);
+    let version = with_one_row(&lake, &door).await;
     checkpoint(&lake).await;
     clean_before(&lake, version);
     // Behind it another program has only arranged files.
@@ -98,10 +104,7 @@ fn protocol(lake: &TestLake, version: u64) -> Option<(Vec<String>, Vec<String>)>
 #[tokio::test]
 async fn features_that_others_have_switched_on_stay_when_a_column_asks_for_more() {
     let (lake, door) = (TestLake::new().await, keyed());
-    let mut writer = lake.writer(&door, Layer::Current).await;
-    writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
-    let version = done(commit_stream(&mut writer, 11).await).version;
-    drop(writer);
+    let version = with_one_row(&lake, &door).await;
     foreign_commit(&lake, version + 1, "SET TBLPROPERTIES", &[THEIRS.to_owned()]);
     let mut writer = lake.writer(&door, Layer::Current).await;
     let columns =
@@ -121,10 +124,7 @@ async fn features_that_others_have_switched_on_stay_when_a_column_asks_for_more(
 #[tokio::test]
 async fn a_foreign_feature_that_was_dropped_again_is_no_matter() {
     let (lake, door) = (TestLake::new().await, keyed());
-    let mut writer = lake.writer(&door, Layer::Current).await;
-    writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
-    let version = done(commit_stream(&mut writer, 11).await).version;
-    drop(writer);
+    let version = with_one_row(&lake, &door).await;
     let with = THEIRS.replace("appendOnly", "checkConstraints");
     foreign_commit(&lake, version + 1, "ADD CONSTRAINT", &[with]);
     assert_eq!(lake.open(&door, Layer::Current).await.err().unwrap().kind(), Kind::Conflict);
@@ -137,10 +137,7 @@ async fn a_foreign_feature_that_was_dropped_again_is_no_matter() {
 #[tokio::test]
 async fn the_end_of_a_history_leaves_no_sidecar_of_a_checkpoint_of_before() {
     let (lake, door) = (TestLake::new().await, keyed());
-    let mut writer = lake.writer(&door, Layer::Current).await;
-    writer.write(&door.batch(Origin::Stream, &[insert(10, 1)])).await.unwrap();
-    done(commit_stream(&mut writer, 11).await);
-    writer.close().unwrap();
+    with_one_row(&lake, &door).await;
     let sidecars = lake.folder(Layer::Current).join("_delta_log/_sidecars");
     std::fs::create_dir(&sidecars).unwrap();
     std::fs::write(sidecars.join("of-before.parquet"), b"statistics of rows that are gone").unwrap();

@@ -12,7 +12,7 @@ use super::process::Process;
 const ACCOUNTS: u32 = 2000;
 
 /// A ledger that is copied, on a lake that can be filled up; `None`, and said, where that cannot be made.
-async fn away(name: &str, spool_max: &str) -> Option<(Project, Disk)> {
+async fn copied(name: &str, spool_max: &str) -> Option<(Project, Disk)> {
     let project = ledger(name, ACCOUNTS).await;
     let disk = Disk::mount(&project.dir.join("lake"), 64)?;
     edit(&project.dir, "lockgate.yaml", |text| {
@@ -22,6 +22,16 @@ async fn away(name: &str, spool_max: &str) -> Option<(Project, Disk)> {
     });
     project.lockgate_ok(&["run", "--once"]);
     Some((project, disk))
+}
+
+/// The same with a writer at the source and a run that follows it, at the moment when nothing can be written into the lake any more.
+async fn away_under_load(name: &str, spool_max: &str) -> Option<(Project, Disk, Writer, Process)> {
+    let (project, disk) = copied(name, spool_max).await?;
+    let writer = Writer::start(&project.postgres, ACCOUNTS as i32);
+    let running = Process::start(&project);
+    project.wait_for("SELECT count(*) > 20 FROM db.public.entry", "true").await;
+    disk.fill();
+    Some((project, disk, writer, running))
 }
 
 /// How much log the server keeps for the slot.
@@ -63,11 +73,7 @@ fn says(path: &Path, what: &[u8]) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mode_01_while_the_lake_is_away_the_spool_lets_the_source_go_and_is_drained_in_order() {
-    let Some((project, disk)) = away("spool", "1GiB").await else { return };
-    let writer = Writer::start(&project.postgres, ACCOUNTS as i32);
-    let running = Process::start(&project);
-    project.wait_for("SELECT count(*) > 20 FROM db.public.entry", "true").await;
-    disk.fill();
+    let Some((project, disk, writer, running)) = away_under_load("spool", "1GiB").await else { return };
     spooling(&project, &running).await;
     for path in segments(&project) {
         // What the ledger's rows hold, and a name of its structure.
@@ -100,11 +106,7 @@ async fn mode_01_while_the_lake_is_away_the_spool_lets_the_source_go_and_is_drai
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mode_01_a_table_that_stops_keeps_the_spool_and_the_other_tables_drain() {
-    let Some((project, disk)) = away("spool-stopped", "200MiB").await else { return };
-    let writer = Writer::start(&project.postgres, ACCOUNTS as i32);
-    let running = Process::start(&project);
-    project.wait_for("SELECT count(*) > 20 FROM db.public.entry", "true").await;
-    disk.fill();
+    let Some((project, disk, writer, running)) = away_under_load("spool-stopped", "200MiB").await else { return };
     spooling(&project, &running).await;
     running.kill_9();
     writer.stop().await;
@@ -130,11 +132,7 @@ async fn mode_01_a_table_that_stops_keeps_the_spool_and_the_other_tables_drain()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mode_01_a_spool_keeps_to_its_limit_and_opens_under_its_own_policy_alone() {
-    let Some((project, disk)) = away("spool-full", "3MiB").await else { return };
-    let writer = Writer::start(&project.postgres, ACCOUNTS as i32);
-    let running = Process::start(&project);
-    project.wait_for("SELECT count(*) > 20 FROM db.public.entry", "true").await;
-    disk.fill();
+    let Some((project, disk, writer, running)) = away_under_load("spool-full", "3MiB").await else { return };
     until("the limit is said", 90, async || {
         write_beside(&project).await;
         running.said().contains("has reached its limit")
@@ -158,11 +156,7 @@ async fn mode_01_a_spool_keeps_to_its_limit_and_opens_under_its_own_policy_alone
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mode_02_a_slot_that_is_lost_while_rows_wait_is_repaired_after_they_have_come_in() {
-    let Some((project, disk)) = away("spool-lost", "200MiB").await else { return };
-    let writer = Writer::start(&project.postgres, ACCOUNTS as i32);
-    let running = Process::start(&project);
-    project.wait_for("SELECT count(*) > 20 FROM db.public.entry", "true").await;
-    disk.fill();
+    let Some((project, disk, writer, running)) = away_under_load("spool-lost", "200MiB").await else { return };
     spooling(&project, &running).await;
     running.kill_9();
     disk.free();
@@ -185,7 +179,7 @@ async fn mode_02_a_slot_that_is_lost_while_rows_wait_is_repaired_after_they_have
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mode_01_while_a_table_is_stopped_the_source_keeps_its_log_and_no_spool_is_filled() {
-    let Some((project, disk)) = away("spool-not", "200MiB").await else { return };
+    let Some((project, disk)) = copied("spool-not", "200MiB").await else { return };
     let running = Process::start(&project);
     project.database.batch_execute("UPDATE account SET balance = balance + 1 WHERE id < 5").await.unwrap();
     project.wait_for("SELECT count(*) FROM db.public.account__changes WHERE _lg_op = 'u'", "4").await;
