@@ -93,7 +93,7 @@ impl Block {
 
     /// Reads all buckets at once.
     pub(super) fn load(&mut self, file: &NamedFile) -> Result<()> {
-        file.read_at(self.bytes.as_mut_slice(), BLOCKS_AT + self.number * BLOCK_BYTES as u64)?;
+        file.read_scattered(self.bytes.as_mut_slice(), BLOCKS_AT + self.number * BLOCK_BYTES as u64)?;
         (0..BUCKETS).try_for_each(|bucket| self.check(bucket, file))?;
         self.loaded = [true; BUCKETS];
         Ok(())
@@ -222,7 +222,7 @@ impl Block {
         }
         if !self.present {
             let at = BLOCKS_AT + self.number * BLOCK_BYTES as u64 + (bucket * BUCKET_BYTES) as u64;
-            file.read_at(&mut self.bytes[span(bucket)], at)?;
+            file.read_scattered(&mut self.bytes[span(bucket)], at)?;
         }
         self.check(bucket, file)?;
         self.loaded[bucket] = true;

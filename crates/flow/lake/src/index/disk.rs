@@ -2,15 +2,22 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use change::{Error, Kind, Result};
 
 /// An open file.
 pub(super) trait DiskFile: Send + Sync {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Fills `bytes` if that needs no wait for the medium; whether it did.
+    fn read_at_once(&self, bytes: &mut [u8], offset: u64) -> io::Result<bool>;
+    /// Says that bytes are going to be read, so that they are fetched meanwhile. A hint: nothing comes of it where it is not understood.
+    fn expect(&self, offset: u64, bytes: usize);
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     fn len(&self) -> io::Result<u64>;
     fn set_len(&self, len: u64) -> io::Result<()>;
@@ -50,6 +57,32 @@ impl DiskFile for File {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         self.read_exact_at(bytes, offset)
     }
+
+    #[cfg(target_os = "linux")]
+    fn read_at_once(&self, bytes: &mut [u8], offset: u64) -> io::Result<bool> {
+        use rustix::io::{Errno, ReadWriteFlags, preadv2};
+        let wanted = bytes.len();
+        match preadv2(self, &mut [io::IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) => Ok(read == wanted),
+            // A file system that cannot tell, or a kernel.
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read_at_once(&self, bytes: &mut [u8], offset: u64) -> io::Result<bool> {
+        self.read_exact_at(bytes, offset).map(|()| true)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn expect(&self, offset: u64, bytes: usize) {
+        // Whoever reads them waits, and hears of what is wrong.
+        let _hint = rustix::fs::fadvise(self, offset, NonZeroU64::new(bytes as u64), rustix::fs::Advice::WillNeed);
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn expect(&self, _offset: u64, _bytes: usize) {}
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.write_all_at(bytes, offset)
@@ -133,13 +166,13 @@ impl Dir {
     pub(super) fn open(&self, name: &str) -> Result<Option<NamedFile>> {
         let path = self.path.join(name);
         let file = self.disk.open(name).map_err(|error| failed("open", &path, error))?;
-        Ok(file.map(|file| NamedFile { file, path }))
+        Ok(file.map(|file| NamedFile { file, path, waits: AtomicU64::new(0) }))
     }
 
     pub(super) fn create(&self, name: &str) -> Result<NamedFile> {
         let path = self.path.join(name);
         let file = self.disk.create(name).map_err(|error| failed("create", &path, error))?;
-        Ok(NamedFile { file, path })
+        Ok(NamedFile { file, path, waits: AtomicU64::new(0) })
     }
 
     /// Makes a file without a name, which is gone with its last handle.
@@ -169,6 +202,7 @@ impl Dir {
 pub(super) struct NamedFile {
     file: Box<dyn DiskFile>,
     path: PathBuf,
+    waits: AtomicU64,
 }
 
 impl NamedFile {
@@ -182,6 +216,25 @@ impl NamedFile {
             io::ErrorKind::UnexpectedEof => damaged(&self.path, "the file is shorter than it should be"),
             _ => failed("read", &self.path, error),
         })
+    }
+
+    /// As [`NamedFile::read_at`], for few bytes here and there: counts when the medium is waited for.
+    pub(super) fn read_scattered(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
+        if self.file.read_at_once(bytes, offset).map_err(|error| failed("read", &self.path, error))? {
+            return Ok(());
+        }
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        self.read_at(bytes, offset)
+    }
+
+    /// How often a scattered read had to wait so far.
+    pub(super) fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    /// Says that bytes are going to be read, so that they are fetched meanwhile.
+    pub(super) fn expect(&self, offset: u64, bytes: usize) {
+        self.file.expect(offset, bytes);
     }
 
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {

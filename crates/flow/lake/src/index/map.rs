@@ -91,10 +91,15 @@ impl BlockMap {
         let mut found = vec![None; keys.len()];
         let mut block = Block::unloaded(0);
         let mut window = Window::for_keys(self, keys.len());
-        for group in order.chunk_by(|(left, _), (right, _)| self.same_block(*left, *right)) {
+        let groups = || order.chunk_by(|(left, _), (right, _)| self.same_block(*left, *right));
+        let mut ahead = Ahead::new(&self.file, groups().map(|group| group[0].0.block(self.log2_blocks)));
+        for group in groups() {
             match &mut window {
                 Some(window) => window.take(&mut block, group[0].0.block(self.log2_blocks))?,
-                None => self.turn(&mut block, group[0].0, group.len())?,
+                None => {
+                    ahead.fetch();
+                    self.turn(&mut block, group[0].0, group.len())?;
+                }
             }
             for (key, index) in group {
                 found[*index as usize] = block.get(*key, &self.file)?;
@@ -246,6 +251,42 @@ impl BlockMap {
 
     fn load(&self) -> u64 {
         self.entries * 100 / ((BLOCK_ENTRIES as u64) << self.log2_blocks)
+    }
+}
+
+/// Has the blocks of a batch fetched before they are read, as soon as a read had to wait: many wait for the medium together, where one after the
+/// other would. When the file is in memory nothing is asked.
+struct Ahead<'a, I> {
+    file: &'a NamedFile,
+    /// Those that were not asked for yet.
+    blocks: I,
+    /// So many that were asked for are still to be read.
+    asked: usize,
+    /// Reads of the file that had waited before this batch.
+    waits: u64,
+}
+
+/// A drive of today has as many requests under way as that.
+const BLOCKS_ASKED: usize = 128;
+
+impl<'a, I: Iterator<Item = u64>> Ahead<'a, I> {
+    /// Of the blocks that will be read, in this order.
+    fn new(file: &'a NamedFile, blocks: I) -> Self {
+        Self { file, blocks, asked: 0, waits: file.waits() }
+    }
+
+    /// Before the next block is read.
+    fn fetch(&mut self) {
+        if self.file.waits() > self.waits {
+            for block in self.blocks.by_ref().take(BLOCKS_ASKED - self.asked) {
+                self.file.expect(BLOCKS_AT + block * BLOCK_BYTES as u64, BLOCK_BYTES);
+                self.asked += 1;
+            }
+        }
+        match self.asked.checked_sub(1) {
+            Some(left) => self.asked = left,
+            None => drop(self.blocks.next()),
+        }
     }
 }
 

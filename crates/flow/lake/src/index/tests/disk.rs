@@ -1,7 +1,8 @@
 //! A disk in memory on which the n-th change fails, or is cut in two, and every change after it fails too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +17,20 @@ pub(super) struct MemoryDisk {
     fault: Arc<Mutex<Fault>>,
     /// Bytes that were read or written.
     traffic: Arc<AtomicU64>,
+    cold: Arc<Mutex<Cold>>,
 }
+
+/// What is not in the memory of a machine whose disk is slow; nothing, before [`MemoryDisk::chill`].
+#[derive(Default)]
+struct Cold {
+    /// The pages that are, once not all are.
+    near: Option<HashSet<u64>>,
+    /// Reads that had to wait, and pages that were asked for ahead.
+    waits: u64,
+    asked: u64,
+}
+
+const PAGE: usize = 4096;
 
 #[derive(Default)]
 struct Fault {
@@ -33,6 +47,7 @@ struct MemoryFile {
     bytes: Bytes,
     fault: Arc<Mutex<Fault>>,
     traffic: Arc<AtomicU64>,
+    cold: Arc<Mutex<Cold>>,
 }
 
 enum Verdict {
@@ -99,8 +114,20 @@ impl MemoryDisk {
         self.traffic.swap(0, Ordering::Relaxed)
     }
 
+    /// From now on reads wait for the medium, but for what was read or asked for before.
+    pub(super) fn chill(&self) {
+        *self.cold.lock().unwrap() = Cold { near: Some(HashSet::new()), ..Cold::default() };
+    }
+
+    /// Reads that had to wait since the disk was chilled, and pages that were asked for ahead.
+    pub(super) fn waited(&self) -> (u64, u64) {
+        let cold = self.cold.lock().unwrap();
+        (cold.waits, cold.asked)
+    }
+
     fn file(&self, bytes: &Bytes) -> Box<dyn DiskFile> {
-        Box::new(MemoryFile { bytes: bytes.clone(), fault: self.fault.clone(), traffic: self.traffic.clone() })
+        let (fault, traffic, cold) = (self.fault.clone(), self.traffic.clone(), self.cold.clone());
+        Box::new(MemoryFile { bytes: bytes.clone(), fault, traffic, cold })
     }
 
     pub(super) fn with_bytes<T>(&self, name: &str, change: impl FnOnce(&mut Vec<u8>) -> T) -> T {
@@ -114,8 +141,31 @@ impl MemoryDisk {
     }
 }
 
+fn pages(offset: u64, bytes: usize) -> RangeInclusive<u64> {
+    offset / PAGE as u64..=(offset + bytes as u64 - 1) / PAGE as u64
+}
+
 impl DiskFile for MemoryFile {
+    fn read_at_once(&self, into: &mut [u8], offset: u64) -> io::Result<bool> {
+        let mut cold = self.cold.lock().unwrap();
+        if cold.near.as_ref().is_some_and(|near| pages(offset, into.len()).any(|page| !near.contains(&page))) {
+            cold.waits += 1;
+            return Ok(false);
+        }
+        drop(cold);
+        self.read_at(into, offset).map(|()| true)
+    }
+
+    fn expect(&self, offset: u64, bytes: usize) {
+        let mut cold = self.cold.lock().unwrap();
+        cold.asked += pages(offset, bytes).count() as u64;
+        cold.near.iter_mut().for_each(|near| near.extend(pages(offset, bytes)));
+    }
+
     fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut cold = self.cold.lock().unwrap();
+        cold.near.iter_mut().for_each(|near| near.extend(pages(offset, into.len())));
+        drop(cold);
         self.traffic.fetch_add(into.len() as u64, Ordering::Relaxed);
         let bytes = self.bytes.lock().unwrap();
         let from = bytes.get(offset as usize..offset as usize + into.len());

@@ -231,6 +231,35 @@ fn one_step_of_very_many_keys_fits_into_a_new_index() {
     assert!(index.lookup(&keys).unwrap().iter().all(Option::is_some));
 }
 
+#[test]
+fn blocks_that_are_not_in_memory_are_asked_for_together_and_no_others() {
+    const ROWS: u32 = 400_000;
+    let disk = MemoryDisk::default();
+    let mut index = empty(disk.dir(), Shape::Unique);
+    let file = index.file_id("part-0").unwrap();
+    let put = |number: u32| Change::Put { key: key(u64::from(number)), entry: row_of(file, number) };
+    apply(&mut index, 1, &(0..ROWS).map(put).collect::<Vec<_>>()).unwrap();
+    let numbers: Vec<u32> = (0..ROWS).step_by(401).collect();
+    let keys: Vec<KeyHash> = numbers.iter().map(|number| key(u64::from(*number))).collect();
+    let wanted: Vec<Option<Entry>> = numbers.iter().map(|number| Some(row_of(file, *number))).collect();
+
+    let of_each = |disk: &MemoryDisk| {
+        disk.chill();
+        keys.iter().for_each(|key| drop(index.lookup(&[*key]).unwrap()));
+        disk.waited()
+    };
+    let (blocks, asked) = of_each(&disk);
+    assert!(blocks > 700 && asked == 0, "{blocks} blocks, {asked} asked for");
+    disk.chill();
+    assert_eq!(index.lookup(&keys).unwrap(), wanted);
+    let (waits, asked) = disk.waited();
+    assert_eq!(waits, 1, "for {blocks} blocks");
+    assert!(asked < blocks, "{asked} blocks were asked for, {blocks} are read");
+    // What is in memory is not asked for.
+    assert_eq!(index.lookup(&keys).unwrap(), wanted);
+    assert_eq!(disk.waited(), (waits, asked));
+}
+
 /// As a scratch file hands them out: the first part of the step falls into few blocks, and is no sign of damage.
 #[test]
 fn one_step_of_very_many_keys_in_the_order_of_blocks_fits_into_a_small_index() {
