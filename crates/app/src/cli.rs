@@ -72,7 +72,7 @@ pub(crate) enum Command {
     /// After a lost slot: make a new one, and write what differs between the lake and its source
     ///
     /// No row that is equal is written. The change log records what was found as inserts, updates and deletes. A run in
-    /// the folder stands aside; a repair that was interrupted goes on when it is started again, and no run starts before it is finished.
+    /// the folder stands aside; a repair that was interrupted goes on where it was when it is started again, and no run starts before it is finished.
     Repair(Repair),
     /// Say in words what the policy does, what a change of it means, and show it on made-up values
     Policy {
@@ -208,7 +208,7 @@ pub(crate) struct CompareLimits {
     /// Read at most so many rows a second from a source
     #[arg(long, value_name = "ROWS_PER_SECOND", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) rate: Option<u64>,
-    /// Memory for rows that are compared one by one, in MiB; a larger table is first summed up, which reads it once more
+    /// Memory for rows that are compared one by one, in MiB; a larger table is compared in parts
     #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) memory: u64,
 }

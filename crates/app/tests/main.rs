@@ -26,6 +26,7 @@ mod e2e {
     mod release;
     mod remask;
     mod repair;
+    mod repair_ranges;
     mod servers;
     mod shapes;
     mod staging;

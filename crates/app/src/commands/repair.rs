@@ -6,6 +6,7 @@ use std::sync::Arc;
 use audit::{Event, Name, Program};
 use capture::postgres::{self, Reread, Resume};
 use change::{Error, FreshStart, Kind, RepairMark, Result, TableCheckpoint, TableName};
+use gate::TableStamp;
 use lake::Layer;
 
 use super::run::{Company, gather_to_write};
@@ -16,7 +17,7 @@ use crate::cli::Repair;
 use crate::clock::SystemClock;
 use crate::held::HeldStore;
 use crate::outcome::{Outcome, refused};
-use crate::repair::{self, Limits, Mended, Sides};
+use crate::repair::{self, Ground, Limits, Mended, Progress, Sides};
 use crate::turn::Work;
 
 pub(crate) async fn run(dir: &Path, options: &Repair) -> Result<Outcome> {
@@ -195,10 +196,17 @@ async fn one(
     let stored = parts.lake.stored(table, Layer::Current).await?;
     let stored = stored.ok_or_else(|| Error::new(Kind::Bug, "it is not in the lake"))?;
     let limits = Limits::new(options.limits.rate, options.limits.memory, parts.clock.clone());
-    let sides = Sides::new(reader, &gate, stored, &limits, &start.stream.through).await?.writing();
-    let mended = repair::mend(&sides, reader, &mut workers, (start, before, number), &parts.clock).await;
+    let stamp = TableStamp::of(parts.gate.stamp(), &gate);
+    let ground = Ground::of(start, stamp, &gate, &stored);
+    let mut progress = Progress::open(&parts.project.state_dir(), ground, (reader, table), &limits).await?;
+    let sides = Sides::begun((reader, &gate), stored, &limits, &progress)?;
+    let (looks, tell) = ((&sides, &mut progress, limits.rows_max()), |what: &str| say(table, what));
+    let told = (&parts.clock, &tell as &(dyn Fn(&str) + Sync));
+    let mended = repair::mend(looks, reader, &mut workers, (start, before, number), told).await;
     workers.close().await;
-    Ok(mended?.map_or(Repaired::ToCopy("the source has rows of it that are to be held back"), Repaired::Mended))
+    let mended = mended?;
+    progress.end()?;
+    Ok(mended.map_or(Repaired::ToCopy("the source has rows of it that are to be held back"), Repaired::Mended))
 }
 
 fn say_mended(table: &TableName, mended: &Mended) {

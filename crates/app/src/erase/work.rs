@@ -18,6 +18,7 @@ use crate::audit::{Auditor, random};
 use crate::cells::CellStore;
 use crate::held::HeldStore;
 use crate::project::Project;
+use crate::repair;
 use crate::turn::Turn;
 use crate::vault::VaultFile;
 
@@ -187,6 +188,8 @@ impl Worksite {
             request.save(&self.lake, &self.keys).await?;
         }
         self.shred(request).await?;
+        // What an unfinished repair has seen of their rows; it reads the tables again.
+        repair::forget_all(&self.state_dir)?;
         let mut failed = None;
         for (table, columns) in request.places.clone() {
             if let Err(error) = self.delete_from(&table, columns, request).await {

@@ -8,7 +8,7 @@ use change::{Error, Kind, Result};
 use lake::{Lake, Layer};
 use serde::Serialize;
 
-use super::sides::{Reading, Sides};
+use super::sides::Sides;
 use super::tally::Sum;
 
 /// Looks at what differs before it is left undecided.
@@ -145,8 +145,7 @@ async fn caught_up(sides: &Sides<'_>, reader: &Reread) -> Result<bool> {
 
 async fn look_at_source(sides: &Sides<'_>, looked: &mut Looked, wanted: impl Fn(u128) -> bool) -> Result<()> {
     sides
-        .source(async |reading| {
-            let Reading::Rows(_, prints) = reading else { return Ok(()) };
+        .source(async |_, prints| {
             for print in prints.iter().filter(|print| wanted(print.key)) {
                 looked.entry(print.key).or_default().source.add(print.row);
             }

@@ -33,11 +33,11 @@ pub(crate) struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// For the columns that the gate lets through and the lake has.
+    /// For the columns that the gate lets through and the lake has. Under another seed a row has another fingerprint.
     ///
     /// # Errors
     /// `Contract` when the rows of the lake are identified by another key than those of the source.
-    pub(crate) fn new(gate: &TableGate, stored: &StoredTable) -> Result<Self> {
+    pub(crate) fn new(gate: &TableGate, stored: &StoredTable, seed: u64) -> Result<Self> {
         let cleared = gate.schema();
         let named: Vec<&String> = match &cleared.identity {
             Identity::Key(key) => key.iter().map(|index| &cleared.columns[*index].name).collect(),
@@ -59,7 +59,7 @@ impl Fingerprints {
         let of = |index: usize| schema.field(index).data_type().clone();
         let keys = converter(key.iter().map(|index| of(*index)))?;
         let rows = converter(columns.iter().map(|index| of(*index)))?;
-        Ok(Self { columns, key, keys, rows, seed: seed()?, not_stored })
+        Ok(Self { columns, key, keys, rows, seed, not_stored })
     }
 
     /// One fingerprint for each row of the lake table's structure.
@@ -103,7 +103,8 @@ fn unlike() -> Error {
     Error::new(Kind::Bug, "rows cannot be compared: a column has a type without order")
 }
 
-fn seed() -> Result<u64> {
+/// A seed for one comparison.
+pub(crate) fn seed() -> Result<u64> {
     OsRng
         .try_next_u64()
         .map_err(|error| Error::new(Kind::Unavailable, "the system gave no random numbers").source(error))

@@ -1,7 +1,8 @@
 //! `repair`: what differs is written, as changes of the gap.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::BooleanArray;
 use capture::postgres::{self, Reread};
@@ -10,9 +11,11 @@ use futures::TryStreamExt;
 use gate::ClearedBatch;
 use lake::{Lake, Layer, StoredRows};
 
+use super::differences::{Difference, differences};
 use super::fingerprint::Print;
-use super::sides::{Reading, Sides};
-use super::tally::{Part, Sum};
+use super::progress::Progress;
+use super::runs::Runs;
+use super::sides::Sides;
 use crate::workers::Workers;
 
 /// What a repair of one table has written.
@@ -24,6 +27,11 @@ pub(crate) struct Mended {
     /// Rows of the source that were compared.
     pub(crate) compared: u64,
 }
+
+/// Rows of the lake whose fingerprints go to the disk together, at most.
+const RUN_ROWS: u64 = 1 << 18;
+/// Time between two words on how far a table is.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Writes one table's differences.
 struct Mender<'a> {
@@ -40,48 +48,125 @@ struct Mender<'a> {
     mended: Mended,
 }
 
-/// What the lake has of a key, and what of it was seen in the source.
-#[derive(Clone, Copy, Default)]
-struct Known {
-    lake: Sum,
-    in_source: bool,
+/// Where rows differ, by chunk, on disk: a table of which every row differs is mended in the same memory.
+struct Found {
+    inserts: Runs,
+    updates: Runs,
+    /// By chunk, and whether the lake lacks the row.
+    waiting: BTreeMap<(u32, bool), Vec<Print>>,
+    rows_waiting: u64,
+}
+
+/// Says how far a table is.
+struct Teller<'a> {
+    clock: &'a dyn Clock,
+    say: &'a (dyn Fn(&str) + Sync),
+    said: Duration,
 }
 
 /// Compares a table with its source and writes what differs; then it stands where the new stream begins. `None` when the source has rows that
 /// the rules hold back: only a copy can hold them.
 ///
-/// `before` is what the lake had recorded of the table, `number` the number of the last change that an earlier try has written.
+/// `before` is what the lake had recorded of the table, `number` the number of the last change that an earlier try has written, `progress` what it
+/// has seen of the source. At most `rows_max` rows are looked at at a time.
 ///
 /// # Errors
-/// Those of the source and of the lake. What was written stays: another try finds it equal.
+/// Those of the source and of the lake. What was seen and written stays: another try goes on from there.
 pub(crate) async fn mend(
-    sides: &Sides<'_>,
+    (sides, progress, rows_max): (&Sides<'_>, &mut Progress, u64),
     reader: &Reread,
     workers: &mut Workers,
     (start, before, number): (&FreshStart, &TableCheckpoint, u64),
-    clock: &Arc<dyn Clock>,
+    (clock, say): (&Arc<dyn Clock>, &(dyn Fn(&str) + Sync)),
 ) -> Result<Option<Mended>> {
     let table = &sides.gate.schema().table;
-    let mut mender =
-        Mender { table, workers, start, clock: clock.as_ref(), before, number, waiting: 0, mended: Mended::default() };
-    let survey = sides.survey().await?;
-    for part in &survey.parts {
-        if !sides.withheld() {
-            mender.part(sides, part).await?;
-        }
+    let clock = clock.as_ref();
+    let mut teller = Teller { clock, say, said: clock.monotonic() };
+    read_source(sides, progress, &mut teller).await?;
+    let mut mender = Mender { table, workers, start, clock, before, number, waiting: 0, mended: Mended::default() };
+    if !sides.withheld() {
+        let found = mender.compare(sides, progress, rows_max).await?;
+        mender.write_all(sides, progress, &found, &mut teller).await?;
     }
     if sides.withheld() {
         return Ok(None);
     }
-    if let Some((source, _)) = survey.rows {
-        mender.mended.compared = source;
-    }
+    mender.mended.compared = progress.source.rows();
     let mut copy = sides.plan().clone();
     (0..copy.chunks).for_each(|chunk| copy.done.insert(chunk));
     copy.finished = Some(reader.end_of_log(&start.stream.through).await?);
     let done = TableCheckpoint { stream: Some(start.stream.clone()), copy: Some(copy), ..before.clone() };
     mender.workers.commit_as(table, &done).await?;
     Ok(Some(mender.mended))
+}
+
+/// Reads the chunks of the source that were not read before. Each counts from when its fingerprints are on the disk.
+async fn read_source(sides: &Sides<'_>, progress: &mut Progress, teller: &mut Teller<'_>) -> Result<()> {
+    let chunks = sides.plan().chunks;
+    let before = progress.source.numbers().len();
+    if before > 0 {
+        (teller.say)(&format!("goes on: {before} of {chunks} ranges were read before"));
+    }
+    for chunk in 0..chunks {
+        if progress.source.has(chunk) {
+            continue;
+        }
+        let mut prints = Vec::new();
+        sides
+            .chunk(chunk, async |_, more| {
+                prints.extend(more);
+                Ok(())
+            })
+            .await?;
+        if sides.withheld() {
+            break;
+        }
+        progress.source.put(chunk, prints)?;
+        teller.tell(|| format!("{} of {chunks} ranges are read", progress.source.numbers().len()));
+    }
+    Ok(())
+}
+
+impl Teller<'_> {
+    fn tell(&mut self, what: impl Fn() -> String) {
+        let now = self.clock.monotonic();
+        if now.saturating_sub(self.said) >= SAY_EVERY {
+            self.said = now;
+            (self.say)(&what());
+        }
+    }
+}
+
+impl Found {
+    fn new(progress: &Progress) -> Result<Self> {
+        let [inserts, updates] = [progress.scratch("inserts")?, progress.scratch("updates")?];
+        Ok(Self { inserts, updates, waiting: BTreeMap::new(), rows_waiting: 0 })
+    }
+
+    fn add(&mut self, chunk: u32, op: Op, of: Print) {
+        self.waiting.entry((chunk, op == Op::Insert)).or_default().push(of);
+        self.rows_waiting += 1;
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.rows_waiting = 0;
+        for ((chunk, lacks), prints) in std::mem::take(&mut self.waiting) {
+            let runs = if lacks { &mut self.inserts } else { &mut self.updates };
+            runs.put(chunk, prints)?;
+        }
+        Ok(())
+    }
+
+    fn chunks(&self) -> BTreeSet<u32> {
+        self.inserts.numbers().into_iter().chain(self.updates.numbers()).collect()
+    }
+
+    /// What is to be written of a chunk, by key: how, and the sum of what the lake has.
+    fn of(&self, chunk: u32) -> Result<HashMap<u128, (Op, u128)>> {
+        let of = |op, prints: Vec<Print>| prints.into_iter().map(move |print| (print.key, (op, print.row)));
+        let inserts = of(Op::Insert, self.inserts.under(chunk)?);
+        Ok(inserts.chain(of(Op::Update, self.updates.under(chunk)?)).collect())
+    }
 }
 
 /// Brings the current rows to where the change log is, when an earlier try was killed between its two commits. Gives the number of the last
@@ -115,50 +200,85 @@ pub(crate) async fn level(lake: &Lake, workers: &mut Workers, table: &TableName,
 }
 
 impl Mender<'_> {
-    async fn part(&mut self, sides: &Sides<'_>, part: &Part) -> Result<()> {
-        let mut known: HashMap<u128, Known> = HashMap::new();
-        sides
-            .lake(async |_, prints| {
-                for print in prints.iter().filter(|print| part.holds(print.key)) {
-                    known.entry(print.key).or_default().lake.add(print.row);
-                }
-                Ok(())
-            })
-            .await?;
-        sides
-            .source(async |reading| match reading {
-                Reading::Rows(rows, prints) => {
-                    self.mended.compared += rows.len() as u64;
-                    self.write(&rows, &prints, part, &mut known).await
-                }
-                Reading::ChunkEnd if self.waiting > 0 => self.commit().await,
-                Reading::ChunkEnd => Ok(()),
-            })
-            .await?;
-        if sides.withheld() {
-            return Ok(());
+    /// Finds what is to be written, and removes what is to go. The lake is read as it is now; one part of all keys is looked at after the other.
+    async fn compare(&mut self, sides: &Sides<'_>, progress: &mut Progress, rows_max: u64) -> Result<Found> {
+        let mut lake = lake_in(sides, progress, rows_max).await?;
+        let mut found = Found::new(progress)?;
+        let mut gone = HashSet::new();
+        let parts = lake.rows().max(progress.source.rows()).div_ceil(rows_max.max(1)).max(1);
+        for part in 1..=parts {
+            let bound = (part < parts).then(|| ((u128::from(part) << 64) / u128::from(parts)) << 64);
+            let stored = lake.below(bound)?.into_iter().map(|(_, print)| print).collect();
+            differences(stored, progress.source.below(bound)?, |difference| match difference {
+                Difference::Write { chunk, op, of } => found.add(chunk, op, of),
+                Difference::Gone(key) => drop(gone.insert(key)),
+            });
+            if found.rows_waiting >= rows_max {
+                found.flush()?;
+            }
+            if gone.len() as u64 >= rows_max || part == parts {
+                self.remove_all(sides, &gone).await?;
+                gone.clear();
+            }
         }
-        known.retain(|_, known| !known.in_source);
-        if !known.is_empty() {
-            sides.lake(async |rows, prints| self.remove(&rows, &prints, &known).await).await?;
+        found.flush()?;
+        Ok(found)
+    }
+
+    async fn remove_all(&mut self, sides: &Sides<'_>, gone: &HashSet<u128>) -> Result<()> {
+        if !gone.is_empty() {
+            sides.lake(async |rows, prints| self.remove(&rows, &prints, gone).await).await?;
         }
         if self.waiting > 0 { self.commit().await } else { Ok(()) }
     }
 
-    /// Writes the rows that the lake does not have as they are.
+    /// Reads the chunks that have something to write once more, and writes it. What is seen of them now takes the place of what was seen before,
+    /// so that another try finds it equal.
+    async fn write_all(
+        &mut self,
+        sides: &Sides<'_>,
+        progress: &mut Progress,
+        found: &Found,
+        teller: &mut Teller<'_>,
+    ) -> Result<()> {
+        let chunks = found.chunks();
+        for (number, chunk) in (1..).zip(&chunks) {
+            let mut wanted = found.of(*chunk)?;
+            let mut seen = Vec::new();
+            sides
+                .chunk(*chunk, async |rows, prints| {
+                    self.write(&rows, &prints, &mut wanted).await?;
+                    seen.extend(prints);
+                    Ok(())
+                })
+                .await?;
+            if sides.withheld() {
+                break;
+            }
+            if self.waiting > 0 {
+                self.commit().await?;
+            }
+            progress.source.renew(*chunk, seen)?;
+            teller.tell(|| format!("{number} of {} ranges that differ are written", chunks.len()));
+        }
+        Ok(())
+    }
+
+    /// Writes the rows that were found to differ and that the lake does not have as they are now.
     async fn write(
         &mut self,
         rows: &ClearedBatch,
         prints: &[Print],
-        part: &Part,
-        known: &mut HashMap<u128, Known>,
+        wanted: &mut HashMap<u128, (Op, u128)>,
     ) -> Result<()> {
         let mut ops = Vec::new();
         let mut keep = Vec::with_capacity(prints.len());
         for print in prints {
-            let op = part.holds(print.key).then(|| judge(print, known)).flatten();
-            keep.push(op.is_some());
-            ops.extend(op);
+            let differing = wanted.get_mut(&print.key);
+            let differing = differing.filter(|(op, stored)| *op == Op::Insert || *stored != print.row);
+            keep.push(differing.is_some());
+            // A row that moves may be seen twice.
+            ops.extend(differing.map(|known| std::mem::replace(known, (Op::Update, print.row)).0));
         }
         if ops.is_empty() {
             return Ok(());
@@ -171,8 +291,8 @@ impl Mender<'_> {
     }
 
     /// Removes the rows that the source does not have.
-    async fn remove(&mut self, rows: &StoredRows, prints: &[Print], gone: &HashMap<u128, Known>) -> Result<()> {
-        let keep: BooleanArray = prints.iter().map(|print| Some(gone.contains_key(&print.key))).collect();
+    async fn remove(&mut self, rows: &StoredRows, prints: &[Print], gone: &HashSet<u128>) -> Result<()> {
+        let keep: BooleanArray = prints.iter().map(|print| Some(gone.contains(&print.key))).collect();
         let count = keep.true_count();
         if count == 0 {
             return Ok(());
@@ -205,30 +325,20 @@ impl Mender<'_> {
     }
 }
 
-/// What has to be written for a row of the source; notes that its key is there.
-fn judge(print: &Print, known: &mut HashMap<u128, Known>) -> Option<Op> {
-    let Some(known) = known.get_mut(&print.key) else { return Some(Op::Insert) };
-    known.in_source = true;
-    let mut alone = Sum::default();
-    alone.add(print.row);
-    (known.lake != alone).then_some(Op::Update)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_is_written_when_the_lake_lacks_it_or_has_it_otherwise_or_twice() {
-        let mut known: HashMap<u128, Known> = HashMap::new();
-        for (key, row) in [(1, 10), (2, 20), (3, 30), (3, 30)] {
-            known.entry(key).or_default().lake.add(row);
-        }
-        let mut op = |key, row| judge(&Print { key, row }, &mut known);
-        assert_eq!(op(1, 10), None);
-        assert_eq!(op(2, 21), Some(Op::Update));
-        assert_eq!(op(3, 30), Some(Op::Update));
-        assert_eq!(op(4, 40), Some(Op::Insert));
-        assert!(known.values().all(|known| known.in_source));
-    }
+/// The fingerprints of the lake's rows.
+async fn lake_in(sides: &Sides<'_>, progress: &Progress, rows_max: u64) -> Result<Runs> {
+    let mut runs = progress.scratch("lake")?;
+    let (mut number, mut waiting) = (0, Vec::new());
+    sides
+        .lake(async |_, prints| {
+            waiting.extend(prints);
+            if waiting.len() as u64 >= rows_max.min(RUN_ROWS) {
+                number += 1;
+                runs.put(number, std::mem::take(&mut waiting))?;
+            }
+            Ok(())
+        })
+        .await?;
+    runs.put(number + 1, waiting)?;
+    Ok(runs)
 }

@@ -4,9 +4,10 @@
 //! transaction each), pass the same gate, and are compared as what they become: the transforms give the same output for the same value.
 //! What depends on the day of processing (years that show an age) is brought to today's on both sides first.
 //!
-//! **In bounded memory.** A row is known by two keyed 128-bit fingerprints of its cleared values, one of its key and one of the whole row; the
-//! seed is drawn for each comparison and nothing of it is written anywhere. A table too large for one pass is first summed up in
-//! buckets of keys on both sides; only rows of buckets that differ are then looked at one by one, as many buckets at a time as fit.
+//! **In bounded memory.** A row is known by two keyed 128-bit fingerprints of its cleared values, one of its key and one of the whole row, under
+//! a seed that is drawn for each comparison. `verify` writes nothing of it anywhere: a table too large for one pass is first summed up in buckets
+//! of keys on both sides; only rows of buckets that differ are then looked at one by one, as many buckets at a time as fit. `repair` has the
+//! fingerprints in files of the project folder, and reads the source once, and once more what differs.
 //!
 //! **Beside a run** (`verify`). The lake is behind the source, so rows that changed a moment ago differ. What differs is looked at again: the
 //! source first, then, once the slot has confirmed the end of the log as it was after that, the lake. A row is different when two
@@ -23,17 +24,21 @@
 //!
 //! [`change::RepairMark`] lies in the lake from before the slot is made until every table is done; no run starts meanwhile. A repair that was killed
 //! goes on with the same slot: the current rows are brought to where the change log is (which is committed first), and what was written is equal
-//! then. The comparison of the table that it was at begins anew. Tables that cannot be compared (no key, an unfinished copy) or cannot be read
-//! stay below LOW, and the next run copies them anew.
+//! then. Of the table that it was at, the chunks that were read before are not read again (`docs/adr/0011-repair-by-range.md`). Tables that
+//! cannot be compared (no key, an unfinished copy) or cannot be read stay below LOW, and the next run copies them anew.
 
 mod compare;
+mod differences;
 mod fingerprint;
 mod limits;
 mod mend;
+mod progress;
+mod runs;
 mod sides;
 mod tally;
 
 pub(crate) use compare::{Verdict, verify};
 pub(crate) use limits::Limits;
 pub(crate) use mend::{Mended, level, mend};
+pub(crate) use progress::{Ground, Progress, forget_all};
 pub(crate) use sides::Sides;

@@ -10,7 +10,8 @@ use lake::{StoredRows, StoredTable};
 use tokio::sync::mpsc;
 
 use super::Limits;
-use super::fingerprint::{Fingerprints, Print};
+use super::fingerprint::{Fingerprints, Print, seed};
+use super::progress::Progress;
 use super::tally::{Part, Tally};
 
 /// Batches of the source that wait to be cleared.
@@ -24,21 +25,11 @@ pub(crate) struct Sides<'a> {
     prints: Fingerprints,
     limits: &'a Limits,
     plan: CopyProgress,
+    /// Transactions in which a chunk of the plan is read.
+    parts: u32,
     /// Reading the source ends at rows that the rules hold back.
     writes: bool,
     withheld: AtomicBool,
-}
-
-/// What reading the source gives.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "nearly every one is the large one, and it is moved once for thousands of rows"
-)]
-pub(crate) enum Reading {
-    /// Cleared rows with their fingerprints.
-    Rows(ClearedBatch, Vec<Print>),
-    /// The transaction that read them has ended.
-    ChunkEnd,
 }
 
 /// What has to be looked at row by row.
@@ -60,14 +51,26 @@ impl<'a> Sides<'a> {
         limits: &'a Limits,
         low: &Position,
     ) -> Result<Self> {
-        let prints = Fingerprints::new(gate, &stored)?;
+        let prints = Fingerprints::new(gate, &stored, seed()?)?;
         let plan = reader.plan(&gate.schema().table, low, limits.chunk_rows()).await?;
-        Ok(Self { reader, gate, stored, prints, limits, plan, writes: false, withheld: AtomicBool::new(false) })
+        let (writes, withheld) = (false, AtomicBool::new(false));
+        Ok(Self { reader, gate, stored, prints, limits, plan, parts: 1, writes, withheld })
     }
 
-    /// The same sides for somebody who writes what is read: reading ends at rows that the rules hold back, see [`Sides::withheld`].
-    pub(crate) fn writing(self) -> Self {
-        Self { writes: true, ..self }
+    /// The sides for somebody who writes what is read, as the comparison was begun: reading ends at rows that the rules hold back, see
+    /// [`Sides::withheld`].
+    ///
+    /// # Errors
+    /// `Contract` when the sides have different keys.
+    pub(crate) fn begun(
+        (reader, gate): (&'a Reread, &'a TableGate),
+        stored: StoredTable,
+        limits: &'a Limits,
+        progress: &Progress,
+    ) -> Result<Self> {
+        let prints = Fingerprints::new(gate, &stored, progress.seed())?;
+        let (plan, parts) = (progress.plan().clone(), progress.parts(limits.chunk_rows()));
+        Ok(Self { reader, gate, stored, prints, limits, plan, parts, writes: true, withheld: AtomicBool::new(false) })
     }
 
     /// Whether reading ended at rows that the rules hold back.
@@ -107,10 +110,8 @@ impl<'a> Sides<'a> {
             Ok(())
         })
         .await?;
-        self.source(async |reading| {
-            if let Reading::Rows(_, prints) = reading {
-                source.add(&prints);
-            }
+        self.source(async |_, prints| {
+            source.add(&prints);
             Ok(())
         })
         .await?;
@@ -118,36 +119,40 @@ impl<'a> Sides<'a> {
     }
 
     /// Reads every row of the source, at the given pace.
-    pub(crate) async fn source(&self, mut each: impl AsyncFnMut(Reading) -> Result<()>) -> Result<()> {
-        let table = &self.gate.schema().table;
+    pub(crate) async fn source(&self, mut each: impl AsyncFnMut(ClearedBatch, Vec<Print>) -> Result<()>) -> Result<()> {
         for chunk in 0..self.plan.chunks {
-            let (out, mut batches) = mpsc::channel(BATCHES_AHEAD);
-            let reading = self.reader.chunk(table, &self.plan, chunk, out);
-            let taking = async {
-                while let Some(batch) = batches.recv().await {
-                    let rows = batch.len() as u64;
-                    // What is left of the transaction is passed over.
-                    if self.withheld() {
-                        continue;
-                    }
-                    let Cleared { batch: cleared, invalid, .. } = self.gate.clear(batch)?;
-                    if self.writes && self.gate.would_hold(&invalid) {
-                        self.withheld.store(true, Ordering::Relaxed);
-                        continue;
-                    }
-                    let prints = self.prints.of(&self.stored.fit(&cleared)?, self.gate)?;
-                    each(Reading::Rows(cleared, prints)).await?;
-                    self.limits.after(rows).await;
-                }
-                Ok(())
-            };
-            tokio::try_join!(taking, reading)?;
-            if self.withheld() {
-                break;
-            }
-            each(Reading::ChunkEnd).await?;
+            self.chunk(chunk, &mut each).await?;
         }
         Ok(())
+    }
+
+    /// Reads the rows of one chunk of the source, at the given pace, with their fingerprints.
+    pub(crate) async fn chunk(
+        &self,
+        chunk: u32,
+        mut each: impl AsyncFnMut(ClearedBatch, Vec<Print>) -> Result<()>,
+    ) -> Result<()> {
+        let (out, mut batches) = mpsc::channel(BATCHES_AHEAD);
+        let reading = self.reader.chunk(&self.gate.schema().table, &self.plan, (chunk, self.parts), out);
+        let taking = async {
+            while let Some(batch) = batches.recv().await {
+                let rows = batch.len() as u64;
+                // What is left of the transaction is passed over.
+                if self.withheld() {
+                    continue;
+                }
+                let Cleared { batch: cleared, invalid, .. } = self.gate.clear(batch)?;
+                if self.writes && self.gate.would_hold(&invalid) {
+                    self.withheld.store(true, Ordering::Relaxed);
+                    continue;
+                }
+                let prints = self.prints.of(&self.stored.fit(&cleared)?, self.gate)?;
+                each(cleared, prints).await?;
+                self.limits.after(rows).await;
+            }
+            Ok(())
+        };
+        tokio::try_join!(taking, reading).map(|_| ())
     }
 
     /// Reads every live row of the lake's table.

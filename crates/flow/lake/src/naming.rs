@@ -58,7 +58,7 @@ impl LakeTable {
     }
 
     /// The three folders below the lake's root, each spelled for a path.
-    pub(crate) fn folders(&self) -> [String; 3] {
+    pub fn folders(&self) -> [String; 3] {
         [folder(&self.name.source), folder(&self.name.schema), folder(&self.last_level())]
     }
 

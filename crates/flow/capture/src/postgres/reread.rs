@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::catalog::CatalogTable;
 use super::client::{Address, Session};
 use super::config::PostgresConfig;
-use super::copy::plan::Plan;
+use super::copy::plan::{Plan, Range};
 use super::copy::read::{ChunkRead, Outcome, leaves};
 use super::copy::snapshot::wait_for_writers;
 use super::describe::named;
@@ -209,7 +209,15 @@ impl Reread {
         Plan::new(standing, leaves).begin(low.clone())
     }
 
-    /// Reads one chunk of a plan in a short transaction.
+    /// Whether a plan that was made earlier still cuts the table: the publication has had it all the time, and its rows lie in the same files.
+    /// What has come behind its last block since was written after `low` of then.
+    pub async fn still_fits(&self, table: &TableName, earlier: &CopyProgress) -> Result<bool> {
+        let now = self.plan(table, &earlier.low, 1).await?;
+        let (earlier, now) = (Plan::read(earlier)?, Plan::read(&now)?);
+        Ok(earlier.of() == now.of() && earlier.still_fits(now.leaves()))
+    }
+
+    /// Reads one chunk of a plan in short transactions, `parts` of them.
     ///
     /// # Errors
     /// `Unavailable` when the connection broke, or the table was rewritten since it was planned; `Data` for values that cannot be read.
@@ -217,17 +225,30 @@ impl Reread {
         &self,
         table: &TableName,
         progress: &CopyProgress,
-        chunk: u32,
+        (chunk, parts): (u32, u32),
         out: mpsc::Sender<ChangeBatch>,
     ) -> Result<()> {
         let table = self.table(table)?;
         let Some(range) = Plan::read(progress)?.range(chunk) else { return Ok(()) };
+        for range in range.parts(parts) {
+            self.part(table, (range, chunk), &progress.low, &out).await?;
+        }
+        Ok(())
+    }
+
+    async fn part(
+        &self,
+        table: &PgTable,
+        (range, chunk): (Range, u32),
+        low: &Position,
+        out: &mpsc::Sender<ChangeBatch>,
+    ) -> Result<()> {
         let read = ChunkRead {
             address: &self.address,
             table,
             range,
             chunk,
-            low: &progress.low,
+            low,
             snapshot: None,
             on_unfit: self.config.on_unfit,
             room: &Room::new(),

@@ -67,6 +67,15 @@ pub(crate) struct Range {
     pub(crate) to: u32,
 }
 
+impl Range {
+    /// Cuts it into so many parts of about the same size, or fewer when it has fewer blocks.
+    pub(crate) fn parts(self, count: u32) -> impl Iterator<Item = Self> {
+        let step = (self.to - self.from).div_ceil(count.max(1)).max(1);
+        let ends = move |from: u32| from.saturating_add(step).min(self.to);
+        (self.from..self.to).step_by(step as usize).map(move |from| Self { from, to: ends(from), ..self })
+    }
+}
+
 impl Plan {
     pub(crate) fn new(of: Standing, leaves: Vec<Leaf>) -> Self {
         Self { form: FORM, of: Some(of), leaves }
@@ -75,6 +84,11 @@ impl Plan {
     /// The table that it is of; `None` when it does not say.
     pub(crate) fn of(&self) -> Option<&Standing> {
         self.of.as_ref()
+    }
+
+    /// The stored tables.
+    pub(crate) fn leaves(&self) -> &[Leaf] {
+        &self.leaves
     }
 
     /// The number of chunks; none when the table was empty.
@@ -146,6 +160,18 @@ mod tests {
         assert_eq!(ranges, [(1, 0, 4), (1, 4, 8), (1, 8, 10), (3, 0, 4)]);
         assert_eq!(plan.range(plan.chunks()), None);
         assert_eq!(planned(vec![leaf(1, 0, 4)]).chunks(), 0);
+    }
+
+    #[test]
+    fn parts_of_a_chunk_cover_its_blocks_once() {
+        let parts = |from, to, count| {
+            let range = Range { oid: 1, filenode: 2, from, to };
+            range.parts(count).map(|part| (part.oid, part.filenode, part.from, part.to)).collect::<Vec<_>>()
+        };
+        assert_eq!(parts(4, 14, 1), [(1, 2, 4, 14)]);
+        assert_eq!(parts(4, 14, 3), [(1, 2, 4, 8), (1, 2, 8, 12), (1, 2, 12, 14)]);
+        assert_eq!(parts(4, 6, 9), [(1, 2, 4, 5), (1, 2, 5, 6)]);
+        assert_eq!(parts(0, u32::MAX, 1), [(1, 2, 0, u32::MAX)]);
     }
 
     #[test]
