@@ -25,6 +25,7 @@ mod output;
 mod pipeline;
 mod project;
 mod project_reader;
+mod records;
 mod remasking;
 mod repair;
 mod resent;

@@ -17,6 +17,7 @@ use crate::cli::Repair;
 use crate::clock::SystemClock;
 use crate::held::HeldStore;
 use crate::outcome::{Outcome, refused};
+use crate::records;
 use crate::repair::{self, Ground, Limits, Mended, Progress, Sides};
 use crate::turn::Work;
 
@@ -50,7 +51,7 @@ async fn sources(parts: &Parts, auditor: &Auditor, company: &Company, options: &
 /// Repairs one source; whether it is finished.
 async fn source(parts: &Parts, auditor: &Auditor, name: &str, cast: &Cast, options: &Repair) -> Result<bool> {
     let mut reader = postgres::reread(assemble::source_config(parts, name, cast)?, parts.clock.clone()).await?;
-    let recorded = assemble::recorded(&parts.lake, name).await?.common;
+    let recorded = records::recorded(&parts.lake, name).await?.common;
     let Some(start) = begin(parts, name, &mut reader, &recorded, (options.force, !cast.left.is_empty())).await? else {
         return Ok(true);
     };
@@ -58,7 +59,7 @@ async fn source(parts: &Parts, auditor: &Auditor, name: &str, cast: &Cast, optio
     let mut left = Vec::new();
     for table in &cast.followed {
         match recorded.tables.get(table) {
-            Some(before) if assemble::stands_at(before, &start) => say(table, "was repaired before"),
+            Some(before) if records::stands_at(before, &start) => say(table, "was repaired before"),
             Some(before) => match cannot_be_compared(&reader, table, before) {
                 Some(why) => say(table, &format!("{why}: the next run copies it anew")),
                 None => match one(parts, &reader, table, &start, before, options).await {
@@ -88,8 +89,7 @@ async fn source(parts: &Parts, auditor: &Auditor, name: &str, cast: &Cast, optio
     if !cast.left.is_empty() {
         let policy = parts.gate.policy();
         let others = policy.tables().filter(|table| table.source == name && !cast.followed.contains(table));
-        let behind =
-            |table: &&TableName| recorded.tables.get(*table).is_some_and(|at| !assemble::stands_at(at, &start));
+        let behind = |table: &&TableName| recorded.tables.get(*table).is_some_and(|at| !records::stands_at(at, &start));
         left.extend(others.filter(behind).map(ToString::to_string));
     }
     if !left.is_empty() {
@@ -117,7 +117,7 @@ async fn begin(
             return Ok(Some(start));
         }
         Some(RepairMark { finished: false, .. }) => {}
-        _ => match reader.trouble(&assemble::resume(&parts.lake, name).await?.common).await? {
+        _ => match reader.trouble(&records::resume(&parts.lake, name).await?.common).await? {
             Some(trouble) => print_line(&format!("{name}: {}", trouble.what())),
             None if !force => {
                 return Err(Error::new(Kind::Config, "nothing is wrong: a run can go on from what the lake has").fix(
@@ -147,7 +147,7 @@ async fn begin(
 fn forget_held(parts: &Parts, cast: &Cast, recorded: &Resume, start: &FreshStart) -> Result<()> {
     let Some(store) = HeldStore::existing(&parts.project.state_dir())? else { return Ok(()) };
     for table in cast.followed.iter().chain(cast.refused.keys()) {
-        if recorded.tables.get(table).is_none_or(|at| assemble::stands_at(at, start)) {
+        if recorded.tables.get(table).is_none_or(|at| records::stands_at(at, start)) {
             continue;
         }
         let rows = store.superseded(table, &start.stream.through)?;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use capture::postgres::Resume;
 use change::{Checkpoint, CopyProgress, Position, TableName};
 
-use crate::assemble::Records;
+use crate::records::Records;
 
 /// What a process has learned of the lake's records of a source: enough to follow the source on while the lake is away.
 #[derive(Clone, Default)]
