@@ -15,12 +15,10 @@ use uuid::Uuid;
 
 use crate::encode::{Encoded, Statistics, encode};
 use crate::failure::Explain;
+use crate::held_bytes::HeldBytes;
 use crate::index::{KeyHash, ScratchMap};
 use crate::offload;
 use crate::reidentify::Parted;
-
-/// Bytes of rows that one area holds in memory before it writes a file.
-const HELD_BYTES_MAX: usize = 48 << 20;
 
 /// Where the last image of a key lies among the rows that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +110,7 @@ pub(crate) enum Seats {
 /// Everything streamed that one commit will make visible.
 pub(crate) struct Area {
     pub(crate) held: Vec<Held>,
-    bytes: usize,
+    bytes: HeldBytes,
     pub(crate) staged: Vec<Staged>,
     pub(crate) seats: Seats,
     /// All rows of the table are gone before these.
@@ -126,19 +124,26 @@ pub(crate) struct Area {
 }
 
 impl Area {
-    pub(crate) fn new(seats: Seats) -> Self {
+    pub(crate) fn new(seats: Seats, bytes: HeldBytes) -> Self {
         let (held, staged) = (Vec::new(), Vec::new());
-        Self { held, bytes: 0, staged, seats, truncated: false, changes: 0, newest: None, torn: false }
+        Self { held, bytes, staged, seats, truncated: false, changes: 0, newest: None, torn: false }
+    }
+
+    /// Lets go of all rows, and of what told where they lie; the count for another area of the table.
+    pub(crate) fn empty(&mut self) -> HeldBytes {
+        let bytes = self.bytes.fresh();
+        *self = Self::new(Seats::Append, bytes.fresh());
+        bytes
     }
 
     /// Takes in a batch; its seats are the caller's work.
     pub(crate) fn hold(&mut self, held: Held) {
-        self.bytes += held.rows.get_array_memory_size() + held.keys.len() * 17;
+        self.bytes.add(held.rows.get_array_memory_size() + held.keys.len() * 17);
         self.held.push(held);
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes >= HELD_BYTES_MAX
+        self.bytes.are_too_many()
     }
 
     /// A row was replaced or removed by a later one of the same commit.
@@ -169,7 +174,7 @@ impl Area {
             0 => None,
             _ => Some(write(store, "", HashMap::new(), schema, written, statistics, now_ms).await?),
         };
-        self.bytes = 0;
+        self.bytes.clear();
         let held = std::mem::take(&mut self.held);
         let Some(add) = add else { return Ok(()) };
         self.torn = true;
@@ -279,7 +284,8 @@ mod tests {
     async fn rows_whose_seats_the_disk_did_not_take_are_not_committed_by_a_second_try() {
         let lake = Lake::in_store(Arc::new(InMemory::new())).unwrap();
         let scratch = std::env::temp_dir().join(format!("lockgate-area-{}", std::process::id()));
-        let mut area = Area::new(Seats::Unique(ScratchMap::create(&scratch, 1).unwrap()));
+        let bytes = HeldBytes::new(Arc::default());
+        let mut area = Area::new(Seats::Unique(ScratchMap::create(&scratch, 1).unwrap()), bytes);
         let column: arrow::array::ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
         let rows = RecordBatch::try_from_iter([("id", column)]).unwrap();
         let (schema, keys) = (rows.schema(), (0..3).map(|id| KeySeed::new(1).hash(&[id])).collect());

@@ -15,6 +15,7 @@ use crate::area;
 use crate::copied::CopyArea;
 use crate::encode::{Statistics, fit};
 use crate::failure::Explain;
+use crate::held_bytes::HeldBytes;
 use crate::incoming::{Incoming, dates, removals, take, truncate_row};
 use crate::log::{Committed, TableLog, remove};
 use crate::naming::Layer;
@@ -23,14 +24,10 @@ use crate::schema::DATE;
 use crate::stored::StoredRows;
 use crate::widen;
 
-/// Bytes of streamed rows that one area holds in memory before it writes files.
-const HELD_BYTES_MAX: usize = 48 << 20;
-
 /// Streamed rows that wait for a commit of the log.
-#[derive(Default)]
 pub(crate) struct Waiting {
     held: Vec<RecordBatch>,
-    bytes: usize,
+    bytes: HeldBytes,
     adds: Vec<Add>,
     pub(crate) changes: u64,
     pub(crate) newest: Option<Timestamp>,
@@ -73,7 +70,7 @@ impl Changes {
     /// Changes that are new to the table.
     async fn take_in(&mut self, incoming: Incoming, now_ms: i64) -> Result<()> {
         self.stream.hold(incoming.rows, incoming.newest);
-        if self.stream.bytes >= HELD_BYTES_MAX {
+        if self.stream.bytes.are_too_many() {
             self.stream.flush(&self.log, &self.statistics, now_ms).await?;
         }
         Ok(())
@@ -109,7 +106,7 @@ impl Changes {
             if copied {
                 self.copy = self.copy.emptied();
             } else {
-                self.stream = Waiting::default();
+                self.stream = Waiting::new(self.stream.bytes.fresh());
             }
         }
         Ok(committed)
@@ -134,10 +131,14 @@ impl Changes {
 }
 
 impl Waiting {
+    pub(crate) fn new(bytes: HeldBytes) -> Self {
+        Self { held: Vec::new(), bytes, adds: Vec::new(), changes: 0, newest: None }
+    }
+
     fn hold(&mut self, rows: RecordBatch, newest: Option<Timestamp>) {
         self.changes += rows.num_rows() as u64;
         self.newest = self.newest.max(newest);
-        self.bytes += rows.get_array_memory_size();
+        self.bytes.add(rows.get_array_memory_size());
         self.held.push(rows);
     }
 
@@ -153,7 +154,7 @@ impl Waiting {
         }
         self.adds.extend(adds);
         self.held.clear();
-        self.bytes = 0;
+        self.bytes.clear();
         Ok(())
     }
 }

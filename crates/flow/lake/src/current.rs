@@ -12,6 +12,7 @@ use crate::area::{Area, Fate, Held, Seat, Seats};
 use crate::copied::CopyArea;
 use crate::encode::Statistics;
 use crate::fill::{From, Wanted};
+use crate::held_bytes::HeldBytes;
 use crate::identity::Identifier;
 use crate::incoming::{Incoming, logged, removals, take};
 use crate::index::{Change, Entry, KeyHash, KeyIndex, ScratchMap, Shape};
@@ -54,7 +55,7 @@ pub(crate) struct Current {
 }
 
 /// An empty area for the stream.
-pub(crate) fn stream_area(shape: Option<Shape>, scratch: &std::path::Path) -> Result<Area> {
+pub(crate) fn stream_area(shape: Option<Shape>, scratch: &std::path::Path, bytes: HeldBytes) -> Result<Area> {
     let seats = match shape {
         None => Seats::Append,
         Some(Shape::Unique) => Seats::Unique(ScratchMap::create(&scratch.join("keys"), KEYS_IN_MEMORY)?),
@@ -62,7 +63,7 @@ pub(crate) fn stream_area(shape: Option<Shape>, scratch: &std::path::Path) -> Re
             Seats::Multi { added: HashMap::new(), taken: HashMap::new(), parted: Parted::default() }
         }
     };
-    Ok(Area::new(seats))
+    Ok(Area::new(seats, bytes))
 }
 
 impl Current {
@@ -405,8 +406,8 @@ impl Current {
         } else {
             let shape = self.index.as_ref().map(|(index, _)| index.shape());
             // The old area lets go of the scratch folder first.
-            self.stream = Area::new(Seats::Append);
-            self.stream = stream_area(shape, &self.scratch)?;
+            let bytes = self.stream.empty();
+            self.stream = stream_area(shape, &self.scratch, bytes)?;
         }
         if copied
             && self.log.record.checkpoint.copy.as_ref().is_some_and(|copy| copy.finished.is_some())

@@ -12,16 +12,14 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Mutex;
 use url::Url;
 
-use crate::copied::CopiedFiles;
 use crate::failure::Explain;
 use crate::log::{DataFile, TableLog};
 use crate::naming::{LakeTable, Layer};
 use crate::remask::stamp_of;
 use crate::stored::StoredTable;
-use crate::writer::{TableWriter, Turns, WriterOptions};
+use crate::writer::{Shared, TableWriter, WriterOptions};
 use crate::{at_rest, location, versions};
 
 /// Source, schema and table.
@@ -43,11 +41,7 @@ pub struct Lake {
     /// The store, when it was handed in and not found by the URL.
     given: Option<Arc<dyn ObjectStore>>,
     root: LogStoreRef,
-    copied: Arc<CopiedFiles>,
-    /// Held by the table whose files are joined.
-    upkeep_turn: Arc<Mutex<()>>,
-    /// Held by the table whose index is built anew while tables are opened.
-    rebuild_turn: Arc<Mutex<()>>,
+    shared: Shared,
 }
 
 /// Which version of a table is meant.
@@ -86,16 +80,8 @@ impl Lake {
     pub async fn open(lake: &str, options: LakeOptions) -> Result<Self> {
         let url = location::parse(lake, &options.store)?;
         let root = logstore_at(&url, &options.store)?;
-        let copied = Arc::new(CopiedFiles::new(root.clone()));
-        Ok(Self {
-            url,
-            options: options.store,
-            given: None,
-            root,
-            copied,
-            upkeep_turn: Arc::default(),
-            rebuild_turn: Arc::default(),
-        })
+        let shared = Shared::of(&root);
+        Ok(Self { url, options: options.store, given: None, root, shared })
     }
 
     /// A lake at the root of a store that the caller has opened; the store must have conditional puts.
@@ -106,16 +92,8 @@ impl Lake {
         // The scheme says nothing here but that listings come in order.
         let url = Url::parse("memory:///").explain(|| "a store without a place".into())?;
         let root = logstore_in(&store, &url)?;
-        let copied = Arc::new(CopiedFiles::new(root.clone()));
-        Ok(Self {
-            url,
-            options: HashMap::new(),
-            given: Some(store),
-            root,
-            copied,
-            upkeep_turn: Arc::default(),
-            rebuild_turn: Arc::default(),
-        })
+        let shared = Shared::of(&root);
+        Ok(Self { url, options: HashMap::new(), given: Some(store), root, shared })
     }
 
     pub(crate) fn root(&self) -> &LogStoreRef {
@@ -139,8 +117,7 @@ impl Lake {
     /// `Contract` when the table's columns do not fit `schema`; `Conflict` when the table is not ours; those of the store.
     pub async fn writer(&self, schema: &ClearedSchema, layer: Layer, options: WriterOptions) -> Result<TableWriter> {
         let table = LakeTable::new(schema.table.clone(), layer)?;
-        let turns = Turns { upkeep: self.upkeep_turn.clone(), rebuild: self.rebuild_turn.clone() };
-        TableWriter::open(self.store(&table)?, schema, layer, options, self.copied.clone(), turns).await
+        TableWriter::open(self.store(&table)?, schema, layer, options, self.shared.clone()).await
     }
 
     /// What a table has made durable; `None` when it is not there.

@@ -22,6 +22,7 @@ mod changes;
 mod copied;
 mod current;
 mod fill;
+mod held_bytes;
 mod identity;
 mod plan;
 

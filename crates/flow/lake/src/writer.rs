@@ -15,6 +15,7 @@ use crate::changes::{Changes, Waiting};
 use crate::copied::{CopiedFiles, CopyArea};
 use crate::current::{Current, stream_area};
 use crate::encode::Statistics;
+use crate::held_bytes::{HeldBytes, HeldTogether};
 use crate::identity::Identifier;
 use crate::index::{BootId, KeyIndex, Shape};
 use crate::log::{Committed as Written, TableLog};
@@ -54,11 +55,24 @@ impl WriterOptions {
     }
 }
 
-/// What one table of a lake does at a time.
-pub(crate) struct Turns {
+/// What the tables of a lake share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    /// Copied rows, encoded once for both tables of a source table.
+    pub(crate) copied: Arc<CopiedFiles>,
+    /// Bytes of streamed rows in memory.
+    pub(crate) held: Arc<HeldTogether>,
+    /// Held by the table whose files are joined.
     pub(crate) upkeep: Arc<Mutex<()>>,
-    /// Opening the key index: one that is built anew takes memory.
+    /// Held by the table whose key index is opened: one that is built anew takes memory.
     pub(crate) rebuild: Arc<Mutex<()>>,
+}
+
+impl Shared {
+    pub(crate) fn of(root: &LogStoreRef) -> Self {
+        let copied = Arc::new(CopiedFiles::new(root.clone()));
+        Self { copied, held: Arc::default(), upkeep: Arc::default(), rebuild: Arc::default() }
+    }
 }
 
 /// What a commit makes durable.
@@ -119,9 +133,9 @@ impl TableWriter {
         schema: &ClearedSchema,
         layer: Layer,
         options: WriterOptions,
-        copied: Arc<CopiedFiles>,
-        turns: Turns,
+        Shared { copied, held, upkeep, rebuild }: Shared,
     ) -> Result<Self> {
+        let bytes = HeldBytes::new(held);
         let table = LakeTable::new(schema.table.clone(), layer)?;
         schema::check_names(schema)?;
         let now_ms = options.clock.now() / 1000;
@@ -148,15 +162,15 @@ impl TableWriter {
             Layer::Changes => Layers::Changes(Box::new(Changes {
                 log,
                 statistics: statistics.and(&[TXID, ORDINAL, OP]),
-                stream: Waiting::default(),
+                stream: Waiting::new(bytes),
                 copy: CopyArea::new(copied),
             })),
             Layer::Current => {
-                let _turn = turns.rebuild.lock().await;
-                Layers::Current(Box::new(open_current(log, schema, statistics, &options, copied).await?))
+                let _turn = rebuild.lock().await;
+                Layers::Current(Box::new(open_current(log, schema, statistics, &options, (copied, bytes)).await?))
             }
         };
-        let mut opened = Self { layers, lost: false, options, upkeep: upkeep::State::new(turns.upkeep) };
+        let mut opened = Self { layers, lost: false, options, upkeep: upkeep::State::new(upkeep) };
         opened.evolve(schema).await?;
         if let Layers::Current(current) = &mut opened.layers {
             // That was the catalog's structure.
@@ -339,8 +353,8 @@ impl TableWriter {
             Layers::Current(current) => {
                 let shape = current.index.as_ref().map(|(index, _)| index.shape());
                 let changes = current.stream.changes + 1;
-                current.stream = area::Area::new(area::Seats::Append);
-                current.stream = stream_area(shape, &current.scratch)?;
+                let bytes = current.stream.empty();
+                current.stream = stream_area(shape, &current.scratch, bytes)?;
                 current.stream.truncated = true;
                 current.stream.changes = changes;
                 current.stream.newest = Some(committed_at);
@@ -431,7 +445,7 @@ async fn open_current(
     schema: &ClearedSchema,
     statistics: Statistics,
     options: &WriterOptions,
-    copied: Arc<CopiedFiles>,
+    (copied, bytes): (Arc<CopiedFiles>, HeldBytes),
 ) -> Result<Current> {
     let shape = match &schema.identity {
         Identity::Key(_) => Some(Shape::Unique),
@@ -451,7 +465,7 @@ async fn open_current(
         None => None,
     };
     let scratch = path.join("scratch");
-    let stream = stream_area(shape, &scratch)?;
+    let stream = stream_area(shape, &scratch, bytes)?;
     Ok(Current {
         log,
         index,
