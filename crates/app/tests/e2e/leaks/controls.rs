@@ -246,6 +246,7 @@ async fn leaky_copies(searched: &mut Searched, plan: &plant::Plan) -> BTreeSet<S
     for (place, text) in [
         ("lake/_lockgate/staged/db.public.person.json", journal.to_string()),
         ("lake/_lockgate/remasking/db.public.person", serde_json::json!(["zip", person.name]).to_string()),
+        (".lockgate/repair/db/public/person/updates", format!("a frame of {}", person.email)),
         (".lockgate/wish.lock", format!("lockgate erase {}", person.mrn)),
         (".lockgate/receipts/remask-1.json", serde_json::json!({ "columns": [person.street] }).to_string()),
     ] {

@@ -9,6 +9,7 @@ mod forms;
 mod noninterference;
 mod plant;
 mod remasked;
+mod repaired;
 mod scanner;
 mod sha1;
 mod surface;
@@ -87,6 +88,7 @@ async fn search(plan: Plan) {
     refuse(&mut searched, &plan).await;
     ask(&mut searched).await;
     remasked::remask(&mut searched).await;
+    repaired::repair(&mut searched).await;
     let asked = plant::asked(&searched.project).await;
     // A copy, the stream, and large values that are read again by key.
     for statement in ["copy (", "start_replication", "$1::text"] {
@@ -278,12 +280,12 @@ async fn until(project: &Project, condition: &str, watch: &mut Watch) {
     }
 }
 
-/// Somebody follows the source.
-async fn until_active(project: &Project) {
-    let active = "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE active)";
+/// Somebody follows the source, or nobody.
+async fn until_slot_is(project: &Project, active: bool) {
+    let found = "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE active)";
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !project.database.query_one(active, &[]).await.unwrap().get::<_, bool>(0) {
-        assert!(tokio::time::Instant::now() < deadline, "nobody follows the source within a minute");
+    while project.database.query_one(found, &[]).await.unwrap().get::<_, bool>(0) != active {
+        assert!(tokio::time::Instant::now() < deadline, "the source is not followed, or still is, after a minute");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }

@@ -7,7 +7,7 @@ use super::super::failure_modes::process::Process;
 use super::super::project::files;
 use super::surface::Surface;
 use super::watched::Watch;
-use super::{Searched, plant, until_active};
+use super::{Searched, plant, until_slot_is};
 
 const REMASK: [&str; 5] = ["--log", "trace", "remask", "--table", "db.public.person"];
 
@@ -15,7 +15,7 @@ const REMASK: [&str; 5] = ["--log", "trace", "remask", "--table", "db.public.per
 pub(super) async fn remask(searched: &mut Searched) {
     let dir = searched.project.dir.clone();
     let run = Process::of(&mut searched.project.command(&["--log", "trace", "run"]), dir.join("followed.log"));
-    until_active(&searched.project).await;
+    until_slot_is(&searched.project, true).await;
     run.signal("STOP");
     let stricter =
         plant::POLICY.replace("    zip: zip3\n", "").replace("    plan: keep\n", "    plan: hmac_token(plan)\n");

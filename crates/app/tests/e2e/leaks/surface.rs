@@ -27,6 +27,8 @@ pub(crate) enum Surface {
     HeldRows,
     /// What waits for a lake that is away.
     Spool,
+    /// What an unfinished repair has seen of its source.
+    RepairProgress,
     /// Who has a turn in the project folder, and who wants one.
     Turns,
     /// What remaskings and erasures have written down of themselves.
@@ -50,7 +52,7 @@ pub(crate) enum Surface {
 }
 
 impl Surface {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Data,
         Self::DeletionVectors,
         Self::DeltaLog,
@@ -62,6 +64,7 @@ impl Surface {
         Self::Vault,
         Self::HeldRows,
         Self::Spool,
+        Self::RepairProgress,
         Self::Turns,
         Self::Receipts,
         Self::ProjectState,
@@ -84,6 +87,7 @@ impl Surface {
             name if name.starts_with("vault.sqlite") || name.starts_with("cells.sqlite") => Self::Vault,
             name if name.starts_with("held.sqlite") => Self::HeldRows,
             name if name.ends_with(".spool") => Self::Spool,
+            _ if has(".lockgate") && has("repair") => Self::RepairProgress,
             _ if has("index") => Self::KeyIndex,
             _ if has("_lockgate") && has("staged") => Self::StagingJournal,
             _ if has("_lockgate") && has("remasking") => Self::RemaskMark,
