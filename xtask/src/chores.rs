@@ -164,6 +164,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let figures: Vec<&String> = arguments.iter().take_while(|argument| !argument.starts_with('-')).collect();
     if !named("--limits-only") && !named("--help") && (figures.is_empty() || figures.contains(&&"kernels".to_owned())) {
         step("gate kernels", &mut cargo(&["bench", "--quiet", "--package", "gate"]))?;
+        step("vault codes", &mut cargo(&["bench", "--quiet", "--package", "app", "--bench", "vault"]))?;
     }
     let mut compare = cargo(&["run", "--quiet", "--release", "--package", "compare", "--"]);
     compare.args(arguments);

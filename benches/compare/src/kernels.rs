@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::options::Options;
 use crate::report::{Line, rate};
 
-/// What `cargo bench -p gate` has left: the median of each transform.
+/// What `cargo bench -p gate` and `cargo bench -p app --bench vault` have left: the median of each transform.
 pub(crate) fn measure(options: &Options) -> Result<Vec<Line>> {
     let group = options.criterion.join("gate");
     let folders = fs::read_dir(&group).with_context(|| format!("{}: run `cargo bench -p gate`", group.display()))?;

@@ -54,6 +54,7 @@ use crate::outcome::Outcome;
 use crate::output::Output;
 pub use crate::pipeline::{Ended, Pipeline};
 pub use crate::spool::{Known, SpoolFolder};
+pub use crate::vault::VaultFile;
 pub use crate::watch::Watch;
 
 /// Reads the command line, starts logging, hands over to a command.

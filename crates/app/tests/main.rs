@@ -7,6 +7,7 @@ mod e2e {
     mod bad_input;
     mod cells;
     mod clouds;
+    mod codes;
     mod copy_and_follow;
     mod crashes;
     mod decoders;

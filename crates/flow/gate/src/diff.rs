@@ -173,6 +173,9 @@ fn moved(before: Option<&Rule>, after: Option<&Rule>) -> Option<Change> {
     if was == is || both_documents {
         return None;
     }
+    if let (Transform::AgeCap { .. }, Transform::AgeCap { .. }) = (was, is) {
+        return Some((Effect::Alters, "the same ages in another type".into()));
+    }
     Some(match finer(was, is) {
         Finer::First => (Effect::Tightens, "coarser than before".into()),
         Finer::Second => (Effect::Loosens, "finer than before".into()),
@@ -194,6 +197,9 @@ fn optional(before: Option<&Rule>, after: Option<&Rule>) -> Vec<Change> {
     if before.dual != after.dual {
         let why = "a column with the tokens of an older epoch comes or goes; `lockgate remask` does it for stored rows";
         found.push((Effect::Alters, why));
+    }
+    if before.null_as != after.null_as {
+        found.push((Effect::Alters, "null is stored as another value"));
     }
     if before.on_invalid != after.on_invalid && before.transform.can_fail() && after.transform.can_fail() {
         found.push(match after.on_invalid {
@@ -225,6 +231,7 @@ fn options(rule: &Rule) -> String {
     };
     add("canonical", (rule.form != crate::canonical::Form::Exact).then(|| rule.form.to_string()));
     add("subject", rule.subject.clone());
+    add("null_as", rule.null_as.clone());
     add("epoch", rule.pin.map(|epoch| epoch.to_string()));
     add("dual", rule.dual.map(|epoch| epoch.to_string()));
     add("on_invalid", (rule.on_invalid != OnInvalid::Null).then(|| rule.on_invalid.name().to_owned()));

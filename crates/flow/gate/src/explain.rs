@@ -8,7 +8,7 @@ use crate::class::{Class, Declared, LETTERS, classify};
 use crate::kernel::place::ZIP3_VINTAGE;
 use crate::policy::{OnInvalid, Policy, Rule};
 use crate::reveal::{Reveals, Treatment};
-use crate::transform::{DateUnit, Tier};
+use crate::transform::{CodeType, DateUnit, Tier};
 use crate::{Profile, Transform};
 
 /// A policy in words: [`Policy::explain`].
@@ -125,7 +125,7 @@ fn explained(table: &TableName, rule: &Rule) -> ExplainedColumn {
         table: table.clone(),
         column: rule.place(),
         transform: rule.transform.to_string(),
-        stored: stored(&rule.transform, rule.subject.as_deref()) + &epochs(rule),
+        stored: stored(&rule.transform, rule.subject.as_deref()) + &epochs(rule) + &null_as(rule),
         why: why(rule),
         unreadable: match (&rule.transform, rule.on_invalid) {
             (transform, _) if !transform.can_fail() => "-",
@@ -143,6 +143,11 @@ fn epochs(rule: &Rule) -> String {
     let beside =
         rule.beside().map(|beside| format!("; that of an older key epoch stands beside it, in `{}`", beside.column));
     stays.into_iter().chain(beside).collect()
+}
+
+/// What stands for null, when not null.
+fn null_as(rule: &Rule) -> String {
+    rule.null_as.as_ref().map(|constant| format!("; `{constant}` where the source has null")).unwrap_or_default()
 }
 
 fn why(rule: &Rule) -> String {
@@ -177,9 +182,13 @@ fn stored(transform: &Transform, subject: Option<&str>) -> String {
         T::NullOut => "always null".into(),
         T::Redact { marker } => format!("[{marker}] for every value"),
         T::MaskChars { shown } => format!("**** and the last {shown} characters"),
-        T::HmacToken { domain } => format!("a keyed token, the same for the same value in domain {domain}"),
+        T::HmacToken { domain, code } => {
+            format!("a keyed token, the same for the same value in domain {domain}{}", bare(*code))
+        }
         T::SivToken { domain } => format!("a keyed token of domain {domain} that the key turns back"),
-        T::VaultCode { domain } => format!("a random code, the same for the same value in domain {domain}"),
+        T::VaultCode { domain, code } => {
+            format!("a random code, the same for the same value in domain {domain}{}", bare(*code))
+        }
         T::FpeFf1 { domain, format } => format!("another value of shape {format}, by the key of domain {domain}"),
         T::DictSurrogate { list, domain } => {
             format!("an invented {list}, the same for the same {} in domain {domain}", subject.unwrap_or("value"))
@@ -196,7 +205,8 @@ fn stored(transform: &Transform, subject: Option<&str>) -> String {
             let whose = subject.unwrap_or("person");
             format!("the value, encrypted under a key of its {whose} that can be destroyed, in domain {domain}")
         }
-        T::AgeCap => "the age in years, 90 for all above".into(),
+        T::AgeCap { text: false } => "the age in years, 90 for all above".into(),
+        T::AgeCap { text: true } => "the age in years as text, 90+ for 90 and all above".into(),
         T::DobGeneralise => "the year of birth; everybody above 89 as one".into(),
         T::Zip3 => "three digits where more than 20,000 people live, else 000".into(),
         T::GeoState => "the state".into(),
@@ -209,6 +219,15 @@ fn stored(transform: &Transform, subject: Option<&str>) -> String {
             format!("the elements that map {} lets through, each by its rule; the envelope made anew", map.ready.name())
         }
         T::ScrubText { tier, known } => scrubbed(*tier, known),
+    }
+}
+
+/// What a token or code is when it is not text.
+fn bare(code: CodeType) -> &'static str {
+    match code {
+        CodeType::Text => "",
+        CodeType::Binary => ", as 16 bytes",
+        CodeType::Int64 => ", as a number",
     }
 }
 

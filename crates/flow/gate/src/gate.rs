@@ -12,7 +12,7 @@ use crate::policy::{NewColumns, Policy, Rule, TableRules};
 use crate::report::{Report, did_you_mean};
 use crate::suppress::{Suppressed, Suppression};
 use crate::table::TableGate;
-use crate::{CellKeys, KeyRing, PolicyStamp, Transform, Vault};
+use crate::{CellKeys, KeyRing, PolicyStamp, Transform, Vault, null_as};
 
 /// What the gate needs from outside: it does no I/O itself.
 pub(crate) struct Means {
@@ -24,15 +24,14 @@ pub(crate) struct Means {
 }
 
 impl Means {
+    /// For kernels that need nothing.
+    pub(crate) fn none() -> Self {
+        Self { keys: None, vault: None, cell_keys: None, clock: Arc::new(NoClock), suppression: Suppression::default() }
+    }
+
     /// For kernels that need keys alone.
     pub(crate) fn for_keys(keys: KeyRing) -> Self {
-        Self {
-            keys: Some(Arc::new(keys)),
-            vault: None,
-            cell_keys: None,
-            clock: Arc::new(NoClock),
-            suppression: Suppression::default(),
-        }
+        Self { keys: Some(Arc::new(keys)), ..Self::none() }
     }
 }
 
@@ -208,14 +207,15 @@ impl Policy {
             .rules()
             .map(|(table, rule)| {
                 format!(
-                    "{table}\t{}\t{}\t{:?}\t{}{}{}{}\n",
+                    "{table}\t{}\t{}\t{:?}\t{}{}{}{}{}\n",
                     rule.place(),
                     rule.transform,
                     rule.on_invalid,
                     rule.form.versioned(),
                     rule.subject.as_ref().map(|subject| format!("\t{subject}")).unwrap_or_default(),
                     rule.pin.map(|epoch| format!("\tepoch {epoch}")).unwrap_or_default(),
-                    rule.dual.map(|epoch| format!("\tdual {epoch}")).unwrap_or_default()
+                    rule.dual.map(|epoch| format!("\tdual {epoch}")).unwrap_or_default(),
+                    rule.null_as.as_ref().map(|constant| format!("\tnull as {constant}")).unwrap_or_default()
                 )
             })
             .collect();
@@ -367,6 +367,7 @@ fn check_structure(schema: &TableSchema, rules: &TableRules, report: &mut Report
             report.error(rule.line, what, "Choose a larger step; or write `keep`, if every value may be shown.");
         }
         check_subject(schema, rule, report);
+        check_null_as(schema, column, rule, report);
         if let Some(beside) = rule.beside().filter(|beside| schema.index_of(&beside.column).is_some()) {
             let what = format!("{} has a column `{}`, and `dual` makes another", schema.table, beside.column);
             report.error(rule.line, what, "Take `dual` out of the rule, or rename the column in the source.");
@@ -425,6 +426,22 @@ fn check_subject(schema: &TableSchema, rule: &Rule, report: &mut Report) {
             report.error(rule.line, what, "Name a column of integers or text.");
         }
         Some(_) => {}
+    }
+}
+
+/// What stands for null must be a value that the transform could have written.
+fn check_null_as(schema: &TableSchema, column: &Column, rule: &Rule, report: &mut Report) {
+    let Ok(Some(output)) = rule.transform.output(&column.data_type) else { return };
+    if let Err(why) = null_as::constant(rule, &output) {
+        let what = format!("{}.{}: `null_as` {why}", schema.table, column.name);
+        report.error(rule.line, what, "Write a value that cannot be taken for another, or leave `null_as` out.");
+    }
+    if schema.identity == Identity::WholeRow && rule.null_as.is_some() {
+        let what = format!(
+            "{} has no key: its rows are found by all their values, and rows of before `{}` came have null there",
+            schema.table, column.name
+        );
+        report.error(rule.line, what, "Give the source table a primary key, or leave `null_as` out.");
     }
 }
 

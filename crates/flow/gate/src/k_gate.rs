@@ -18,6 +18,7 @@ use crate::canonical::{self, Cell, Form};
 use crate::gate::Means;
 use crate::kernel::subject::Beside;
 use crate::kernel::{Kernel, Setup};
+use crate::keys::hex;
 use crate::policy::{OnInvalid, Rule};
 use crate::suppress::Suppression;
 use crate::{Effect, Transform};
@@ -57,7 +58,7 @@ impl Level {
             T::DateYear
                 | T::DateTrunc { .. }
                 | T::DobGeneralise
-                | T::AgeCap
+                | T::AgeCap { .. }
                 | T::Zip3
                 | T::GeoState
                 | T::Bucket { .. }
@@ -200,6 +201,7 @@ impl Coarser {
             subject: None,
             pin: None,
             dual: None,
+            null_as: None,
             class: None,
             reason: None,
             reviewer: None,
@@ -232,11 +234,13 @@ impl Ladder {
     }
 }
 
-/// Values as text, in the one spelling that all types share.
+/// Values as text, in the one spelling that all types share; bytes that are no text in hexadecimal digits.
 fn text(array: &ArrayRef) -> Result<StringArray> {
+    let is_text = !matches!(array.data_type(), DataType::Binary | DataType::LargeBinary);
     let mut texts: Vec<Option<String>> = Vec::with_capacity(array.len());
     canonical::for_each(array, Form::Exact, |cell| {
         texts.push(match cell {
+            Cell::Bytes(bytes) if !is_text => Some(hex(bytes)),
             Cell::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
             Cell::Null | Cell::Invalid => None,
         });

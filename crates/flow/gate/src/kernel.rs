@@ -65,7 +65,7 @@ pub(crate) enum Kernel {
     DateShift(Shifter),
     Midnight,
     Cells(Box<CellSealer>),
-    AgeCap,
+    AgeCap { text: bool },
     DobGeneralise,
     YearAgain,
     Zip3,
@@ -131,10 +131,12 @@ impl Kernel {
             Transform::NullOut => Kernel::NullOut(input.clone()),
             Transform::Redact { marker } => Kernel::Redact(format!("[{marker}]")),
             Transform::MaskChars { shown } => Kernel::MaskChars(usize::from(*shown)),
-            Transform::HmacToken { domain } => Kernel::Token(Tokenizer::new(keys()?, domain, form, epoch()?)?),
-            Transform::VaultCode { domain } => {
+            Transform::HmacToken { domain, code } => {
+                Kernel::Token(Tokenizer::new(keys()?, domain, form, epoch()?, *code)?)
+            }
+            Transform::VaultCode { domain, code } => {
                 let vault = means.vault.clone().ok_or_else(|| missing("a vault"))?;
-                Kernel::Vault(VaultCoder::new(keys()?, vault, domain, form)?)
+                Kernel::Vault(VaultCoder::new(keys()?, vault, domain, form, *code)?)
             }
             Transform::SivToken { domain } => {
                 Kernel::Siv(Box::new(SivTokenizer::new(keys()?, domain, form, epoch()?)?))
@@ -157,7 +159,7 @@ impl Kernel {
             }
             Transform::DateYear => Kernel::DateYear,
             Transform::DateTrunc { unit } => Kernel::DateTrunc(*unit),
-            Transform::AgeCap => Kernel::AgeCap,
+            Transform::AgeCap { text } => Kernel::AgeCap { text: *text },
             Transform::DobGeneralise => Kernel::DobGeneralise,
             Transform::Zip3 => Kernel::Zip3,
             Transform::GeoState => Kernel::GeoState,
@@ -189,7 +191,7 @@ impl Kernel {
             return Ok(Some(if cuts { Kernel::Midnight } else { Kernel::Keep }));
         };
         Ok(match &rule.transform {
-            Transform::HmacToken { domain } => Retoken::wrap(keys, domain, from, to)?.map(Kernel::Retoken),
+            Transform::HmacToken { domain, code } => Retoken::wrap(keys, domain, *code, from, to)?.map(Kernel::Retoken),
             Transform::SivToken { domain } => Some(Kernel::Retoken(Retoken::seal(keys, domain, rule.form, from, to)?)),
             Transform::FpeFf1 { domain, format } => {
                 Some(Kernel::Shape(Box::new(ShapeKeeper::between(keys, domain, *format, from, to)?)))
@@ -199,9 +201,13 @@ impl Kernel {
     }
 
     /// Transforms values that stand in no row.
+    pub(crate) fn alone(&self, array: &dyn Array) -> Result<Passed> {
+        self.apply(array, Beside { today: Date::from_timestamp(0), subject: None, known: &[] })
+    }
+
+    /// As [`Kernel::alone`], without saying how many cannot be read.
     pub(crate) fn apply_alone(&self, array: &dyn Array) -> Result<ArrayRef> {
-        let today = Date::from_timestamp(0);
-        self.apply(array, Beside { today, subject: None, known: &[] }).map(|passed| passed.values)
+        self.alone(array).map(|passed| passed.values)
     }
 
     /// Of documents, the values of each inner rule and the row of each value; `None` for what holds no documents.
@@ -232,7 +238,8 @@ impl Kernel {
             Kernel::Cells(sealer) => sealer.apply(array, beside),
             Kernel::DateYear => dates::year(array, today),
             Kernel::DateTrunc(unit) => dates::truncate(array, *unit),
-            Kernel::AgeCap => amount::age(array),
+            Kernel::AgeCap { text: false } => amount::age(array),
+            Kernel::AgeCap { text: true } => amount::age_text(array),
             Kernel::DobGeneralise => dates::birth_year(array, today),
             Kernel::YearAgain => dates::year_again(array, today),
             Kernel::Zip3 => place::zip3(array),

@@ -40,6 +40,7 @@ mod suppress;
 
 mod calendar;
 mod invalid;
+mod null_as;
 
 mod class;
 mod propose;
@@ -77,8 +78,10 @@ pub use seal::{Sealer, sealed_epoch};
 pub use shape::Shape;
 pub use spooled::{SpoolCipher, Spooled};
 pub use stamp::{PolicyStamp, TableStamp};
-pub use subject::{KnownAs, Subject, SubjectPlace};
+pub use subject::{KnownAs, StoredToken, Subject, SubjectPlace};
 pub use suppress::{Scope, Suppressed};
 pub use table::{Cleared, DroppedColumn, Readmitted, Standing, TableGate};
-pub use transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Tier, Transform, X12Map};
-pub use vault::Vault;
+pub use transform::{
+    CodeLevel, CodeType, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Tier, Transform, X12Map,
+};
+pub use vault::{NumberMarks, Vault};

@@ -81,6 +81,8 @@ pub(crate) struct Rule {
     pub(crate) pin: Option<u32>,
     /// The older epoch whose tokens stand in a column beside it.
     pub(crate) dual: Option<u32>,
+    /// What stands in the lake for null, when not null.
+    pub(crate) null_as: Option<String>,
     /// What the officer says that the column holds.
     pub(crate) class: Option<Declared>,
     pub(crate) reason: Option<String>,
@@ -88,7 +90,7 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// What the rule makes of a value, in one spelling: transform, canonical form and whose value it is. Of a place within documents the form
+    /// What the rule makes of a value, in one spelling: transform, canonical form, whose value it is and what stands for null. Of a place within documents the form
     /// is always said, so that a text of a release that did not say it can be told.
     pub(crate) fn meaning(&self) -> String {
         let form = match self.form {
@@ -96,7 +98,8 @@ impl Rule {
             form => format!(" of {}", form.versioned()),
         };
         let subject = self.subject.as_ref().map(|subject| format!(" by {subject}")).unwrap_or_default();
-        format!("{}{form}{subject}", self.transform.meaning())
+        let null_as = self.null_as.as_ref().map(|constant| format!(" null as {constant}")).unwrap_or_default();
+        format!("{}{form}{subject}{null_as}", self.transform.meaning())
     }
 }
 

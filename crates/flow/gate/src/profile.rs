@@ -128,7 +128,7 @@ fn meant_for(transform: &Transform) -> Option<char> {
     use Transform as T;
     match transform {
         T::Zip3 | T::GeoState => Some('B'),
-        T::DateYear | T::DateTrunc { .. } | T::DobGeneralise | T::AgeCap => Some('C'),
+        T::DateYear | T::DateTrunc { .. } | T::DobGeneralise | T::AgeCap { .. } => Some('C'),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use known::{is_birth_year, is_bound, is_count, is_counter, is_npi, is_public_cod
 use crate::Transform;
 use crate::class::{Class, classify, mentions, words};
 use crate::shape::Shape;
-use crate::transform::{DateUnit, Edges};
+use crate::transform::{CodeType, DateUnit, Edges};
 
 /// A column of a live database, as `init` finds it.
 #[derive(Clone, Copy, Debug)]
@@ -168,7 +168,9 @@ fn by_class(candidate: &Candidate<'_>, class: Class, holds: Holds, words: &[Stri
         (Class::Date, Holds::Date) => {
             proposal(Transform::DateTrunc { unit: DateUnit::Month }, "date about a person: month")
         }
-        (Class::Age, Holds::Number | Holds::Float) => proposal(Transform::AgeCap, "age: 90 and older in one group"),
+        (Class::Age, Holds::Number | Holds::Float) => {
+            proposal(Transform::AgeCap { text: false }, "age: 90 and older in one group")
+        }
         // `numeric` without digits has no exact counterpart in the lake.
         (Class::Amount, Holds::Number) if candidate.source_type == "numeric" => {
             proposal(Transform::Keep, "amount or quantity; lands as text, because its type names no digits")
@@ -287,7 +289,7 @@ fn token_of(mut domain: String) -> Transform {
     if !domain.starts_with(|first: char| first.is_ascii_lowercase()) {
         domain = "row".into();
     }
-    Transform::HmacToken { domain }
+    Transform::HmacToken { domain, code: CodeType::Text }
 }
 
 fn singular(word: &str) -> String {

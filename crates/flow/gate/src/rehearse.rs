@@ -49,6 +49,15 @@ impl Vault for PretendVault {
     fn find(&self, domain: &str, index: &[[u8; 32]]) -> Result<Vec<Option<[u8; 16]>>> {
         Ok(self.codes(domain, index)?.into_iter().map(Some).collect())
     }
+
+    fn numbers(&self, _: &str, index: &[[u8; 32]]) -> Result<Vec<i64>> {
+        let number = |index: &[u8; 32]| i64::from_be_bytes(std::array::from_fn(|at| index[at])) & i64::MAX;
+        Ok(index.iter().map(number).collect())
+    }
+
+    fn find_numbers(&self, domain: &str, index: &[[u8; 32]]) -> Result<Vec<Option<i64>>> {
+        Ok(self.numbers(domain, index)?.into_iter().map(Some).collect())
+    }
 }
 
 /// Keys made from the index, and no randomness: the cells are made up like everything else.
@@ -128,6 +137,7 @@ fn values(rule: &Rule, setup: &Setup<'_>, today: Date) -> Result<Vec<(String, Op
     let after =
         after.into_iter().enumerate().map(|(row, after)| match passed.values.is_null(row) && raw.is_valid(row) {
             true if !matches!(rule.transform, Transform::NullOut) => unreadable.to_owned(),
+            _ if raw.is_null(row) => rule.null_as.clone().unwrap_or(after),
             _ => after,
         });
     Ok(before.into_iter().zip(after.map(Some)).collect())
@@ -148,7 +158,7 @@ fn made_up(rule: &Rule) -> ArrayRef {
     let class = classify(&rule.column);
     match &rule.transform {
         T::DateYear | T::DateTrunc { .. } | T::DateShift { .. } | T::DobGeneralise => dates(),
-        T::AgeCap => Arc::new(Int32Array::from(vec![Some(7), Some(89), Some(93), Some(-1), None])),
+        T::AgeCap { .. } => Arc::new(Int32Array::from(vec![Some(7), Some(89), Some(93), Some(-1), None])),
         T::Bucket { .. } => amounts(),
         T::Round { step } => numbers(*step),
         T::TopCode { cap } => numbers(*cap),

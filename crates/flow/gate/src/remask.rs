@@ -259,6 +259,9 @@ fn obstacle(stays: Option<&Rule>, before: &str, identifies: bool) -> Option<&'st
     match stays {
         None => identifies.then_some("would take away what identifies its rows"),
         Some(_) if before != Transform::Keep.to_string() => Some("cannot be computed from that"),
+        Some(rule) if rule.null_as.is_some() => {
+            Some("has a constant for what is null in the source, which not every stored null is")
+        }
         Some(rule) if rule.subject.is_some() => Some("needs to know whose row it is"),
         Some(rule) if !rule.transform.known_columns().is_empty() => {
             Some("searches for values of other columns, which are not stored in clear")

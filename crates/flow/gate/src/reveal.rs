@@ -41,7 +41,7 @@ impl Reveals {
             T::HmacToken { .. } | T::DictSurrogate { .. } => PRESENCE | LINKS | DERIVED,
             T::SivToken { .. } | T::FpeFf1 { .. } => PRESENCE | LINKS | DERIVED | REVERSIBLE,
             T::EncryptCell { .. } => PRESENCE | REVERSIBLE,
-            T::DateYear | T::DobGeneralise | T::AgeCap | T::Zip3 | T::GeoState => PRESENCE | COARSE,
+            T::DateYear | T::DobGeneralise | T::AgeCap { .. } | T::Zip3 | T::GeoState => PRESENCE | COARSE,
             T::Bucket { .. } | T::Round { .. } | T::Hierarchy { .. } => PRESENCE | COARSE,
             T::DateTrunc { .. } => PRESENCE | COARSE | FINE_DATES,
             T::DateShift { .. } => PRESENCE | COARSE | FINE_DATES | INTERVALS | DERIVED | REVERSIBLE,

@@ -1,7 +1,9 @@
 //! Reads a transform as a policy spells it: `keep`, `hmac_token(member)`, `bucket(0,18,40,65)`.
 
 use crate::report::did_you_mean;
-use crate::transform::{CodeLevel, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Tier, X12Map};
+use crate::transform::{
+    CodeLevel, CodeType, DateUnit, Edges, Format, JsonPaths, Quantity, SurrogateList, Tier, X12Map,
+};
 use crate::x12_map::ReadyMap;
 use crate::{Profile, Transform};
 
@@ -42,7 +44,8 @@ const SPELLINGS: [(&str, &str); 25] = [
 ];
 
 /// The transforms that take several arguments.
-const LISTS: [&str; 6] = ["bucket", "fpe_ff1", "dict_surrogate", "date_shift", "hierarchy", "scrub_text"];
+const LISTS: [&str; 8] =
+    ["bucket", "hmac_token", "vault_code", "fpe_ff1", "dict_surrogate", "date_shift", "hierarchy", "scrub_text"];
 
 /// More shown characters than this are not a mask.
 const SHOWN_MAX: u8 = 8;
@@ -142,7 +145,11 @@ fn build(name: &str, arguments: &[&str]) -> Result<Transform, String> {
             let unit = DateUnit::ALL.into_iter().find(|known| known.name() == unit);
             unit.map(|unit| Transform::DateTrunc { unit }).ok_or("`date_trunc` takes month, quarter or week".into())
         }
-        "age_cap" => plain(Transform::AgeCap),
+        "age_cap" => match arguments {
+            [] => Ok(Transform::AgeCap { text: false }),
+            ["text"] => Ok(Transform::AgeCap { text: true }),
+            _ => Err("`age_cap` takes no argument, or text".into()),
+        },
         "dob_generalise" => plain(Transform::DobGeneralise),
         "zip3" => plain(Transform::Zip3),
         "geo_state" => plain(Transform::GeoState),
@@ -157,9 +164,21 @@ fn keyed(name: &str, arguments: &[&str]) -> Result<Transform, String> {
         _ => Err(format!("`{name}` takes one argument")),
     };
     match name {
-        "hmac_token" => Ok(Transform::HmacToken { domain: only()? }),
+        "hmac_token" => match arguments {
+            [name, "binary"] => Ok(Transform::HmacToken { domain: domain(name)?, code: CodeType::Binary }),
+            [_, "int64"] => {
+                Err("a token of 64 bits could be that of two values; `vault_code(member,int64)` cannot".into())
+            }
+            [_, _] => Err("`hmac_token` is text when nothing else is said, or binary".into()),
+            _ => Ok(Transform::HmacToken { domain: only()?, code: CodeType::Text }),
+        },
         "siv_token" => Ok(Transform::SivToken { domain: only()? }),
-        "vault_code" => Ok(Transform::VaultCode { domain: only()? }),
+        "vault_code" => match arguments {
+            [name, "binary"] => Ok(Transform::VaultCode { domain: domain(name)?, code: CodeType::Binary }),
+            [name, "int64"] => Ok(Transform::VaultCode { domain: domain(name)?, code: CodeType::Int64 }),
+            [_, _] => Err("`vault_code` is text when nothing else is said, binary or int64".into()),
+            _ => Ok(Transform::VaultCode { domain: only()?, code: CodeType::Text }),
+        },
         "encrypt_cell" => Ok(Transform::EncryptCell { domain: only()? }),
         "fpe_ff1" => match arguments {
             [name, format @ ..] => Ok(Transform::FpeFf1 { domain: domain(name)?, format: Format::parse(format)? }),
@@ -231,6 +250,10 @@ mod tests {
             assert!(example.starts_with(name));
         }
         assert_eq!(parse(" bucket( 0.5 , 18 ) ").unwrap().to_string(), "bucket(0.5,18)");
+        for example in ["hmac_token(a,binary)", "vault_code(a,binary)", "vault_code(a,int64)", "age_cap(text)"] {
+            assert_eq!(parse(example).unwrap().to_string(), example);
+            assert_eq!(parse(&example.replace(',', "  ")).unwrap().to_string(), example);
+        }
         for name in LISTS {
             let (_, example) = SPELLINGS.iter().find(|(known, _)| *known == name).unwrap();
             assert_eq!(parse(&example.replace(',', "  ")).unwrap().to_string(), *example);
@@ -261,6 +284,11 @@ mod tests {
             ("hmac_token", "`hmac_token` takes one argument", "hmac_token(member)"),
             ("hmac_token()", "`hmac_token` takes one argument", "hmac_token(member)"),
             ("hmac_token(Member.A)", "a domain is 1 to 32 small letters", "hmac_token(member)"),
+            ("hmac_token(a,int64)", "could be that of two values", "hmac_token(member)"),
+            ("hmac_token(a,bytes)", "or binary", "hmac_token(member)"),
+            ("vault_code(a,int32)", "binary or int64", "vault_code(member)"),
+            ("vault_code(a,b,c)", "takes one argument", "vault_code(member)"),
+            ("age_cap(89)", "no argument, or text", "age_cap"),
             ("keep(1)", "`keep` takes no argument", "Write it like `keep`."),
             ("mask_chars(9)", "shows 0 to 8 characters", "mask_chars(4)"),
             ("date_trunc(day)", "month, quarter or week", "date_trunc(month)"),

@@ -184,7 +184,10 @@ impl TableStamp {
     /// Stored columns of which a value is made by one of these transforms.
     fn made_by(&self, transforms: &[&str]) -> Vec<&str> {
         let within = |rule: &str, transform: &str| {
-            rule == transform || rule.contains(&format!("={transform}")) || rule.starts_with("x12_map(")
+            rule == transform
+                || rule.starts_with(&format!("{transform} "))
+                || rule.contains(&format!("={transform}"))
+                || rule.starts_with("x12_map(")
         };
         let made = |rule: &str| transforms.iter().any(|transform| within(rule, transform));
         self.rules.iter().filter(|(_, rule)| made(rule)).map(|(column, _)| column.as_str()).collect()

@@ -9,10 +9,13 @@ use arrow::datatypes::DataType;
 use change::{Error, Kind, Raw, Result, TableName};
 
 use crate::canonical::Form;
+use crate::epoch::Rotation;
 use crate::gate::Means;
 use crate::kernel::{Kernel, Setup, cells, token};
+use crate::keys::hex;
 use crate::policy::Rule;
 use crate::suppress::{Mark, Scope, Suppressed, marker};
+use crate::transform::CodeType;
 use crate::{KeyRing, Policy, TableStamp, Transform, Vault};
 
 /// A column by which persons are named, and every place where the policy lets their tokens through.
@@ -64,6 +67,10 @@ impl Policy {
                 format!("{table}.{column} is `{}` in the lake, and by that no person can be found", rule.transform);
             return Err(Error::new(Kind::Config, what).fix("Name a column that is a token, a code or kept."));
         }
+        if rule.null_as.is_some() {
+            let what = format!("{table}.{column} has `null_as`, and rows of nobody would be taken for a person's");
+            return Err(Error::new(Kind::Config, what).fix("Name another column, or take `null_as` out of the rule."));
+        }
         let scope = Scope::of(table, rule);
         let in_scope = self.rules().filter(|(of, other)| Scope::of(of, other) == scope);
         let mut places_alone: BTreeSet<Scope> = in_scope.map(|(of, place)| Scope::at(of, &place.place())).collect();
@@ -113,13 +120,14 @@ impl Subject {
 
     /// Whether every token is long and random enough to be told wherever it stands.
     pub fn is_unmistakable(&self) -> bool {
-        !matches!(self.rule.transform, Transform::Keep | Transform::FpeFf1 { .. })
+        use Transform as T;
+        !matches!(self.rule.transform, T::Keep | T::FpeFf1 { .. } | T::VaultCode { code: CodeType::Int64, .. })
     }
 
     /// The domain of the vault that has the persons' codes, if any.
     pub fn vault_domain(&self) -> Option<&str> {
         match &self.rule.transform {
-            Transform::VaultCode { domain } => Some(domain),
+            Transform::VaultCode { domain, .. } => Some(domain),
             _ => None,
         }
     }
@@ -160,19 +168,17 @@ impl Subject {
         }
         known.tokens = vec![Vec::new(); ids.len()];
         let mut add = |array: &ArrayRef| {
-            let texts = array.as_string::<i32>().iter();
-            known.tokens.iter_mut().zip(texts).for_each(|(tokens, text)| tokens.extend(text.map(str::to_owned)));
+            known.tokens.iter_mut().zip(spelled(array)).for_each(|(tokens, text)| tokens.extend(text));
         };
         match &self.rule.transform {
             Transform::Keep => add(&ids),
-            Transform::VaultCode { domain } => {
+            Transform::VaultCode { domain, code } => {
                 let vault =
                     vault.ok_or_else(|| Error::new(Kind::Privacy, "the policy's vault of codes is not there"))?;
                 let index = hashes(&token::vault_index(keys, domain, form)?, form, &ids)?;
                 known.vault = index.into_iter().flatten().collect();
-                let codes = vault.find(domain, &known.vault)?;
-                let spelled = |code: [u8; 16]| token::spelled(domain, &code);
-                known.tokens = codes.into_iter().map(|code| code.map(spelled).into_iter().collect()).collect();
+                let codes = codes_of(vault.as_ref(), domain, *code, &known.vault)?;
+                known.tokens = codes.into_iter().map(|code| code.into_iter().collect()).collect();
             }
             _ => {
                 for epoch in self.epochs(keys) {
@@ -233,6 +239,9 @@ impl Subject {
 
     /// Whether the tokens that stand in a table are among those that are looked for; `stored` is the stamp of the table.
     pub fn is_found_in(&self, table: &TableName, stored: &TableStamp, keys: &KeyRing) -> bool {
+        if self.rule.transform.rotation() == Rotation::Free {
+            return true;
+        }
         let looked_for = self.epochs(keys);
         let places = self.places.get(table).into_iter().flatten();
         places.into_iter().filter(|_| !self.is_unmistakable()).all(|place| {
@@ -247,6 +256,52 @@ impl Subject {
         let setup = Setup { profile: crate::Profile::None, means: &means, table: None };
         Kernel::new(&Rule { pin: Some(epoch), ..self.rule.clone() }, &DataType::Utf8, &setup)?
             .ok_or_else(|| Error::new(Kind::Bug, "a rule that drops has no persons"))
+    }
+}
+
+/// Tokens as they are written down: see [`StoredToken`].
+fn spelled(tokens: &ArrayRef) -> Vec<Option<String>> {
+    match tokens.as_binary_opt::<i32>() {
+        Some(bytes) => bytes.iter().map(|bytes| bytes.map(StoredToken::spell)).collect(),
+        None => tokens.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect(),
+    }
+}
+
+/// The codes of values that have one, as they are written down.
+fn codes_of(vault: &dyn Vault, domain: &str, code: CodeType, index: &[[u8; 32]]) -> Result<Vec<Option<String>>> {
+    Ok(match code {
+        CodeType::Int64 => {
+            let numbers = vault.find_numbers(domain, index)?.into_iter();
+            numbers.map(|number| number.map(|number| number.to_string())).collect()
+        }
+        CodeType::Text => {
+            let codes = vault.find(domain, index)?.into_iter();
+            codes.map(|code| code.map(|code| token::spelled(domain, &code))).collect()
+        }
+        CodeType::Binary => {
+            let codes = vault.find(domain, index)?.into_iter();
+            codes.map(|code| code.map(|code| StoredToken::spell(&code))).collect()
+        }
+    })
+}
+
+/// A token as requests write it down: text and numbers as they are, bytes as `bytes:` and hexadecimal digits, which no text of a token is.
+pub struct StoredToken;
+
+const BYTES: &str = "bytes:";
+
+impl StoredToken {
+    /// How bytes are written down.
+    pub fn spell(bytes: &[u8]) -> String {
+        format!("{BYTES}{}", hex(bytes))
+    }
+
+    /// What stands in the lake for a token that was written down.
+    pub fn bytes(token: &str) -> Vec<u8> {
+        let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let digits = token.strip_prefix(BYTES).map(str::as_bytes);
+        let bytes = digits.and_then(|digits| digits.chunks(2).map(pair).collect::<Option<Vec<u8>>>());
+        bytes.unwrap_or_else(|| token.as_bytes().to_vec())
     }
 }
 

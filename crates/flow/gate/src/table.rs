@@ -4,7 +4,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::DataType;
-use change::{ChangeBatch, Clock, Error, Identity, Kind, Origin, Position, Result, RowMeta, TableSchema, Unsent};
+use change::{ChangeBatch, Clock, Error, Identity, Kind, Op, Origin, Position, Result, RowMeta, TableSchema, Unsent};
 
 use crate::calendar::Date;
 use crate::gate::Means;
@@ -16,7 +16,7 @@ use crate::kernel::{Kernel, Setup};
 use crate::policy::{OnInvalid, Rule, TableRules};
 use crate::stamp::check_renamed;
 use crate::suppress::{Keeper, without};
-use crate::{ClearedBatch, ClearedColumn, ClearedSchema, Profile, Transform};
+use crate::{ClearedBatch, ClearedColumn, ClearedSchema, Profile, Transform, null_as};
 
 mod holding;
 
@@ -51,6 +51,8 @@ struct Passage {
     halts: bool,
     /// A row with an unreadable value here is kept back.
     holds: bool,
+    /// What stands for null: a column of one value.
+    null_as: Option<ArrayRef>,
     watch: InvalidWatch,
 }
 
@@ -109,6 +111,8 @@ impl Passage {
         })?;
         let kernel = Kernel::new(rule, input, setup)?;
         let (Some(data_type), Some(kernel)) = (output, kernel) else { return Ok(None) };
+        let null_as = null_as::constant(rule, &data_type)
+            .map_err(|why| Error::new(Kind::Contract, format!("{}.{}: `null_as` {why}", raw.table, rule.column)))?;
         let identifies = matches!(&raw.identity, Identity::Key(key) if key.contains(&from));
         let column = ClearedColumn {
             name: rule.column.clone(),
@@ -120,7 +124,7 @@ impl Passage {
         let holds = !halts && rule.on_invalid == OnInvalid::Hold;
         let subject = rule.subject.as_ref().and_then(|subject| raw.index_of(subject));
         let known = rule.transform.known_columns().into_iter().filter_map(|known| raw.index_of(known)).collect();
-        Ok(Some((Self { from, kernel, subject, known, halts, holds, watch }, column)))
+        Ok(Some((Self { from, kernel, subject, known, halts, holds, null_as, watch }, column)))
     }
 
     /// Whether what comes out hangs on a raw column.
@@ -304,10 +308,20 @@ impl TableGate {
                 let values = (raw.len() - raw.null_count()) as u64;
                 passage.watch.observe(values, passed.invalid).map_err(|error| error.context(place()))?;
             }
-            passing.columns.push(passed.values);
+            passing.columns.push(self.with_null_as(passage, coming, passed.values)?);
             passing.masks.push(coming.unsent.0[passage.from].clone());
         }
         Ok(passing)
+    }
+
+    /// The column with what stands for null. A value that cannot be read stays null, so that the two can be told apart, and so does what the
+    /// source did not send: it is no null there.
+    fn with_null_as(&self, passage: &Passage, coming: &Coming, values: ArrayRef) -> Result<ArrayRef> {
+        let raw = coming.rows.column(passage.from);
+        let Some(constant) = passage.null_as.as_ref().filter(|_| raw.null_count() > 0) else { return Ok(values) };
+        let key_alone = |row: usize| matches!(coming.meta.ops[row], Op::Delete | Op::MoveOut);
+        let is_null = |row| raw.is_null(row) && !coming.unsent.is_unsent(passage.from, row) && !key_alone(row);
+        null_as::filled(&values, constant, is_null)
     }
 
     /// The cells whose values a text is searched for.

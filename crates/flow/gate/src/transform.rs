@@ -38,6 +38,8 @@ pub enum Transform {
     HmacToken {
         /// The domain.
         domain: String,
+        /// How it is stored.
+        code: CodeType,
     },
     /// A token as [`Transform::HmacToken`], that the holder of the key can turn back.
     SivToken {
@@ -48,6 +50,8 @@ pub enum Transform {
     VaultCode {
         /// The domain.
         domain: String,
+        /// How it is stored.
+        code: CodeType,
     },
     /// Another identifier of the same shape, that the holder of the key can turn back.
     FpeFf1 {
@@ -83,7 +87,10 @@ pub enum Transform {
         domain: String,
     },
     /// The age in whole years; 90 stands for all above.
-    AgeCap,
+    AgeCap {
+        /// Whether it is text, in which `90+` says so.
+        text: bool,
+    },
     /// The year of birth; everybody above 89 is one group.
     DobGeneralise,
     /// Three digits of the ZIP code where more than 20,000 people live, else 000.
@@ -129,6 +136,36 @@ pub enum Transform {
     },
 }
 
+/// How a token or a code is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeType {
+    /// Text that tells the domain, of a token the epoch of the key too, and 128 bits in 26 characters.
+    Text,
+    /// The 128 bits alone.
+    Binary,
+    /// A whole number of 63 bits.
+    Int64,
+}
+
+impl CodeType {
+    pub(crate) fn data_type(self) -> DataType {
+        match self {
+            CodeType::Text => DataType::Utf8,
+            CodeType::Binary => DataType::Binary,
+            CodeType::Int64 => DataType::Int64,
+        }
+    }
+
+    /// How the policy spells it behind the domain; nothing for text.
+    fn suffix(self) -> &'static str {
+        match self {
+            CodeType::Text => "",
+            CodeType::Binary => ",binary",
+            CodeType::Int64 => ",int64",
+        }
+    }
+}
+
 /// How coarse [`Transform::DateTrunc`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DateUnit {
@@ -139,6 +176,9 @@ pub enum DateUnit {
     /// The Monday on or before the day.
     Week,
 }
+
+/// What has a token or a code.
+const CODED: &str = "integers, decimals, text, dates, timestamps or binary";
 
 impl Transform {
     /// The Arrow type after the transform, for values of `input`; `None` for [`Transform::Drop`].
@@ -153,12 +193,11 @@ impl Transform {
             T::Keep | T::NullOut => (copy::can_copy(input), "a type that is not nested", input.clone()),
             T::Redact { .. } => (true, "", DataType::Utf8),
             T::MaskChars { .. } => (text, "text", DataType::Utf8),
-            T::HmacToken { .. } | T::SivToken { .. } | T::VaultCode { .. } => {
-                (canonical::can_read(input), "integers, decimals, text, dates, timestamps or binary", DataType::Utf8)
+            T::HmacToken { code, .. } | T::VaultCode { code, .. } => {
+                (canonical::can_read(input), CODED, code.data_type())
             }
-            T::EncryptCell { .. } => {
-                (canonical::can_read(input), "integers, decimals, text, dates, timestamps or binary", DataType::Binary)
-            }
+            T::SivToken { .. } => (canonical::can_read(input), CODED, DataType::Utf8),
+            T::EncryptCell { .. } => (canonical::can_read(input), CODED, DataType::Binary),
             T::DateYear | T::DobGeneralise => (dates::can_read(input), "dates, timestamps or text", DataType::Int16),
             T::DateTrunc { .. } => (dates::can_read(input), "dates, timestamps or text", DataType::Date32),
             T::DateShift { .. } => (dates::can_read(input), "dates, timestamps or text", same_or_text(input)),
@@ -172,7 +211,8 @@ impl Transform {
             | T::ScrubText { .. } => (text, "text", DataType::Utf8),
             T::Round { step } => (step.fits(input), "numbers with as many decimals as its argument", input.clone()),
             T::TopCode { cap } => (cap.fits(input), "numbers with as many decimals as its argument", input.clone()),
-            T::AgeCap => (amount::can_read(input), "numbers or text", DataType::Int16),
+            T::AgeCap { text: false } => (amount::can_read(input), "numbers or text", DataType::Int16),
+            T::AgeCap { text: true } => (amount::can_read(input), "numbers or text", DataType::Utf8),
             T::Bucket { .. } => (amount::can_read(input), "numbers or text", DataType::Utf8),
             T::Zip3 => (place::can_read_zip(input), "text or integers", DataType::Utf8),
             T::GeoState => (text, "text", DataType::Utf8),
@@ -214,9 +254,9 @@ impl Transform {
     pub(crate) fn domain(&self) -> Option<&str> {
         use Transform as T;
         match self {
-            T::HmacToken { domain }
+            T::HmacToken { domain, .. }
             | T::SivToken { domain }
-            | T::VaultCode { domain }
+            | T::VaultCode { domain, .. }
             | T::FpeFf1 { domain, .. }
             | T::DictSurrogate { domain, .. }
             | T::EncryptCell { domain }
@@ -264,6 +304,14 @@ impl Transform {
         }
     }
 
+    /// Whether it makes a token or code that does not tell what it is: bytes or a number.
+    pub(crate) fn is_bare_code(&self) -> bool {
+        match self {
+            Transform::HmacToken { code, .. } | Transform::VaultCode { code, .. } => *code != CodeType::Text,
+            _ => false,
+        }
+    }
+
     /// Whether its values are documents, of which inner rules say what passes.
     pub(crate) fn is_document(&self) -> bool {
         matches!(self, Transform::JsonPaths { .. } | Transform::X12Map { .. })
@@ -302,7 +350,7 @@ impl Transform {
             Transform::Redact { .. }
             | Transform::DateYear
             | Transform::DateTrunc { .. }
-            | Transform::AgeCap
+            | Transform::AgeCap { .. }
             | Transform::DobGeneralise
             | Transform::Zip3
             | Transform::GeoState
@@ -321,8 +369,8 @@ impl fmt::Display for Transform {
             Transform::NullOut => f.write_str("null_out"),
             Transform::Redact { marker } => write!(f, "redact({marker})"),
             Transform::MaskChars { shown } => write!(f, "mask_chars({shown})"),
-            Transform::HmacToken { domain } => write!(f, "hmac_token({domain})"),
-            Transform::VaultCode { domain } => write!(f, "vault_code({domain})"),
+            Transform::HmacToken { domain, code } => write!(f, "hmac_token({domain}{})", code.suffix()),
+            Transform::VaultCode { domain, code } => write!(f, "vault_code({domain}{})", code.suffix()),
             Transform::SivToken { domain } => write!(f, "siv_token({domain})"),
             Transform::FpeFf1 { domain, format } => write!(f, "fpe_ff1({domain},{format})"),
             Transform::DictSurrogate { list, domain } => write!(f, "dict_surrogate({list},{domain})"),
@@ -340,7 +388,7 @@ impl fmt::Display for Transform {
             }
             Transform::DateYear => f.write_str("date_year"),
             Transform::DateTrunc { unit } => write!(f, "date_trunc({})", unit.name()),
-            Transform::AgeCap => f.write_str("age_cap"),
+            Transform::AgeCap { text } => f.write_str(if *text { "age_cap(text)" } else { "age_cap" }),
             Transform::DobGeneralise => f.write_str("dob_generalise"),
             Transform::Zip3 => f.write_str("zip3"),
             Transform::GeoState => f.write_str("geo_state"),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path as FsPath;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
@@ -12,6 +12,7 @@ use change::{Error, Kind, Result, TableName, Timestamp};
 use deltalake::kernel::{Action, Add};
 use deltalake::logstore::LogStoreRef;
 use futures::TryStreamExt;
+use gate::StoredToken;
 use roaring::RoaringTreemap;
 use uuid::Uuid;
 
@@ -52,14 +53,11 @@ impl Doomed {
         let mut marked = vec![false; batch.num_rows()];
         for (name, nested) in &self.columns {
             let Some(column) = batch.column_by_name(name) else { continue };
-            let text = cast(column, &DataType::Utf8).explain(|| format!("column {name} cannot be compared"))?;
             let found = |value: &str| match nested {
                 true => self.values.iter().any(|wanted| value.contains(wanted.as_str())),
                 false => self.values.contains(value),
             };
-            for (row, value) in text.as_string::<i32>().iter().enumerate() {
-                marked[row] |= value.is_some_and(found);
-            }
+            for_each_spelled(name, column, |row, value| marked[row] |= found(value))?;
         }
         Ok(marked)
     }
@@ -69,6 +67,30 @@ impl Doomed {
         let columns: Vec<_> = self.columns.iter().filter_map(|(name, _)| batch.column_by_name(name)).collect();
         (0..batch.num_rows()).map(|row| columns.iter().all(|column| column.is_null(row))).collect()
     }
+}
+
+/// Bytes of a token or code that is stored as bytes.
+const TOKEN_BYTES: usize = 16;
+
+/// Calls `each` with the values of a column as requests write them down; with bytes also as the text that they may be.
+pub(crate) fn for_each_spelled(name: &str, column: &ArrayRef, mut each: impl FnMut(usize, &str)) -> Result<()> {
+    if let Some(bytes) = column.as_binary_opt::<i32>() {
+        for (row, bytes) in bytes.iter().enumerate().filter_map(|(row, bytes)| Some((row, bytes?))) {
+            if bytes.len() == TOKEN_BYTES {
+                each(row, &StoredToken::spell(bytes));
+            }
+            if let Ok(text) = std::str::from_utf8(bytes) {
+                each(row, text);
+            }
+        }
+        return Ok(());
+    }
+    let text = cast(column, &DataType::Utf8).explain(|| format!("column {name} cannot be compared"))?;
+    text.as_string::<i32>()
+        .iter()
+        .enumerate()
+        .for_each(|(row, value)| value.into_iter().for_each(|value| each(row, value)));
+    Ok(())
 }
 
 impl Lake {

@@ -2,14 +2,10 @@
 
 use std::collections::HashSet;
 
-use arrow::array::AsArray;
-use arrow::compute::cast;
-use arrow::datatypes::DataType;
 use change::{Result, TableName};
 use futures::TryStreamExt;
 
-use crate::erase::Doomed;
-use crate::failure::Explain;
+use crate::erase::{Doomed, for_each_spelled};
 use crate::lake::Lake;
 use crate::log::TableLog;
 use crate::naming::{LakeTable, Layer};
@@ -31,16 +27,11 @@ impl Lake {
                 while let Some(batch) = batches.try_next().await? {
                     for (column, nested) in &doomed.columns {
                         let Some(values) = batch.column_by_name(column) else { continue };
-                        let text = cast(values, &DataType::Utf8);
-                        let text = text.explain(|| format!("column {column} cannot be compared"))?;
-                        for value in text.as_string::<i32>().iter().flatten() {
-                            match nested {
-                                true => found.extend(
-                                    doomed.values.iter().filter(|wanted| value.contains(wanted.as_str())).cloned(),
-                                ),
-                                false => found.extend(doomed.values.get(value).cloned()),
-                            }
-                        }
+                        for_each_spelled(column, values, |_, value| match nested {
+                            true => found
+                                .extend(doomed.values.iter().filter(|wanted| value.contains(wanted.as_str())).cloned()),
+                            false => found.extend(doomed.values.get(value).cloned()),
+                        })?;
                     }
                 }
             }

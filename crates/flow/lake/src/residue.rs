@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayData, RecordBatch};
 use bytes::Bytes;
 use change::{Error, Kind, Result};
 use futures::TryStreamExt;
+use gate::StoredToken;
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -43,7 +44,8 @@ impl Traces {
     /// # Errors
     /// `Bug` when there are too many values for one search.
     pub fn new(anywhere: &[String], in_columns: Vec<(change::TableName, Doomed)>) -> Result<Self> {
-        let search = (!anywhere.is_empty()).then(|| AhoCorasick::new(anywhere)).transpose();
+        let stored = anywhere.iter().map(|token| StoredToken::bytes(token));
+        let search = (!anywhere.is_empty()).then(|| AhoCorasick::new(stored)).transpose();
         let search = search.map_err(|_| Error::new(Kind::Bug, "too many values for one search"))?;
         let mut folders = Vec::new();
         for (name, doomed) in in_columns {

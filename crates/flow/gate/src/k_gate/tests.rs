@@ -1,4 +1,4 @@
-use arrow::array::{Date32Array, Int16Array};
+use arrow::array::{BinaryArray, Date32Array, Int16Array};
 
 use super::*;
 use crate::Policy;
@@ -194,4 +194,11 @@ fn a_change_of_a_gate_is_told() {
     }
     assert_ne!(plain.explain().policy_hash, eleven.explain().policy_hash);
     assert_eq!(eleven.explain().releases[0].1, "k 11; zip: prefix(2)");
+}
+
+#[test]
+fn tokens_of_bytes_are_counted_each_for_itself() {
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_iter_values([[0xff_u8; 16], [0xfe; 16], [0xff; 16]]));
+    let texts = text(&bytes).unwrap();
+    assert_eq!((texts.value(0) == texts.value(1), texts.value(0) == texts.value(2)), (false, true));
 }

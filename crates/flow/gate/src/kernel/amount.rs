@@ -29,10 +29,10 @@ pub(crate) fn can_read(data_type: &DataType) -> bool {
 pub(crate) fn age(array: &dyn Array) -> Result<Passed> {
     let mut ages = Vec::with_capacity(array.len());
     let mut invalid = 0;
-    for_each(array, |value| {
+    for_each(array, f64::from(AGE_CAP), |value| {
         ages.push(match value {
             None => None,
-            Some(Some(age)) if age >= 0.0 && age < f64::from(OLDEST_AGE) + 1.0 => Some((age as i16).min(AGE_CAP)),
+            Some(Some(age)) if is_age(age) => Some((age as i16).min(AGE_CAP)),
             Some(_) => {
                 invalid += 1;
                 None
@@ -40,6 +40,22 @@ pub(crate) fn age(array: &dyn Array) -> Result<Passed> {
         });
     })?;
     Ok(Passed { values: Arc::new(Int16Array::from(ages)) as ArrayRef, invalid })
+}
+
+/// As [`age`], as text: `89`, and `90+` for 90 and more.
+pub(crate) fn age_text(array: &dyn Array) -> Result<Passed> {
+    let names: Vec<String> = (0..AGE_CAP).map(|age| age.to_string()).chain([format!("{AGE_CAP}+")]).collect();
+    let mut column = TextColumn::with_capacity(array.len(), 3);
+    for_each(array, f64::from(AGE_CAP), |value| match value {
+        None => column.push_null(),
+        Some(Some(age)) if is_age(age) => column.push(names[(age as usize).min(names.len() - 1)].as_bytes(), b""),
+        Some(_) => column.push_invalid(),
+    })?;
+    column.finish()
+}
+
+fn is_age(number: f64) -> bool {
+    number >= 0.0 && number < f64::from(OLDEST_AGE) + 1.0
 }
 
 /// The borders of a [`bucket`](Edges::apply): ascending numbers.
@@ -84,7 +100,8 @@ impl Edges {
     pub(crate) fn apply(&self, array: &dyn Array) -> Result<Passed> {
         let names = self.names();
         let mut column = TextColumn::with_capacity(array.len(), names.iter().map(String::len).max().unwrap_or(0));
-        for_each(array, |value| match value {
+        let top = self.0.last().copied().unwrap_or(f64::INFINITY);
+        for_each(array, top, |value| match value {
             None => column.push_null(),
             Some(Some(number)) if !number.is_nan() => {
                 column.push(names[self.0.partition_point(|edge| *edge <= number)].as_bytes(), b"");
@@ -105,8 +122,8 @@ impl fmt::Display for Edges {
 }
 
 /// Calls `each` with every row: null, a number, or something that is not one. A bucket's border is far coarser than the rounding of
-/// a large decimal to a float.
-fn for_each(array: &dyn Array, each: impl FnMut(Option<Option<f64>>)) -> Result<()> {
+/// a large decimal to a float. Text like `90+` is a number from `top` on: nobody can say which it is below.
+fn for_each(array: &dyn Array, top: f64, each: impl FnMut(Option<Option<f64>>)) -> Result<()> {
     match array.data_type() {
         DataType::Int8 => numbers::<Int8Type>(array.as_primitive(), f64::from, each),
         DataType::Int16 => numbers::<Int16Type>(array.as_primitive(), f64::from, each),
@@ -121,8 +138,10 @@ fn for_each(array: &dyn Array, each: impl FnMut(Option<Option<f64>>)) -> Result<
             let unit = 10f64.powi(i32::from(*scale));
             numbers::<Decimal128Type>(array.as_primitive(), |number| number as f64 / unit, each);
         }
-        DataType::Utf8 => array.as_string::<i32>().iter().map(|text| text.map(number)).for_each(each),
-        DataType::LargeUtf8 => array.as_string::<i64>().iter().map(|text| text.map(number)).for_each(each),
+        DataType::Utf8 => array.as_string::<i32>().iter().map(|text| text.map(|text| number(text, top))).for_each(each),
+        DataType::LargeUtf8 => {
+            array.as_string::<i64>().iter().map(|text| text.map(|text| number(text, top))).for_each(each)
+        }
         other => return Err(Error::new(Kind::Bug, format!("a number was asked of a column of type {other}"))),
     }
     Ok(())
@@ -136,9 +155,11 @@ fn numbers<T: ArrowPrimitiveType>(
     array.iter().map(|value| value.map(|value| Some(to_float(value)))).for_each(each);
 }
 
-/// A number as text has it: digits, sign, point and exponent; not `inf` or `nan`.
-fn number(text: &str) -> Option<f64> {
-    text.trim().parse::<f64>().ok().filter(|number| number.is_finite())
+/// A number as text has it: digits, sign, point and exponent; not `inf` or `nan`. With a plus behind it when it is at least `top`.
+fn number(text: &str, top: f64) -> Option<f64> {
+    let text = text.trim();
+    let (digits, or_more) = text.strip_suffix('+').map_or((text, false), |digits| (digits, true));
+    digits.parse::<f64>().ok().filter(|number| number.is_finite() && (!or_more || *number >= top))
 }
 
 #[cfg(test)]
@@ -154,11 +175,28 @@ mod tests {
         let ages: Vec<_> = passed.values.as_primitive::<Int16Type>().iter().collect();
         assert_eq!(ages, [Some(0), Some(89), Some(90), Some(90), None, None, None]);
         assert_eq!(passed.invalid, 2);
-        let text = age(&StringArray::from(vec!["89.9", "12", "old", "nan", "inf"])).unwrap();
+        let text = age(&StringArray::from(vec!["89.9", "12", "old", "nan", "inf", "90+", "89+", "+"])).unwrap();
         assert_eq!(
             text.values.as_primitive::<Int16Type>().iter().collect::<Vec<_>>(),
-            [Some(89), Some(12), None, None, None]
+            [Some(89), Some(12), None, None, None, Some(90), None, None]
         );
+    }
+
+    #[test]
+    fn ages_as_text_say_that_ninety_is_no_age() {
+        let ages = Int32Array::from(vec![Some(0), Some(89), Some(90), Some(91), Some(130), Some(131), Some(-1), None]);
+        let passed = age_text(&ages).unwrap();
+        let texts: Vec<_> = passed.values.as_string::<i32>().iter().collect();
+        assert_eq!(texts, [Some("0"), Some("89"), Some("90+"), Some("90+"), Some("90+"), None, None, None]);
+        assert_eq!(passed.invalid, 2);
+        // What it has written it reads again, and a bucket does where it can say which.
+        assert_eq!(&age_text(&passed.values).unwrap().values, &passed.values);
+        let bucket = |edges: &[&str]| {
+            let found = Edges::parse(edges).unwrap().apply(&StringArray::from(vec!["90+"])).unwrap();
+            (found.values.as_string::<i32>().iter().next().flatten().map(str::to_owned), found.invalid)
+        };
+        assert_eq!(bucket(&["18", "90"]), (Some(">=90".into()), 0));
+        assert_eq!(bucket(&["18", "95"]), (None, 1));
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! Columns whose values are a prefix and 128 bits. What each row has is found first; the bits of all values are made then, together, and the
-//! text of all rows is written last.
+//! Columns whose values are 128 bits, alone or as text behind a prefix, or numbers. What each row has is found first; the bits of all values are made then, together, and the
+//! values of all rows are written last.
 
-use arrow::array::Array;
+use std::sync::Arc;
+
+use arrow::array::{Array, BinaryBuilder, Int64Array};
 use change::{Error, Kind, Result};
 
 use super::base32::{self, CODE_CHARACTERS};
@@ -39,11 +41,11 @@ pub(super) fn rows(array: &dyn Array, form: Form, mut each: impl FnMut(&[u8]) ->
     Ok(rows)
 }
 
-/// The rows in full.
+/// The rows in full, as text.
 ///
 /// # Errors
 /// [`Kind::Bug`] when a row's code is not there.
-pub(super) fn column(prefix: &[u8], rows: &[Row], codes: &[[u8; 16]]) -> Result<Passed> {
+pub(super) fn texts(prefix: &[u8], rows: &[Row], codes: &[[u8; 16]]) -> Result<Passed> {
     let texts: Vec<[u8; CODE_CHARACTERS]> = codes.iter().map(|code| base32::code(*code)).collect();
     let mut column = TextColumn::with_capacity(rows.len(), prefix.len() + CODE_CHARACTERS);
     for row in rows {
@@ -52,9 +54,48 @@ pub(super) fn column(prefix: &[u8], rows: &[Row], codes: &[[u8; 16]]) -> Result<
             Row::Invalid => column.push_invalid(),
             Row::Code(number) => match texts.get(*number as usize) {
                 Some(text) => column.push(prefix, text),
-                None => return Err(Error::new(Kind::Bug, "there are fewer codes than values")),
+                None => return Err(too_few()),
             },
         }
     }
     column.finish()
+}
+
+/// The rows in full, as the 128 bits alone.
+///
+/// # Errors
+/// [`Kind::Bug`] when a row's code is not there.
+pub(super) fn bytes(rows: &[Row], codes: &[[u8; 16]]) -> Result<Passed> {
+    let mut column = BinaryBuilder::with_capacity(rows.len(), rows.len() * 16);
+    for row in rows {
+        match code_of(*row, codes)? {
+            Some(code) => column.append_value(code),
+            None => column.append_null(),
+        }
+    }
+    Ok(Passed { values: Arc::new(column.finish()), invalid: invalid(rows) })
+}
+
+/// The rows in full, as numbers.
+///
+/// # Errors
+/// [`Kind::Bug`] when a row's number is not there.
+pub(super) fn numbers(rows: &[Row], numbers: &[i64]) -> Result<Passed> {
+    let values = rows.iter().map(|row| code_of(*row, numbers)).collect::<Result<Int64Array>>()?;
+    Ok(Passed { values: Arc::new(values), invalid: invalid(rows) })
+}
+
+fn code_of<C: Copy>(row: Row, codes: &[C]) -> Result<Option<C>> {
+    match row {
+        Row::Null | Row::Invalid => Ok(None),
+        Row::Code(number) => codes.get(number as usize).copied().map(Some).ok_or_else(too_few),
+    }
+}
+
+fn invalid(rows: &[Row]) -> u64 {
+    rows.iter().filter(|row| matches!(row, Row::Invalid)).count() as u64
+}
+
+fn too_few() -> Error {
+    Error::new(Kind::Bug, "there are fewer codes than values")
 }

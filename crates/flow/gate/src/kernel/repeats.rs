@@ -72,6 +72,10 @@ fn found(array: &dyn Array) -> Vec<Found> {
             let array = array.as_string::<i64>();
             found_in(array, |row| array.value(row).as_bytes())
         }
+        DataType::Binary => {
+            let array = array.as_binary::<i32>();
+            found_in(array, |row| array.value(row))
+        }
         // Of a type that is not looked into.
         _ => (0..array.len()).map(|row| if array.is_null(row) { Found::Null } else { Found::New }).collect(),
     )
@@ -116,7 +120,9 @@ fn slot(bytes: &[u8]) -> usize {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, BinaryArray, Decimal128Array, Int64Array, LargeStringArray, StringArray};
+    use arrow::array::{
+        ArrayRef, BinaryArray, Decimal128Array, Int64Array, LargeBinaryArray, LargeStringArray, StringArray,
+    };
 
     use super::*;
 
@@ -137,7 +143,8 @@ mod tests {
     fn a_value_is_known_again_in_every_type_and_slice() {
         let text = [Some("x"), Some("a"), None, Some("b"), Some("a"), None, Some(""), Some("b"), Some(""), Some("a")];
         let number = |text: &str| i64::from(*text.as_bytes().first().unwrap_or(&0));
-        let arrays: [ArrayRef; 4] = [
+        let arrays: [ArrayRef; 5] = [
+            Arc::new(text.iter().map(|text| text.map(str::as_bytes)).collect::<BinaryArray>()),
             Arc::new(StringArray::from(text.to_vec())),
             Arc::new(LargeStringArray::from(text.to_vec())),
             Arc::new(text.iter().map(|text| text.map(number)).collect::<Int64Array>()),
@@ -156,7 +163,7 @@ mod tests {
         assert_eq!(repeated(&text, Form::Alphanumeric), found);
         assert_eq!(repeated(&StringArray::from(vec![None::<&str>, None]), Form::Exact), [None, None]);
         // Of a type that is not looked into.
-        assert_eq!(repeated(&BinaryArray::from_vec(vec![b"x", b"x"]), Form::Exact), [None, None]);
+        assert_eq!(repeated(&LargeBinaryArray::from_vec(vec![b"x", b"x"]), Form::Exact), [None, None]);
     }
 
     #[test]

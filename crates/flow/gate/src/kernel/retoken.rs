@@ -1,7 +1,6 @@
 //! Stored tokens under another epoch of the key, without the values behind them.
 
 use arrow::array::Array;
-use arrow::datatypes::DataType;
 use change::{Error, Kind, Result};
 
 use super::base32;
@@ -10,15 +9,17 @@ use super::column::{Passed, TextColumn};
 use super::keyed_hash::KeyedHash;
 use super::repeats::{self, Seen};
 use super::siv::sealing;
-use super::token::{wrapped, wraps};
+use super::token::{wrapped, wraps, written};
 use crate::KeyRing;
 use crate::canonical::Form;
 use crate::siv::Siv;
+use crate::transform::CodeType;
 
 /// Brings the tokens of one domain from one epoch to another.
 pub(crate) struct Retoken {
     before: Vec<u8>,
     prefix: Vec<u8>,
+    code: CodeType,
     step: Step,
 }
 
@@ -31,10 +32,11 @@ enum Step {
 
 impl Retoken {
     /// For `hmac_token`; `None` when `epoch` is not made of `before`.
-    pub(crate) fn wrap(keys: &KeyRing, domain: &str, before: u32, epoch: u32) -> Result<Option<Self>> {
+    pub(crate) fn wrap(keys: &KeyRing, domain: &str, code: CodeType, before: u32, epoch: u32) -> Result<Option<Self>> {
         let chain = keys.chain(epoch);
         let Some(at) = chain.iter().position(|step| *step == before) else { return Ok(None) };
-        Ok(Some(Self::new(domain, before, epoch, Step::Wrap(wraps(keys, domain, &chain[at..])?))))
+        let step = Step::Wrap(wraps(keys, domain, &chain[at..])?);
+        Ok(Some(Self { code, ..Self::new(domain, before, epoch, step) }))
     }
 
     /// For `siv_token`.
@@ -48,13 +50,15 @@ impl Retoken {
         Self {
             before: format!("{domain}.{before}.").into_bytes(),
             prefix: format!("{domain}.{epoch}.").into_bytes(),
+            code: CodeType::Text,
             step,
         }
     }
 
-    /// What is no token of the epoch before cannot be read.
+    /// What is no token of the epoch before cannot be read. Bytes do not tell their epoch: that the table's stamp tells it is for the caller to
+    /// know.
     pub(crate) fn apply(&self, array: &dyn Array) -> Result<Passed> {
-        if *array.data_type() != DataType::Utf8 {
+        if *array.data_type() != self.code.data_type() {
             let what = format!("tokens were expected in a column of type {}", array.data_type());
             return Err(Error::new(Kind::Bug, what));
         }
@@ -67,11 +71,14 @@ impl Retoken {
     fn wrap_tokens(&self, array: &dyn Array, steps: &[KeyedHash]) -> Result<Passed> {
         let mut codes = Vec::new();
         let rows = coded::rows(array, Form::Exact, |token| {
-            let code = token.strip_prefix(&*self.before).and_then(base32::read_code);
+            let code = match self.code {
+                CodeType::Text => token.strip_prefix(&*self.before).and_then(base32::read_code),
+                CodeType::Binary | CodeType::Int64 => token.try_into().ok(),
+            };
             codes.extend(code);
             code.is_some()
         })?;
-        coded::column(&self.prefix, &rows, &wrapped(codes, steps))
+        written(self.code, &self.prefix, &rows, &wrapped(codes, steps))
     }
 
     fn seal_tokens(&self, array: &dyn Array, opens: &Siv, seals: &Siv) -> Result<Passed> {

@@ -6,20 +6,22 @@ use arrow::array::Array;
 use change::{Error, Kind, Result};
 
 use super::base32;
-use super::coded;
+use super::coded::{self, Row};
 use super::column::Passed;
 use super::keyed_hash::KeyedHash;
 use crate::canonical::Form;
 use crate::keys::Purpose;
+use crate::transform::CodeType;
 use crate::{KeyRing, Vault};
 
-/// Makes tokens of one domain: `domain.epoch.` and 128 bits of the keyed hash. An epoch that wraps another hashes that one's 128 bits once
+/// Makes tokens of one domain: 128 bits of the keyed hash, as text behind `domain.epoch.`. An epoch that wraps another hashes that one's 128 bits once
 /// more, so that a stored token becomes a new one without its value, and the value becomes the same.
 pub(crate) struct Tokenizer {
     hash: KeyedHash,
     wraps: Vec<KeyedHash>,
     form: Form,
     prefix: Vec<u8>,
+    code: CodeType,
 }
 
 /// The steps from tokens of the first epoch of a chain to those of the last.
@@ -43,12 +45,12 @@ fn first_half(hash: [u8; 32]) -> [u8; 16] {
 }
 
 impl Tokenizer {
-    pub(crate) fn new(keys: &KeyRing, domain: &str, form: Form, epoch: u32) -> Result<Self> {
+    pub(crate) fn new(keys: &KeyRing, domain: &str, form: Form, epoch: u32, code: CodeType) -> Result<Self> {
         let chain = keys.chain(epoch);
         let first = chain.first().copied().unwrap_or(epoch);
         let hash = KeyedHash::new(keys, Purpose::Token, domain, first, form)?;
         let wraps = wraps(keys, domain, &chain)?;
-        Ok(Self { hash, wraps, form, prefix: format!("{domain}.{epoch}.").into_bytes() })
+        Ok(Self { hash, wraps, form, prefix: format!("{domain}.{epoch}.").into_bytes(), code })
     }
 
     pub(crate) fn apply(&self, array: &dyn Array) -> Result<Passed> {
@@ -59,23 +61,33 @@ impl Tokenizer {
             true
         })?;
         hashing.finish();
-        coded::column(&self.prefix, &rows, &wrapped(codes, &self.wraps))
+        written(self.code, &self.prefix, &rows, &wrapped(codes, &self.wraps))
     }
 }
 
-/// Makes vault codes of one domain: `domain.` and the 128 random bits that the vault keeps for the value.
+/// Tokens or codes of 128 bits as a column.
+pub(super) fn written(code: CodeType, prefix: &[u8], rows: &[Row], codes: &[[u8; 16]]) -> Result<Passed> {
+    match code {
+        CodeType::Text => coded::texts(prefix, rows, codes),
+        CodeType::Binary => coded::bytes(rows, codes),
+        CodeType::Int64 => Err(Error::new(Kind::Bug, "128 bits were to be a number")),
+    }
+}
+
+/// Makes vault codes of one domain: the 128 random bits that the vault keeps for the value, as text behind `domain.`, or its number.
 pub(crate) struct VaultCoder {
     hash: KeyedHash,
     form: Form,
     domain: String,
     prefix: Vec<u8>,
     vault: Arc<dyn Vault>,
+    code: CodeType,
 }
 
 impl VaultCoder {
-    pub(crate) fn new(keys: &KeyRing, vault: Arc<dyn Vault>, domain: &str, form: Form) -> Result<Self> {
+    pub(crate) fn new(keys: &KeyRing, vault: Arc<dyn Vault>, domain: &str, form: Form, code: CodeType) -> Result<Self> {
         let hash = vault_index(keys, domain, form)?;
-        Ok(Self { hash, form, domain: domain.into(), prefix: format!("{domain}.").into_bytes(), vault })
+        Ok(Self { hash, form, domain: domain.into(), prefix: format!("{domain}.").into_bytes(), vault, code })
     }
 
     pub(crate) fn apply(&self, array: &dyn Array) -> Result<Passed> {
@@ -86,14 +98,19 @@ impl VaultCoder {
             true
         })?;
         hashing.finish();
-        let codes = if index.is_empty() { Vec::new() } else { self.vault.codes(&self.domain, &index)? };
-        if codes.len() != index.len() {
-            return Err(Error::new(
-                Kind::Bug,
-                format!("the vault gave another number of codes for domain {}", self.domain),
-            ));
+        if self.code == CodeType::Int64 {
+            let numbers = if index.is_empty() { Vec::new() } else { self.vault.numbers(&self.domain, &index)? };
+            self.check(numbers.len(), index.len())?;
+            return coded::numbers(&rows, &numbers);
         }
-        coded::column(&self.prefix, &rows, &codes)
+        let codes = if index.is_empty() { Vec::new() } else { self.vault.codes(&self.domain, &index)? };
+        self.check(codes.len(), index.len())?;
+        written(self.code, &self.prefix, &rows, &codes)
+    }
+
+    fn check(&self, codes: usize, values: usize) -> Result<()> {
+        let other = || format!("the vault gave another number of codes for domain {}", self.domain);
+        if codes == values { Ok(()) } else { Err(Error::new(Kind::Bug, other())) }
     }
 }
 
@@ -102,7 +119,7 @@ pub(crate) fn vault_index(keys: &KeyRing, domain: &str, form: Form) -> Result<Ke
     KeyedHash::new(keys, Purpose::VaultIndex, domain, keys.oldest_epoch(), form)
 }
 
-/// A vault's code as it stands in the lake.
+/// A vault's code of 128 bits as it is spelled.
 pub(crate) fn spelled(domain: &str, code: &[u8; 16]) -> String {
     let mut text = format!("{domain}.");
     text.extend(base32::code(*code).map(char::from));
@@ -117,7 +134,7 @@ mod tests {
     use crate::policy::tests::keys;
 
     fn token(domain: &str, form: Form, value: &str) -> String {
-        let tokenizer = Tokenizer::new(&keys(0).unwrap(), domain, form, 1).unwrap();
+        let tokenizer = Tokenizer::new(&keys(0).unwrap(), domain, form, 1, CodeType::Text).unwrap();
         let passed = tokenizer.apply(&StringArray::from(vec![value])).unwrap();
         passed.values.as_string::<i32>().value(0).to_owned()
     }

@@ -56,7 +56,7 @@ fn check_persons(policy: &Policy, report: &mut Report) {
                 .tables
                 .get(table)
                 .and_then(|rules| rules.columns.iter().find(|column| Some(&column.column) == rule.subject.as_ref()));
-            of == domain && subject.is_some_and(|subject| subject.transform.is_injective())
+            of == domain && subject.is_some_and(|subject| subject.transform.is_injective() && subject.null_as.is_none())
         })
     };
     let mut told: Vec<&str> = Vec::new();
@@ -107,10 +107,10 @@ fn check_domains(policy: &Policy, report: &mut Report) {
 /// The family in which a transform's domain must be of one kind, and the kind.
 fn kind(transform: &Transform) -> Option<(&'static str, String)> {
     Some(match transform {
-        Transform::HmacToken { .. } => ("code", "hmac_token".into()),
-        Transform::SivToken { .. } => ("code", "siv_token".into()),
-        Transform::VaultCode { .. } => ("code", "vault_code".into()),
-        Transform::FpeFf1 { .. } => ("code", transform.to_string()),
+        Transform::HmacToken { .. }
+        | Transform::SivToken { .. }
+        | Transform::VaultCode { .. }
+        | Transform::FpeFf1 { .. } => ("code", transform.to_string()),
         Transform::DateShift { .. } => ("shift", transform.to_string()),
         Transform::EncryptCell { .. } => ("cell", "encrypt_cell".into()),
         Transform::DictSurrogate { .. } => ("surrogate", "dict_surrogate".into()),

@@ -13,15 +13,29 @@ use crate::epoch::Rotation;
 use crate::json_path::{Branch, JsonPath, JsonPaths};
 use crate::report::{Report, did_you_mean};
 use crate::yaml::{self, Entry, Node, Value};
-use crate::{Profile, Transform, spelling};
+use crate::{Profile, Transform, null_as, spelling};
 
 mod k_gate;
 mod x12;
 
 const TOP: [&str; 6] = ["profile", "keys", "tables", "expert", "max_invalid_percent", "held_days"];
-const OPTIONS: [&str; 10] =
-    ["transform", "on_invalid", "canonical", "subject", "epoch", "dual", "paths", "class", "reason", "reviewer"];
+const OPTIONS: [&str; 11] = [
+    "transform",
+    "on_invalid",
+    "null_as",
+    "canonical",
+    "subject",
+    "epoch",
+    "dual",
+    "paths",
+    "class",
+    "reason",
+    "reviewer",
+];
 const EXPERT: [&str; 3] = ["name", "method", "expires"];
+
+/// A longer constant is no value but a text.
+const NULL_AS_CHARACTERS_MAX: usize = 64;
 
 /// Stands for every column of a table.
 const EVERY: &str = "*";
@@ -180,6 +194,7 @@ impl Reader {
             subject,
             pin: None,
             dual: None,
+            null_as: None,
             class: None,
             reason: None,
             reviewer: None,
@@ -243,6 +258,9 @@ impl Reader {
         if let Some(node) = find(options, "dual") {
             let tells = matches!(rule.transform, Transform::HmacToken { .. } | Transform::SivToken { .. });
             rule.dual = Some(self.epoch(node, "dual", tells, &rule.transform)?);
+        }
+        if let Some(node) = find(options, "null_as") {
+            rule.null_as = Some(self.null_as(node, &rule.transform)?);
         }
         if let Some(node) = find(options, "class") {
             rule.class = self.class(node);
@@ -309,6 +327,12 @@ impl Reader {
         {
             return refuse(format!("`{option}` is for the whole column"), "Move it out of `paths`.");
         }
+        if let Value::Map(options) = &entry.value.value
+            && find(options, "null_as").is_some()
+        {
+            let what = format!("`null_as` means nothing within documents, and `{}` has it", entry.key);
+            return refuse(what, "Remove it: a place without a value is null, or is not there.");
+        }
         // A shift's person is named once, for the whole column.
         let subject = Some(String::new());
         let (whose, rule) = (entry.key.clone(), self.rule_with(entry, subject, Some(OnInvalid::Null))?);
@@ -323,9 +347,13 @@ impl Reader {
             Err(_) => {
                 refuse(format!("`{}` does not read the text of `{whose}`", rule.transform), "Use another transform.")
             }
-            Ok(Some(DataType::Binary)) => refuse(
+            Ok(Some(DataType::Binary)) if rule.transform.is_random() => refuse(
                 format!("`{whose}` would be bytes, which have no place in a document"),
                 "Encrypt the whole column.",
+            ),
+            Ok(Some(_)) if rule.transform.is_bare_code() => refuse(
+                format!("`{}` of `{whose}`: tokens and codes within documents are text", rule.transform),
+                "Leave out what stands behind the domain; a domain is of one type in all its columns.",
             ),
             Ok(Some(_)) if rule.transform.is_document() => {
                 refuse(format!("`{whose}` has documents within documents"), "Write the whole path.")
@@ -382,6 +410,22 @@ impl Reader {
             self.report.error(node.line, format!("`{option}` cannot be `{text}`"), fix);
         }
         epoch
+    }
+
+    fn null_as(&mut self, node: &Node, transform: &Transform) -> Option<String> {
+        let text = self.text(node, "`null_as`")?;
+        if let Err(why) = null_as::fits(transform) {
+            let what = format!("`null_as` has no place beside `{transform}`: {why}");
+            self.report.error(node.line, what, "Remove it: null stays null.");
+            return None;
+        }
+        let legal = |letter: char| !letter.is_control() && !matches!(letter, '(' | ')');
+        if text.chars().count() > NULL_AS_CHARACTERS_MAX || !text.chars().all(legal) {
+            let what = "`null_as` is a value of one line without brackets, of at most 64 characters";
+            self.report.error(node.line, what, "Write it like `null_as: unknown`.");
+            return None;
+        }
+        Some(text)
     }
 
     fn transform(&mut self, text: &str, entry: &Entry) -> Option<Transform> {

@@ -47,6 +47,15 @@ impl Vault for CountingVault {
         let codes = self.0.lock().unwrap();
         Ok(index.iter().map(|index| codes.get(&(domain.to_owned(), *index)).map(|code| code.to_be_bytes())).collect())
     }
+
+    fn numbers(&self, domain: &str, index: &[[u8; 32]]) -> change::Result<Vec<i64>> {
+        Ok(self.codes(domain, index)?.into_iter().map(|code| u128::from_be_bytes(code) as i64).collect())
+    }
+
+    fn find_numbers(&self, domain: &str, index: &[[u8; 32]]) -> change::Result<Vec<Option<i64>>> {
+        let number = |code: [u8; 16]| u128::from_be_bytes(code) as i64;
+        Ok(self.find(domain, index)?.into_iter().map(|code| code.map(number)).collect())
+    }
 }
 
 pub(crate) fn keys(first_byte: u8) -> Option<KeyRing> {
@@ -141,7 +150,7 @@ fn wrong_policies_say_where_and_how_to_mend_it() {
         (
             policy(&format!("{id}    zip: vault_code(member)\n")),
             6,
-            "domain `member` is of `hmac_token`",
+            "domain `member` is of `hmac_token(member)`",
             "another domain",
         ),
         (
@@ -586,3 +595,4 @@ fn scrubbed_text_carries_no_safe_harbor_and_needs_somebody_who_vouches() {
 }
 
 mod cells;
+mod codes;

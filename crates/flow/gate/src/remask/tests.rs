@@ -152,6 +152,43 @@ fn a_later_year_and_another_epoch_of_the_key_are_brought_together() {
 }
 
 #[test]
+fn tokens_of_bytes_are_brought_to_another_epoch_which_the_stamp_tells() {
+    let rules =
+        "\n    id: hmac_token(id,binary)\n    zip: { transform: hmac_token(zip binary), dual: 1 }\n    born: drop\n";
+    let before = rules.replace(", dual: 1", "");
+    let stored = cleared(&before, rotated(1), 2026);
+    assert_eq!(stored.1.epochs, [("id".to_owned(), 1), ("zip".into(), 1)].into());
+    let fresh = cleared(rules, rotated(2), 2026);
+    let remasked = remask(rules, rotated(2), 2026, &stored).unwrap().unwrap();
+    assert_eq!(remasked, fresh);
+    assert!(remask(rules, rotated(2), 2026, &remasked).unwrap().is_none(), "nothing is to do twice");
+    assert_eq!(fresh.0.column_by_name("zip__epoch1").unwrap(), stored.0.column_by_name("zip").unwrap());
+    // What was kept becomes what a fresh copy has.
+    let kept = cleared("\n    id: keep\n    zip: keep\n", key(), 2026);
+    let bare = "\n    id: hmac_token(id,binary)\n    zip: hmac_token(zip,binary)\n";
+    assert_eq!(remask(bare, key(), 2026, &kept).unwrap().unwrap(), cleared(bare, key(), 2026));
+}
+
+#[test]
+fn another_type_of_a_token_and_what_stands_for_null_are_not_computed_from_what_is_stored() {
+    let of = |zip: &str| format!("\n    id: hmac_token(id)\n    zip: {zip}\n");
+    for (before, after, why) in [
+        ("hmac_token(zip)", "hmac_token(zip,binary)", "cannot be computed from that"),
+        ("zip3", "{ transform: zip3, null_as: '000' }", "cannot be computed from that"),
+        ("{ transform: zip3, null_as: '000' }", "zip3", "cannot be computed from that"),
+        ("keep", "{ transform: zip3, null_as: '000' }", "not every stored null is"),
+    ] {
+        let error = remask(&of(after), key(), 2026, &cleared(&of(before), key(), 2026)).unwrap_err();
+        assert!(error.kind() == Kind::Privacy && error.what().contains(why), "{error}");
+    }
+    let constant = of("{ transform: zip3, null_as: '000' }");
+    let mut stored = cleared(&constant, key(), 2026);
+    stored.1.policy.zip3_table = "census-2000".into();
+    assert_eq!(stored.1.outdated(NewYear(2026).now()), ["zip"], "the census table is told all the same");
+    assert_eq!(remask(&constant, key(), 2026, &stored).unwrap().unwrap(), cleared(&constant, key(), 2026));
+}
+
+#[test]
 fn what_another_census_table_let_pass_is_hidden_by_that_of_now() {
     let (rows, mut stamp) = cleared(RULES, key(), 2026);
     stamp.policy.zip3_table = "census-2000".into();

@@ -40,7 +40,7 @@ struct Planted {
     canaries: Vec<Vec<u8>>,
 }
 
-const MASKED_TEXT: [&str; 23] = [
+const MASKED_TEXT: [&str; 27] = [
     "scrub_text(allowlist)",
     "scrub_text(detect)",
     "scrub_text(drop)",
@@ -53,6 +53,10 @@ const MASKED_TEXT: [&str; 23] = [
     "{ transform: json_paths, paths: { a.b: keep } }",
     "hmac_token(member)",
     "vault_code(person)",
+    "hmac_token(raw,binary)",
+    "vault_code(bare,binary)",
+    "vault_code(number,int64)",
+    "age_cap(text)",
     "drop",
     "null_out",
     "redact(TEXT)",
@@ -65,10 +69,14 @@ const MASKED_TEXT: [&str; 23] = [
     "age_cap",
     "bucket(0,10)",
 ];
-const MASKED_NUMBER: [&str; 10] = [
+const MASKED_NUMBER: [&str; 14] = [
     "hmac_token(member)",
     "siv_token(sealed)",
     "vault_code(person)",
+    "hmac_token(raw,binary)",
+    "vault_code(bare,binary)",
+    "vault_code(number,int64)",
+    "age_cap(text)",
     "drop",
     "null_out",
     "redact(N)",
@@ -88,8 +96,16 @@ const MASKED_DATE: [&str; 8] = [
     "date_trunc(month)",
 ];
 const MASKED_FLOAT: [&str; 5] = ["drop", "null_out", "redact(F)", "bucket(0,1)", "top_code(0)"];
-const MASKED_BINARY: [&str; 6] =
-    ["hmac_token(member)", "siv_token(sealed)", "vault_code(person)", "drop", "null_out", "redact(B)"];
+const MASKED_BINARY: [&str; 8] = [
+    "hmac_token(member)",
+    "hmac_token(raw,binary)",
+    "siv_token(sealed)",
+    "vault_code(person)",
+    "vault_code(bare,binary)",
+    "drop",
+    "null_out",
+    "redact(B)",
+];
 
 impl Planted {
     fn new(random: &mut Random) -> Self {
@@ -356,10 +372,18 @@ fn tokens_are_equal_exactly_where_values_are() {
         source_type: String::new(),
         number: None,
     };
-    for (seed, code) in (0..24).zip(["hmac_token", "siv_token", "vault_code", "fpe_ff1"].iter().cycle()) {
+    let rules = [
+        "hmac_token(n)",
+        "siv_token(n)",
+        "vault_code(n)",
+        "fpe_ff1(n,digits,6)",
+        "hmac_token(n,binary)",
+        "vault_code(n,binary)",
+        "vault_code(n,int64)",
+    ];
+    for (seed, rule) in (0..42).zip(rules.iter().cycle()) {
         let mut random = Random(seed);
-        let least = if *code == "fpe_ff1" { 100_000 } else { -20 };
-        let rule = if *code == "fpe_ff1" { "fpe_ff1(n,digits,6)".into() } else { format!("{code}(n)") };
+        let least = if rule.starts_with("fpe_ff1") { 100_000 } else { -20 };
         let values: Vec<i64> = (0..200).map(|_| random.below(40) as i64 + least).collect();
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from(values.clone())),
@@ -380,18 +404,19 @@ fn tokens_are_equal_exactly_where_values_are() {
         assert_eq!(tokens[0], tokens[1], "the same number in another type is another token");
         for left in 0..values.len() {
             for right in 0..left {
-                assert_eq!(values[left] == values[right], tokens[0][left] == tokens[0][right], "{code}");
+                assert_eq!(values[left] == values[right], tokens[0][left] == tokens[0][right], "{rule}");
             }
         }
     }
 }
 
-/// A column of text or of integers, spelt out.
+/// A column of text, of bytes or of integers, spelt out.
 fn texts_of(column: &ArrayRef) -> Vec<String> {
     match column.data_type() {
         DataType::Int64 => {
             column.as_primitive::<Int64Type>().iter().map(|value| format!("{:06}", value.unwrap())).collect()
         }
+        DataType::Binary => column.as_binary::<i32>().iter().map(|value| format!("{:?}", value.unwrap())).collect(),
         _ => column.as_string::<i32>().iter().map(|value| value.unwrap().to_owned()).collect(),
     }
 }

@@ -198,6 +198,37 @@ fn json(documents: &[Option<&str>]) -> (Vec<Option<String>>, u64) {
     (column.iter().map(|text| text.map(str::to_owned)).collect(), invalid)
 }
 
+/// What `v` (text, null where nothing is said) becomes under a rule, by the op of each row.
+fn nulls(identity: Identity, rule: &str, ops: &[Op], values: &[Option<&str>], unsent: &[bool]) -> Vec<Option<String>> {
+    let mut schema = schema(&[("id", DataType::Int64), ("v", DataType::Utf8)]);
+    Arc::make_mut(&mut schema).identity = identity;
+    let gate = gate(&schema, &format!("id: keep, v: {rule}"));
+    let mut meta = RowMetaBuilder::default();
+    ops.iter().zip(1..).for_each(|(op, row)| meta.push(*op, &[row], 0, 1, u64::from(row)));
+    let ids = Int64Array::from_iter_values(1..=ops.len() as i64);
+    let raw: Vec<ArrayRef> = vec![Arc::new(ids), Arc::new(StringArray::from(values.to_vec()))];
+    let unsent = Unsent(vec![None, Some(unsent.iter().copied().collect())]);
+    let batch = ChangeBatch::try_new(schema, Origin::Stream, raw, meta.finish(), unsent).unwrap();
+    let cleared = gate.clear(batch).unwrap().batch;
+    cleared.rows().column(1).as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
+}
+
+#[test]
+fn a_constant_stands_for_null_and_for_nothing_else() {
+    let rule = "{ transform: bucket(0 18), null_as: unknown }";
+    let ops = [Op::Insert, Op::Insert, Op::Insert, Op::Update, Op::Delete, Op::MoveOut, Op::Copy];
+    let values = [None, Some("17"), Some("old"), None, None, None, None];
+    let unsent = [false, false, false, true, false, false, false];
+    let found = nulls(Identity::Key(vec![0]), rule, &ops, &values, &unsent);
+    let found: Vec<Option<&str>> = found.iter().map(Option::as_deref).collect();
+    // A value that cannot be read, one that was not sent, and changes that carry their key alone have no null.
+    let unknown = Some("unknown");
+    assert_eq!(found, [unknown, Some("[0,18)"), None, None, None, None, unknown]);
+    let only_inserts = nulls(Identity::InsertOnly, rule, &[Op::Insert], &[None], &[false]);
+    assert_eq!(only_inserts, [Some("unknown".to_owned())]);
+    assert_eq!(nulls(Identity::Key(vec![0]), "bucket(0 18)", &[Op::Insert], &[None], &[false]), [None]);
+}
+
 #[test]
 fn of_a_document_only_the_named_places_pass_each_by_its_rule() {
     let (texts, invalid) = json(&[

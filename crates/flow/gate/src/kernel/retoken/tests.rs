@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, StringArray};
 
 use super::*;
 use crate::Profile;
@@ -76,6 +76,24 @@ fn tokens_of_every_epoch_never_change() {
 }
 
 #[test]
+fn bytes_are_the_128_bits_of_the_text_in_every_epoch() {
+    let values = texts(&[Some("42"), None, Some("Zo\u{eb}"), Some("42")]);
+    for newest in 1..=3 {
+        let spelled = cleared(&rule("hmac_token(member)"), &rotated(newest), &values);
+        let read = |token: &str| base32::read_code(token.rsplit('.').next().unwrap().as_bytes()).unwrap();
+        let bits: Vec<Option<[u8; 16]>> = spelled.as_string::<i32>().iter().map(|token| token.map(read)).collect();
+        let bare = cleared(&rule("hmac_token(member binary)"), &rotated(newest), &values);
+        assert_eq!(
+            bare.as_binary::<i32>()
+                .iter()
+                .map(|bytes| bytes.map(|bytes| bytes.try_into().unwrap()))
+                .collect::<Vec<_>>(),
+            bits
+        );
+    }
+}
+
+#[test]
 fn stored_values_become_what_new_ones_are() {
     let persons = texts(&[Some("42"), None, Some("Zo\u{eb}"), Some("42"), Some("")]);
     let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1_234_567_893), None]));
@@ -89,6 +107,7 @@ fn stored_values_become_what_new_ones_are() {
     let cases = [
         ("hmac_token(member)", &persons),
         ("{ transform: hmac_token(member), canonical: trim }", &persons),
+        ("hmac_token(member binary)", &persons),
         ("siv_token(member)", &persons),
         ("fpe_ff1(person ssn)", &ssns),
         ("fpe_ff1(provider npi)", &numbers),
@@ -125,6 +144,12 @@ fn what_is_no_token_of_the_epoch_is_not_read_and_what_needs_the_person_is_not_mo
         let now = cleared(&rule(text), &keys, &texts(&[Some("42"), None, None, None, Some("42")]));
         assert_eq!((passed.invalid, &passed.values), (2, &now), "{text}");
     }
+    // Of bytes nothing tells but their number: the table's stamp says of which epoch they are.
+    let bare = moved(&rule("hmac_token(member binary)"), &keys, 1).unwrap();
+    let wrong: ArrayRef = Arc::new(BinaryArray::from(vec![Some(&[7; 16][..]), Some(&[7; 15]), None, Some(b"")]));
+    let passed = bare.apply(&wrong, beside).unwrap();
+    assert_eq!((passed.invalid, passed.values.null_count()), (2, 3));
+    assert!(bare.apply(&texts(&[Some("member.1.za24bzexmxfiod3yonxuhsgg2y")]), beside).is_err(), "text is no bytes");
     // Epoch 3 does not wrap 9, and a shift of another epoch needs the person.
     assert!(moved(&rule("hmac_token(member)"), &keys, 9).is_none());
     let shift = rule("{ transform: date_shift(person 30), subject: id }");

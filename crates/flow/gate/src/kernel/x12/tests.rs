@@ -1,3 +1,4 @@
+use crate::CodeType;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -172,8 +173,14 @@ fn loops_tell_whose_a_segment_is() {
         assert!(!text.contains(gone), "{gone} is in {text}");
     }
     // The token of a column of the domain.
-    let token =
-        crate::kernel::token::Tokenizer::new(&keys(0).unwrap(), "member", crate::canonical::Form::Exact, 1).unwrap();
+    let token = crate::kernel::token::Tokenizer::new(
+        &keys(0).unwrap(),
+        "member",
+        crate::canonical::Form::Exact,
+        1,
+        CodeType::Text,
+    )
+    .unwrap();
     let token = token.apply(&StringArray::from(vec!["1EG4TE5MK73"])).unwrap();
     assert!(text.contains(token.values.as_string::<i32>().value(0)));
     let (plain, _) = passed(&kernel("837p", ""), sample);

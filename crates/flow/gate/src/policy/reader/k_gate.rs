@@ -19,6 +19,11 @@ impl Reader {
         let person = match find(entries, "person") {
             Some(node) => {
                 let name = self.text(node, "`person`")?;
+                if rules.iter().any(|rule| rule.column == name && rule.null_as.is_some()) {
+                    let what = format!("`k_gate`: `{name}` has `null_as`: all rows without a person would be one's");
+                    self.report.error(node.line, what, "Take `null_as` out of its rule, or name another column.");
+                    return None;
+                }
                 Some(self.gated_column(&name, node.line, rules)?)
             }
             None => None,

@@ -72,6 +72,7 @@ pub(super) fn expand(rule: &mut Rule, own: Vec<(X12Path, Rule)>) {
             subject: None,
             pin: None,
             dual: None,
+            null_as: None,
             class,
             reason: rule.reason.clone(),
             reviewer: rule.reviewer.clone(),
