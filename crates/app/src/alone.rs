@@ -37,6 +37,7 @@ pub(crate) async fn alone(dir: &Path, work: Work) -> Result<std::result::Result<
 
 fn doing(work: Work) -> &'static str {
     match work {
+        Work::Audit => "a new audit log",
         Work::Erase => "an erasure",
         Work::Keys => "a change of the keys",
         Work::Remask => "remasking",

@@ -108,14 +108,18 @@ impl Candidate {
         })
     }
 
-    /// As [`Candidate::of`], of a policy that may come into force.
+    /// As [`Candidate::of`], of a policy that may come into force. One that may not is written down as refused.
     ///
     /// # Errors
     /// `Config` when approvals are missing; else as [`Candidate::of`].
     pub(crate) fn allowed(project: &Project, policy: &Policy, auditor: &Auditor) -> Result<Self> {
         let candidate = Self::of(project, policy, auditor)?;
         match &candidate.change {
-            Some(change) if candidate.missing() > 0 => Err(candidate.refusal(change)),
+            Some(change) if candidate.missing() > 0 => {
+                let (approvals, needed) = (candidate.approved.len() as u32, change.approvals as u32);
+                auditor.record(Event::PolicyRefused { file: candidate.file, approvals, needed })?;
+                Err(candidate.refusal(change))
+            }
             _ => Ok(candidate),
         }
     }

@@ -381,6 +381,17 @@ pub(crate) enum PurposeOf {
     Incident,
 }
 
+/// Why an audit log is set aside.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BecauseOf {
+    /// Its key is lost, and there is no copy
+    KeyLost,
+    /// Somebody else may have its key
+    KeyExposed,
+    /// It is not what its writers left; the key stays
+    Damaged,
+}
+
 /// Options of `lockgate remask`.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Remask {
@@ -427,7 +438,7 @@ pub(crate) enum Keys {
     Wrap(WrapKeys),
 }
 
-/// What to do with the audit log. Neither needs the project's configuration, a database or the lake.
+/// What to do with the audit log. None needs a database or the lake, and only `renew` the project's configuration.
 #[derive(Subcommand, Debug, Clone)]
 pub(crate) enum Audit {
     /// Prove that nothing in the audit log was changed, put in, taken out or cut off
@@ -460,14 +471,24 @@ pub(crate) enum Audit {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Set the log aside and begin another one, which says why
+    ///
+    /// The folder .lockgate/audit gets another name and stays as it is; the new log's first entry names it, its newest head, its key where
+    /// that changes, and the reason. Where the old key is there, the old log's last entry says so too. From then on `audit verify` proves both,
+    /// and what was wrong with the old one it says for good. Where approvals of policies are asked for, two approve the policy as it is.
+    Renew {
+        /// The reason
+        #[arg(long, value_name = "REASON")]
+        because: BecauseOf,
+    },
     /// Print the last entries
     List {
         /// The log's folder or file; the project's when not given
         #[arg(long, value_name = "PATH")]
         file: Option<PathBuf>,
         /// How many
-        #[arg(long, default_value_t = 50, value_name = "ENTRIES")]
-        last: usize,
+        #[arg(long, default_value_t = 50, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(1..))]
+        last: u64,
         /// As they stand in the file: one JSON object a line
         #[arg(long)]
         json: bool,
@@ -480,15 +501,17 @@ pub(crate) struct AuditEvidence {
     /// The log's folder or file; the project's when not given
     #[arg(long, value_name = "PATH")]
     pub(crate) file: Option<PathBuf>,
-    /// The kept folder of a log before this one, which is proven with it; may be given several times
+    /// The kept folder of a log before this one, which is proven with it; may be given several times. When neither this nor --file is given:
+    /// those that `audit renew` has set aside in the project
     #[arg(long, value_name = "FOLDER")]
     pub(crate) before: Vec<PathBuf>,
     /// Where copies of signed heads are: a folder or URL; the project's when not given
     #[arg(long, value_name = "PLACE")]
     pub(crate) anchor: Option<String>,
-    /// The public key: 64 digits, or a file that holds them; the file of the signing key proves the MACs of the youngest entries too
+    /// The public key: 64 digits, or a file that holds them; the file of the signing key proves the MACs of the youngest entries too. Given
+    /// several times: the key of the log first, then those of logs before it
     #[arg(long, value_name = "KEY")]
-    pub(crate) key: Option<String>,
+    pub(crate) key: Vec<String>,
 }
 
 /// What to do with held rows. No raw value is ever printed.

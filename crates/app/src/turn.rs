@@ -31,6 +31,7 @@ const SAY_EVERY: Duration = Duration::from_secs(15);
 /// What has to be alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
+    Audit,
     Erase,
     Keys,
     Remask,
@@ -40,6 +41,7 @@ pub(crate) enum Work {
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Audit => "lockgate audit renew",
             Self::Erase => "lockgate erase",
             Self::Keys => "lockgate keys",
             Self::Remask => "lockgate remask",

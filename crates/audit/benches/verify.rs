@@ -5,8 +5,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use audit::{
-    AnchorSeen, Event, Evidence, Files, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Name, Opener, Program, SigningKey,
-    verify,
+    AnchorSeen, Event, Evidence, Files, Given, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Name, Opener, Program,
+    SigningKey, verify,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use zeroize::Zeroizing;
@@ -21,7 +21,8 @@ fn prove(criterion: &mut Criterion) {
     let folder = std::env::temp_dir().join(format!("lockgate-audit-bench-{}", std::process::id()));
     let key = || SigningKey::parse(&SigningKey::generate(&Zeroizing::new([1; 32]))).unwrap();
     let writer = Hex::new("aa").unwrap();
-    let opener = Opener { writer, program: Program::Run, by: None, anchor: AnchorSeen::None, former: None };
+    let opener =
+        Opener { writer, program: Program::Run, by: None, anchor: AnchorSeen::None, former: None, because: None };
     let mut log = Log::open(&folder, key(), moment(0), opener).unwrap();
     for entry in 1..ENTRIES {
         let policy = Hex::new("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef").unwrap();
@@ -31,7 +32,7 @@ fn prove(criterion: &mut Criterion) {
     }
     log.close(moment(ENTRIES)).unwrap();
     let (entries, heads) =
-        (std::fs::read(folder.join(LOG_FILE)).unwrap(), std::fs::read_to_string(folder.join(HEADS_FILE)).unwrap());
+        (std::fs::read(folder.join(LOG_FILE)).unwrap(), std::fs::read(folder.join(HEADS_FILE)).unwrap());
     std::fs::remove_dir_all(folder).unwrap();
     let mut group = criterion.benchmark_group("audit");
     group.throughput(Throughput::Elements(ENTRIES + 2));
@@ -40,11 +41,11 @@ fn prove(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let evidence = Evidence {
-                    log: Files { entries: entries.as_slice(), heads: heads.clone() },
+                    log: Files { entries: entries.as_slice(), heads: heads.as_slice() },
                     before: Vec::new(),
                     anchored: Vec::new(),
-                    key: key.public(),
-                    macs,
+                    key: Given { public: key.public(), macs },
+                    former_keys: Vec::new(),
                     now: moment(ENTRIES).at,
                 };
                 let report = verify(black_box(evidence)).unwrap();

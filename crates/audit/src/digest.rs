@@ -19,6 +19,8 @@ pub struct Digest {
     pub until: Timestamp,
     /// Entries in between.
     pub entries: u64,
+    /// Entries of kinds that this version does not know, whenever they were written.
+    pub unknown: u64,
     /// What each did.
     pub principals: BTreeMap<Principal, Acts>,
 }
@@ -78,7 +80,7 @@ pub struct Sum {
 impl Digest {
     /// An empty one.
     pub fn new(since: Timestamp, until: Timestamp) -> Self {
-        Self { since, until, entries: 0, principals: BTreeMap::new() }
+        Self { since, until, entries: 0, unknown: 0, principals: BTreeMap::new() }
     }
 
     /// Adds the first `entries` lines of a log: what was proven, and not what has come since.
@@ -91,6 +93,7 @@ impl Digest {
         for line in log.split(b'\n').take(usize::try_from(entries).unwrap_or(usize::MAX)) {
             let line = line.map_err(unreadable)?;
             let Some(entry) = Line::read(&line).and_then(|line| serde_json::from_slice::<Entry>(line.body).ok()) else {
+                self.unknown += 1;
                 continue;
             };
             let writer = writers.entry(entry.writer).or_default();
@@ -115,7 +118,7 @@ impl Digest {
     fn take(&mut self, writer: &Principal, at: Timestamp, event: &Event) {
         self.entries += 1;
         let mut principal = writer.clone();
-        if let (None, Event::Revealed { by, .. }) = (&principal.by, event) {
+        if let (None, Event::Revealed { by, .. } | Event::RevealRefused { by, .. }) = (&principal.by, event) {
             principal.by = Some(by.clone());
         }
         let acts = self.principals.entry(principal).or_default();
@@ -159,10 +162,11 @@ fn act(event: &Event) -> Option<Act> {
 fn of_access(event: &Event) -> Option<Act> {
     Some(match event {
         Event::Revealed { purpose, column, asked, opened, .. } => {
-            // Nothing is asked for by whom the role is missing.
-            let refused = u64::from(*asked == 0);
-            let amounts = vec![("asked", *asked), ("opened", *opened), ("refused", refused)];
+            let amounts = vec![("asked", *asked), ("opened", *opened)];
             (Subject::Reveals, format!("{} for {}", column.as_str(), word(purpose)), amounts)
+        }
+        Event::RevealRefused { purpose, column, .. } => {
+            (Subject::Reveals, format!("{} for {}: refused", column.as_str(), word(purpose)), vec![])
         }
         Event::KeysShown {} => (Subject::Keys, "epochs shown".into(), vec![]),
         Event::KeyRotated { from, to, fingerprint, compromised, domains, tables } => {
@@ -234,6 +238,9 @@ fn of_rules(event: &Event) -> Option<Act> {
         Event::ApprovalRefused { by, file } => {
             plain(Subject::Policy, format!("{} may not approve policy.yaml {file}: refused", by.as_str()))
         }
+        Event::PolicyRefused { file, approvals, needed } => {
+            plain(Subject::Policy, format!("policy.yaml {file} refused with {approvals} of {needed} approvals"))
+        }
         Event::PolicyInForce { from, file, loosens, alters, tightens, approvers, .. } => {
             let from = from.map_or_else(String::new, |from| format!(" instead of {from}"));
             let approvers: Vec<&str> = approvers.iter().map(Name::as_str).collect();
@@ -251,19 +258,30 @@ fn of_rules(event: &Event) -> Option<Act> {
         Event::RunStopped { ending } => plain(Subject::Runs, format!("ended: {}", word(ending))),
         Event::SpoolFilled { source } => plain(Subject::Runs, format!("spool of {} began to fill", source.as_str())),
         Event::SpoolDrained { source } => plain(Subject::Runs, format!("spool of {} drained", source.as_str())),
-        Event::Begun { anchor, former } => {
+        _ => return of_log(event),
+    })
+}
+
+fn of_log(event: &Event) -> Option<Act> {
+    let (words, amounts) = match event {
+        Event::Begun { anchor, former, because } => {
             let former = former.as_ref().map_or_else(String::new, |former| {
                 format!(", after log {} with {} entries", former.log.short(), former.entries)
             });
-            plain(Subject::Log, format!("begun, anchor: {}{former}", word(anchor)))
+            let because = because.map_or_else(String::new, |because| format!(", because: {}", word(because)));
+            (format!("begun, anchor: {}{former}{because}", word(anchor)), vec![])
         }
-        Event::MacsBegun {} => plain(Subject::Log, "entries carry MACs from here on".into()),
-        Event::Recovered { torn_bytes } => {
-            (Subject::Log, "a cut line was taken away".into(), vec![("bytes", *torn_bytes)])
+        Event::Ended { because } => (format!("ended, because: {}", word(because)), vec![]),
+        Event::MacsBegun {} => ("entries carry MACs from here on".into(), vec![]),
+        Event::Recovered { torn_bytes } => ("a cut line was taken away".into(), vec![("bytes", *torn_bytes)]),
+        Event::HeadsMissing { known, head, left } => {
+            (format!("heads were missing: {} knows head {head}, {left} was left", word(known)), vec![])
         }
-        Event::ClockJumped { micros } => plain(Subject::Log, format!("the clock jumped by {} s", micros / 1_000_000)),
+        Event::ClosedUnsigned { entries } => ("its end had no head".into(), vec![("entries", *entries)]),
+        Event::ClockJumped { micros } => (format!("the clock jumped by {} s", micros / 1_000_000), vec![]),
         _ => return None,
-    })
+    };
+    Some((Subject::Log, words, amounts))
 }
 
 fn of_tables(event: &Event) -> Option<Act> {
@@ -292,6 +310,9 @@ fn of_tables(event: &Event) -> Option<Act> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.unknown > 0 {
+            writeln!(f, "{} entries of kinds that this version does not know are left out", self.unknown)?;
+        }
         for (principal, acts) in &self.principals {
             writeln!(f, "{principal}")?;
             let events = acts.events.iter().map(|(kind, times)| format!("{kind} {times}"));

@@ -2,7 +2,7 @@ use change::{Error, Kind, Result, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::hex::{decode, encode};
-use crate::{Event, Hash, Hex, MacKey};
+use crate::{Event, Hash, Hex, MacKey, Name};
 
 /// One line of the log: `{"hash":"<64 digits>","mac":"<64 digits>","entry":{...}}`. The hash is SHA-256 of the hash before it (32 bytes, zero
 /// for the first) and the bytes of the entry as they stand in the line; the MAC is [`MacKey`]'s of the hash.
@@ -19,8 +19,49 @@ pub struct Entry {
     pub at: Timestamp,
     /// Time since the writer's start by a clock that cannot be set, in microseconds.
     pub up: u64,
+    /// The number of the newest head that its writer knew of: it cannot be taken away later without this entry contradicting it.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub heads: u64,
     /// What happened.
     pub what: Event,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_none(heads: &u64) -> bool {
+    *heads == 0
+}
+
+/// What every version reads of an entry, also of one that a newer version wrote.
+#[derive(Deserialize)]
+pub(crate) struct Outline {
+    pub(crate) seq: u64,
+    pub(crate) writer: Hex,
+    pub(crate) nth: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) up: u64,
+    #[serde(default)]
+    pub(crate) heads: u64,
+    what: Kindred,
+}
+
+#[derive(Default, Deserialize)]
+struct Kindred {
+    event: Name,
+}
+
+impl Outline {
+    /// The word for its event, of a line that was read as an outline.
+    pub(crate) fn event(&self) -> &str {
+        self.what.event.as_str()
+    }
+}
+
+impl Entry {
+    /// Its numbers, and what happened.
+    pub(crate) fn parts(self) -> (Outline, Event) {
+        let Self { seq, writer, nth, at, up, heads, what } = self;
+        (Outline { seq, writer, nth, at, up, heads, what: Kindred::default() }, what)
+    }
 }
 
 const OPEN: &[u8] = b"{\"hash\":\"";
@@ -86,6 +127,13 @@ pub(crate) fn line(previous: &Hash, entry: &Entry, macs: &MacKey) -> Result<Made
     let (hash_digits, mac_digits) = (encode(&hash.0), encode(&mac.0));
     let text = [OPEN, hash_digits.as_bytes(), MAC, mac_digits.as_bytes(), BODY, &body, b"}\n"].concat();
     Ok(Made { text, hash, leaf: leaf(&hash, Some(&mac)) })
+}
+
+/// When and by which word of a newer version a line of the log was written that this version does not know, without any proof; `None` for
+/// what is no line of any version.
+pub fn read_newer_line(line: &str) -> Option<(Timestamp, Name)> {
+    let outline: Outline = serde_json::from_slice(Line::read(line.as_bytes())?.body).ok()?;
+    Some((outline.at, outline.what.event))
 }
 
 /// The entry of a line of the log, without any proof; `None` for what is no such line.

@@ -1,7 +1,7 @@
 use change::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Hash, Hex, Name};
+use crate::{Hash, Hex, Name, PublicKey};
 
 /// What happened. Every field has a type with a known set of values, or is a number, a hash or the name of a table or column: there is no
 /// room for a row value.
@@ -15,6 +15,14 @@ pub enum Event {
         /// The newest head there, of a log before this one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         former: Option<Former>,
+        /// Why somebody set the log before aside.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<Because>,
+    },
+    /// Somebody set the log aside, and another one begins: its last entry, where its key was there to write it.
+    Ended {
+        /// Why.
+        because: Because,
     },
     /// From here on entries carry MACs: the log was begun without.
     MacsBegun {},
@@ -34,6 +42,20 @@ pub enum Event {
     Recovered {
         /// Bytes of the cut line.
         torn_bytes: u64,
+    },
+    /// Heads that had been signed were not among the log's any more: they were cut off, or the log was set back.
+    HeadsMissing {
+        /// Where they are known from.
+        known: HeadsKnown,
+        /// The number of the newest one that is known.
+        head: u64,
+        /// The number of the newest one that was left; 0 for none.
+        left: u64,
+    },
+    /// A process had closed the log, and no head covered its end: a kill at that moment leaves it so, and who takes the last head away.
+    ClosedUnsigned {
+        /// Entries without a head.
+        entries: u64,
     },
     /// The machine's clock went another way than time does.
     ClockJumped {
@@ -89,6 +111,15 @@ pub enum Event {
         by: Name,
         /// SHA-256 of `policy.yaml`.
         file: Hash,
+    },
+    /// A policy was not put in force, because approvals of it were missing.
+    PolicyRefused {
+        /// SHA-256 of `policy.yaml`.
+        file: Hash,
+        /// So many different people had approved it.
+        approvals: u32,
+        /// And so many are needed.
+        needed: u32,
     },
     /// A policy that does something else than the one before came into force; approvals of before count no more.
     PolicyInForce {
@@ -206,7 +237,16 @@ pub enum Event {
         /// How many rows.
         rows: u64,
     },
-    /// Somebody turned stored values back into what they were, or was refused to.
+    /// Somebody who has not the role wanted to turn stored values back into what they were.
+    RevealRefused {
+        /// The user of the machine.
+        by: Name,
+        /// What for.
+        purpose: Purpose,
+        /// The column.
+        column: Name,
+    },
+    /// Somebody turned stored values back into what they were. Versions before [`Event::RevealRefused`] wrote a refusal as none of none.
     Revealed {
         /// The user of the machine who asked.
         by: Name,
@@ -216,7 +256,7 @@ pub enum Event {
         column: Name,
         /// How many values were asked for.
         asked: u64,
-        /// How many were opened; none when the user has not the role.
+        /// How many were opened.
         opened: u64,
     },
     /// A table was released in groups of at least k.
@@ -340,6 +380,31 @@ pub struct Former {
     pub entries: u64,
     /// When it was signed, microseconds since the Unix epoch.
     pub at: Timestamp,
+    /// Its key, where the log that names it has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PublicKey>,
+}
+
+/// Why a log was set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Because {
+    /// Its key is lost.
+    KeyLost,
+    /// Somebody else may have its key.
+    KeyExposed,
+    /// It is not what its writers left.
+    Damaged,
+}
+
+/// Where a head is known from that the log lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadsKnown {
+    /// An entry of the log, or the process that signed it.
+    Log,
+    /// The anchor.
+    Anchor,
 }
 
 /// Which command wrote.
@@ -364,6 +429,8 @@ pub enum Program {
     Release,
     /// `lockgate policy`.
     Policy,
+    /// `lockgate audit`.
+    Audit,
 }
 
 /// How a run ended.

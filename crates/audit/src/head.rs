@@ -50,10 +50,15 @@ impl SignedHead {
     }
 }
 
+/// The head of a line, when the key signed it.
+pub fn proven_head(line: &str, key: &PublicKey) -> Option<Head> {
+    SignedHead::read(line).filter(|signed| signed.is_proven_by(key)).map(|signed| signed.said)
+}
+
 /// The newest of these lines of heads that the key signed, whatever their logs; `None` when there is none.
 pub fn newest_head<'a>(lines: impl IntoIterator<Item = &'a str>, key: &PublicKey) -> Option<Former> {
     let signed = lines.into_iter().filter_map(SignedHead::read).filter(|signed| signed.is_proven_by(key));
     let newest = signed.max_by_key(|signed| (signed.said.at, signed.said.nth))?;
     let Head { log, nth, entries, at, .. } = newest.said;
-    Some(Former { log, head: nth, hash: newest.hash, entries, at })
+    Some(Former { log, head: nth, hash: newest.hash, entries, at, key: None })
 }

@@ -4,6 +4,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use change::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::hex::{decode, encode};
@@ -21,7 +22,8 @@ pub struct SigningKey {
 pub struct MacKey(hmac::Key);
 
 /// What proves a signature. An auditor keeps it apart from the log: with the log's own copy only damage is found, and no forger.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PublicKey([u8; 32]);
 
 const HEADER: &str = "lockgate-audit-key 1";
@@ -121,6 +123,20 @@ impl PublicKey {
 
     pub(crate) fn proves(&self, message: &[u8], signature: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.0).verify(message, signature).is_ok()
+    }
+}
+
+impl TryFrom<String> for PublicKey {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        Self::parse(&text)
+    }
+}
+
+impl From<PublicKey> for String {
+    fn from(key: PublicKey) -> Self {
+        key.to_string()
     }
 }
 

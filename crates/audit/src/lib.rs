@@ -12,6 +12,7 @@ mod entry;
 mod tree;
 
 mod head;
+mod heads_file;
 mod keys;
 mod signed;
 
@@ -20,20 +21,25 @@ mod log;
 mod standing;
 
 mod finding;
+mod proof;
 mod verify;
+mod writers;
 
 mod digest;
 mod review;
 
 pub use digest::{Acts, Digest, Principal, Subject, Sum};
-pub use entry::{Entry, read_line};
-pub use event::{AnchorSeen, Event, Former, HeldAction, Program, Purge, Purpose, Reason, RunEnding};
+pub use entry::{Entry, read_line, read_newer_line};
+pub use event::{
+    AnchorSeen, Because, Event, Former, HeadsKnown, HeldAction, Program, Purge, Purpose, Reason, RunEnding,
+};
 pub use finding::Finding;
-pub use head::{Head, newest_head};
+pub use head::{Head, newest_head, proven_head};
+pub use heads_file::{HeadLine, Heads};
 pub use hex::{Hash, Hex, Name};
 pub use keys::{MacKey, PublicKey, SigningKey};
 pub use log::{HEADS_FILE, LOG_FILE, Log, Moment, Opener, PUBLIC_KEY_FILE};
 pub use review::Review;
 pub use standing::{Approval, Standing};
 pub use time::utc;
-pub use verify::{Evidence, Files, Report, verify};
+pub use verify::{Evidence, Files, Given, Report, verify};

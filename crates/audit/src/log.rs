@@ -1,18 +1,19 @@
 //! Writing: one file, appended by one process at a time, line by line durable.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use change::{Clock, Error, Kind, Result, Timestamp};
 
 use crate::backwards::Backwards;
-use crate::entry::{self, Entry, Line};
+use crate::entry::{self, Entry, Line, Outline};
 use crate::head::{Head, SignedHead};
+use crate::heads_file::{Heads, LastHead};
 use crate::tree::Tree;
-use crate::{AnchorSeen, Event, Former, Hash, Hex, MacKey, Name, Program, PublicKey, SigningKey};
+use crate::{AnchorSeen, Because, Event, Former, Hash, HeadsKnown, Hex, MacKey, Name, Program, PublicKey, SigningKey};
 
 /// The entries, in the log's folder.
 pub const LOG_FILE: &str = "audit.jsonl";
@@ -55,8 +56,10 @@ pub struct Opener {
     pub by: Option<Name>,
     /// What the anchor has; said when the log begins, and not else.
     pub anchor: AnchorSeen,
-    /// The newest head there.
+    /// The newest head there, or of the log that was set aside.
     pub former: Option<Former>,
+    /// Why that was set aside; said when the log begins.
+    pub because: Option<Because>,
 }
 
 /// What has been written so far, by whomever.
@@ -65,15 +68,29 @@ struct Written {
     bytes: u64,
     last: Hash,
     first: Option<Hash>,
+    /// Time of the last entry.
+    at: Option<Timestamp>,
     tree: Tree,
     /// Whether the last entry carries a MAC.
     macs: bool,
+}
+
+/// What was found behind that.
+#[derive(Default)]
+struct Caught {
+    /// Bytes of a last line without end.
+    torn_bytes: u64,
+    /// Entries.
+    entries: u64,
+    /// Whether a process has closed the log in them.
+    closed: bool,
 }
 
 /// A log that is open for writing. Several processes may have it open: each write looks first what the others have added.
 pub struct Log {
     folder: PathBuf,
     file: File,
+    heads: Heads,
     key: SigningKey,
     writer: Hex,
     nth: u64,
@@ -81,10 +98,13 @@ pub struct Log {
     /// Time of the last entry of this process.
     latest: Moment,
     written: Written,
+    /// The last head in the file.
     head: Option<SignedHead>,
     head_at: Duration,
     /// The length of the file of heads when it was last read or written: another one means that somebody else has signed.
     heads_bytes: u64,
+    /// The highest number of a head that is known, and where from: the file has it, or heads are missing.
+    signed: (u64, HeadsKnown),
 }
 
 impl Log {
@@ -93,7 +113,7 @@ impl Log {
         std::fs::metadata(folder.join(LOG_FILE)).is_ok_and(|file| file.len() > 0)
     }
 
-    /// Opens the log in a folder, which is made when it is missing, and says so in it.
+    /// Opens the log in a folder, which is made when it is missing, and says so in it; and what of it is not as the last process left it.
     ///
     /// # Errors
     /// `Privacy` when the log is not what its signed heads say, or somebody without the key has added to it; `Full` when it cannot be written.
@@ -101,12 +121,12 @@ impl Log {
         let failed = |error| unwritable(folder, error);
         std::fs::create_dir_all(folder).map_err(failed)?;
         let file = open_private(&folder.join(LOG_FILE)).map_err(failed)?;
-        std::fs::write(folder.join(PUBLIC_KEY_FILE), format!("{}\n", key.public())).map_err(failed)?;
         let mut log = Self {
             folder: folder.to_owned(),
             file,
+            heads: Heads::of(folder),
             key,
-            writer: opener.writer,
+            writer: opener.writer.clone(),
             nth: 0,
             started: now,
             latest: now,
@@ -114,22 +134,53 @@ impl Log {
             head: None,
             heads_bytes: 0,
             head_at: now.monotonic,
+            signed: (0, HeadsKnown::Log),
         };
         log.locked(|log| {
             log.resume()?;
-            let torn_bytes = log.catch_up()?;
-            if log.written.first.is_none() {
-                log.add(now, Event::Begun { anchor: opener.anchor, former: opener.former })?;
-            } else if !log.written.macs {
-                log.add(now, Event::MacsBegun {})?;
+            let caught = log.catch_up()?;
+            let is_whole = log.written.first.is_some() && log.missing().is_none();
+            log.begin(now, opener, &caught)?;
+            log.file.sync_data().map_err(failed)?;
+            // Entries name heads: none is without one for longer than it takes to begin.
+            if !is_whole {
+                log.sign(now)?;
             }
-            if torn_bytes > 0 {
-                log.add(now, Event::Recovered { torn_bytes })?;
-            }
-            log.add(now, Event::Opened { program: opener.program, by: opener.by })?;
-            log.file.sync_data().map_err(failed)
+            log.show_key().map_err(failed)
         })?;
         Ok(log)
+    }
+
+    /// The first entries of a process.
+    fn begin(&mut self, now: Moment, opener: Opener, caught: &Caught) -> Result<()> {
+        let Opener { program, by, anchor, former, because, .. } = opener;
+        if self.written.first.is_none() {
+            self.add(now, Event::Begun { anchor, former, because })?;
+        } else if !self.written.macs {
+            self.add(now, Event::MacsBegun {})?;
+        } else if let Some(micros) =
+            self.written.at.map(|at| now.at.saturating_sub(at)).filter(|ago| *ago < -JUMP_MICROS)
+        {
+            self.add(now, Event::ClockJumped { micros })?;
+        }
+        if let Some(missing) = self.missing() {
+            self.add(now, missing)?;
+        } else if caught.closed {
+            self.add(now, Event::ClosedUnsigned { entries: caught.entries })?;
+        }
+        if caught.torn_bytes > 0 {
+            self.add(now, Event::Recovered { torn_bytes: caught.torn_bytes })?;
+        }
+        self.add(now, Event::Opened { program, by })
+    }
+
+    /// Writes the public key beside the log that it proves.
+    fn show_key(&self) -> std::io::Result<()> {
+        let (path, text) = (self.folder.join(PUBLIC_KEY_FILE), format!("{}\n", self.key.public()));
+        match std::fs::read_to_string(&path) {
+            Ok(shown) if shown == text => Ok(()),
+            _ => std::fs::write(path, text),
+        }
     }
 
     /// The public half of the key.
@@ -151,17 +202,12 @@ impl Log {
     /// As [`Log::append`]; some of the entries may have been written.
     pub fn append_all(&mut self, now: Moment, events: impl IntoIterator<Item = Event>) -> Result<Option<Head>> {
         self.locked(|log| {
-            log.catch_up()?;
-            let jumped = log.jumped(now);
-            let said = (jumped.abs() > JUMP_MICROS).then_some(Event::ClockJumped { micros: jumped });
-            for event in said.into_iter().chain(events) {
-                log.add(now, event)?;
-            }
-            log.file.sync_data().map_err(|error| unwritable(&log.folder, error))?;
+            let missing = log.go_on(now)?;
+            log.add_all(now, events)?;
             let signed = log.head.as_ref().map_or(0, |head| head.said.entries);
             let unsigned = log.written.tree.leaves().saturating_sub(signed);
             let due = unsigned >= ENTRIES_PER_HEAD || now.monotonic.saturating_sub(log.head_at) >= HEAD_EVERY;
-            if due { log.sign(now) } else { Ok(None) }
+            if due || missing { log.sign(now) } else { Ok(None) }
         })
     }
 
@@ -171,24 +217,52 @@ impl Log {
     /// As [`Log::append`].
     pub fn sign_now(&mut self, now: Moment) -> Result<Option<Head>> {
         self.locked(|log| {
-            log.catch_up()?;
+            log.go_on(now)?;
             log.sign(now)
         })
     }
 
-    /// Says that this process is done, and signs.
+    /// Says that this process is done, and signs, without anybody in between. Nothing may be added after it.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn end(&mut self, now: Moment) -> Result<Option<Head>> {
+        self.locked(|log| {
+            log.go_on(now)?;
+            log.add_all(now, [Event::Closed {}])?;
+            log.sign(now)
+        })
+    }
+
+    /// As [`Log::end`], and returns the newest head.
     ///
     /// # Errors
     /// As [`Log::append`].
     pub fn close(mut self, now: Moment) -> Result<Option<Head>> {
-        self.append(now, Event::Closed {})?;
-        let head = self.sign_now(now)?;
-        Ok(head.or_else(|| self.head.map(|signed| signed.said)))
+        self.end(now)?;
+        Ok(self.head.map(|signed| signed.said))
     }
 
-    /// The line of the newest head, as it is copied to an anchor.
-    pub fn head_line(&self) -> Option<String> {
-        self.head.as_ref().map(SignedHead::line)
+    /// Says that the anchor has a head of this log with this number, and the log lacks it.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn lacks(&mut self, now: Moment, head: u64) -> Result<()> {
+        self.locked(|log| {
+            log.catch_up()?;
+            let left = log.head.as_ref().map_or(0, |head| head.said.nth);
+            log.add_all(now, [Event::HeadsMissing { known: HeadsKnown::Anchor, head, left }])?;
+            // Its own next head gets a number of its own.
+            if head > log.signed.0 {
+                log.signed = (head, HeadsKnown::Anchor);
+            }
+            log.sign(now).map(|_| ())
+        })
+    }
+
+    /// The log: the hash of its first entry.
+    pub fn id(&self) -> Hash {
+        self.written.first.unwrap_or_default()
     }
 
     /// The file, the bytes of it that are entries which a head or a MAC proves, the hash of the last of them, and the key of the MACs.
@@ -199,102 +273,153 @@ impl Log {
 
     fn locked<T>(&mut self, write: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.file.lock().map_err(|error| unwritable(&self.folder, error))?;
-        let done = write(self);
+        let done = self.is_in_place().and_then(|()| write(self));
         self.file.unlock().map_err(|error| unwritable(&self.folder, error))?;
         done
     }
 
+    /// Whoever goes on in a file that has another name by now writes where nobody reads.
+    fn is_in_place(&self) -> Result<()> {
+        let ours = self.file.metadata().map_err(|error| unwritable(&self.folder, error))?;
+        match std::fs::metadata(self.folder.join(LOG_FILE)) {
+            Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => Ok(()),
+            Ok(_) => Err(tampered("another file has taken its place")),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(tampered("its file was moved away")),
+            Err(error) => Err(unwritable(&self.folder, error)),
+        }
+    }
+
     /// Goes on from the last head of ours, so that a long log need not be read again.
     fn resume(&mut self) -> Result<()> {
+        let failed = |error| unwritable(&self.folder, error);
+        self.heads_bytes = self.heads.length().map_err(failed)?;
         let Some(signed) = self.last_head()? else { return Ok(()) };
         let head = &signed.said;
-        let length = self.file.metadata().map_err(|error| unwritable(&self.folder, error))?.len();
+        let length = self.file.metadata().map_err(failed)?.len();
         if length < head.bytes {
             return Err(tampered("it is shorter than its last signed head says"));
         }
+        let covered = Backwards::new(&self.file, head.bytes).line().map_err(failed)?;
+        let covered = covered.filter(|line| line.whole).map(|line| line.text).unwrap_or_default();
+        let covered = Line::read(&covered).filter(|line| line.hash == head.last);
+        let covered =
+            covered.ok_or_else(|| tampered("the last entry that its last signed head covers is another one"))?;
+        let at = serde_json::from_slice::<Outline>(covered.body).ok().map(|entry| entry.at);
         let tree = Tree::resume(head.entries, head.peaks.clone())
             .ok_or_else(|| tampered("its last head contradicts itself"))?;
-        self.written = Written { bytes: head.bytes, last: head.last, first: Some(head.log), tree, macs: head.macs };
+        self.written = Written { bytes: head.bytes, last: head.last, first: Some(head.log), at, tree, macs: head.macs };
+        self.signed.0 = head.nth;
         self.head = Some(signed);
         Ok(())
     }
 
-    /// A run asks for it each minute: of a long file only the end is read.
     fn last_head(&self) -> Result<Option<SignedHead>> {
-        let failed = |error| unwritable(&self.folder, error);
-        let file = match File::open(self.folder.join(HEADS_FILE)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        let mut lines = Backwards::new(&file, file.metadata().map_err(failed)?.len());
-        let mut last = lines.line().map_err(failed)?;
-        // A head that was cut off by a stop of the machine is not there; the entries are, and are signed again.
-        if last.as_ref().is_some_and(|line| !line.whole) {
-            last = lines.line().map_err(failed)?;
-        }
-        let Some(line) = last else { return Ok(None) };
-        let signed = std::str::from_utf8(&line.text).ok().and_then(SignedHead::read);
-        let signed = signed.ok_or_else(|| tampered("its last head cannot be read"))?;
-        match signed.is_proven_by(&self.key.public()) {
-            true => Ok(Some(signed)),
-            false => Err(tampered("its last head is not signed with this key")),
+        match self.heads.last().map_err(|error| unwritable(&self.folder, error))? {
+            LastHead::None => Ok(None),
+            LastHead::Unreadable => Err(tampered("its last head cannot be read")),
+            LastHead::Is(signed) if signed.is_proven_by(&self.key.public()) => Ok(Some(*signed)),
+            LastHead::Is(_) => Err(tampered("its last head is not signed with this key")),
         }
     }
 
+    /// Heads that are known and that the file has not.
+    fn missing(&self) -> Option<Event> {
+        let left = self.head.as_ref().map_or(0, |head| head.said.nth);
+        let (head, known) = self.signed;
+        (left < head).then_some(Event::HeadsMissing { known, head, left })
+    }
+
+    /// Takes in what others have done, and says so when heads are missing; whether they are.
+    fn go_on(&mut self, now: Moment) -> Result<bool> {
+        self.catch_up()?;
+        let missing = self.missing();
+        let are_missing = missing.is_some();
+        self.add_all(now, missing)?;
+        Ok(are_missing)
+    }
+
     /// Takes in what others have appended: no head covers it yet, so each line must prove by its MAC that a process with the key wrote it. A
-    /// last line without end was cut off by a stop of the machine: it is taken away, and its length returned.
-    fn catch_up(&mut self) -> Result<u64> {
+    /// last line without end was cut off by a stop of the machine: it is taken away.
+    fn catch_up(&mut self) -> Result<Caught> {
         // Heads that others have signed count for the next one's number. Whoever has no more to say may sign what is here already.
-        let heads_bytes = self.heads_length()?;
+        let heads_bytes = self.heads.length().map_err(|error| unwritable(&self.folder, error))?;
         if heads_bytes != self.heads_bytes {
-            self.head = self.last_head()?.or(self.head.take());
+            self.head = self.last_head()?;
             self.heads_bytes = heads_bytes;
             let foreign = |head: &SignedHead| self.written.first.is_some_and(|first| first != head.said.log);
             if self.head.as_ref().is_some_and(foreign) {
                 return Err(tampered("its last head is one of another log"));
             }
+            self.knows(self.head.as_ref().map_or(0, |head| head.said.nth));
         }
         let failed = |error| unwritable(&self.folder, error);
         let length = self.file.metadata().map_err(failed)?.len();
-        if length == self.written.bytes {
-            return Ok(0);
-        }
         if length < self.written.bytes {
             return Err(tampered("it has become shorter"));
         }
-        self.file.seek(SeekFrom::Start(self.written.bytes)).map_err(failed)?;
-        let mut reader = BufReader::new((&self.file).take(length - self.written.bytes));
+        let mut caught = Caught::default();
+        if length == self.written.bytes {
+            return Ok(caught);
+        }
+        let mut file = self.file.try_clone().map_err(failed)?;
+        file.seek(SeekFrom::Start(self.written.bytes)).map_err(failed)?;
+        let mut reader = BufReader::new((&file).take(length - self.written.bytes));
         let mut line = Vec::new();
-        loop {
-            line.clear();
-            let read = reader.read_until(b'\n', &mut line).map_err(failed)?;
-            if read == 0 {
-                break;
-            }
+        while reader.read_until(b'\n', &mut line).map_err(|error| unwritable(&self.folder, error))? > 0 {
             let Some(whole) = line.strip_suffix(b"\n") else {
-                self.file.set_len(self.written.bytes).map_err(failed)?;
+                caught.torn_bytes = line.len() as u64;
+                file.set_len(self.written.bytes).map_err(|error| unwritable(&self.folder, error))?;
                 break;
             };
-            let number = self.written.tree.leaves() + 1;
-            let changed = |why: &str| tampered(&format!("line {number} {why}"));
-            let line = Line::read(whole).ok_or_else(|| changed("cannot be read"))?;
-            if entry::chained(&self.written.last, line.body) != line.hash {
-                return Err(changed("breaks its chain of hashes"));
-            }
-            match line.mac {
-                Some(mac) if self.key.macs().proves(&line.hash, &mac) => {}
-                Some(_) => return Err(changed("was written by somebody without its key")),
-                None => return Err(unkeyed(number)),
-            }
-            self.written.take(line.hash, &line.leaf(), read as u64);
+            caught.closed |= self.take_in(whole)?;
+            caught.entries += 1;
+            line.clear();
         }
-        Ok(length - self.written.bytes)
+        Ok(caught)
+    }
+
+    /// Takes in a line of another process; whether that has closed the log.
+    fn take_in(&mut self, text: &[u8]) -> Result<bool> {
+        let number = self.written.tree.leaves() + 1;
+        let changed = |why: &str| tampered(&format!("line {number} {why}"));
+        let line = Line::read(text).ok_or_else(|| changed("cannot be read"))?;
+        if entry::chained(&self.written.last, line.body) != line.hash {
+            return Err(changed("breaks its chain of hashes"));
+        }
+        match line.mac {
+            Some(mac) if self.key.macs().proves(&line.hash, &mac) => {}
+            Some(_) => return Err(changed("was written by somebody without its key")),
+            None => return Err(unkeyed(number)),
+        }
+        let entry: Outline = serde_json::from_slice(line.body).map_err(|_| changed("cannot be read"))?;
+        self.written.take(line.hash, &line.leaf(), text.len() as u64 + 1, entry.at);
+        self.knows(entry.heads);
+        Ok(entry.event() == "closed")
+    }
+
+    fn knows(&mut self, head: u64) {
+        if head > self.signed.0 {
+            self.signed = (head, HeadsKnown::Log);
+        }
     }
 
     fn jumped(&self, now: Moment) -> i64 {
         let passed = now.monotonic.saturating_sub(self.latest.monotonic).as_micros();
         (now.at - self.latest.at) - i64::try_from(passed).unwrap_or(i64::MAX)
+    }
+
+    /// Adds entries and waits for the disk.
+    fn add_all(&mut self, now: Moment, events: impl IntoIterator<Item = Event>) -> Result<()> {
+        let mut events = events.into_iter().peekable();
+        if events.peek().is_none() {
+            return Ok(());
+        }
+        let jumped = self.jumped(now);
+        let said = (jumped.abs() > JUMP_MICROS).then_some(Event::ClockJumped { micros: jumped });
+        for event in said.into_iter().chain(events) {
+            self.add(now, event)?;
+        }
+        self.file.sync_data().map_err(|error| unwritable(&self.folder, error))
     }
 
     fn add(&mut self, now: Moment, event: Event) -> Result<()> {
@@ -305,12 +430,13 @@ impl Log {
             nth: self.nth + 1,
             at: now.at,
             up: u64::try_from(up).unwrap_or(u64::MAX),
+            heads: self.signed.0,
             what: event,
         };
         let line = entry::line(&self.written.last, &entry, self.key.macs())?;
         // The file is open for appending: whatever the place of the last read, this goes to its end.
         self.file.write_all(&line.text).map_err(|error| unwritable(&self.folder, error))?;
-        self.written.take(line.hash, &line.leaf, line.text.len() as u64);
+        self.written.take(line.hash, &line.leaf, line.text.len() as u64, entry.at);
         (self.nth, self.latest) = (entry.nth, now);
         Ok(())
     }
@@ -323,7 +449,7 @@ impl Log {
         }
         let head = Head {
             log: first,
-            nth: self.head.as_ref().map_or(0, |head| head.said.nth) + 1,
+            nth: self.signed.0 + 1,
             previous: self.head.as_ref().map_or_else(Hash::default, |head| head.hash),
             entries,
             bytes: self.written.bytes,
@@ -336,44 +462,26 @@ impl Log {
         };
         let signed = SignedHead::sign(head.clone(), &self.key)?;
         let failed = |error| unwritable(&self.folder, error);
-        let path = self.folder.join(HEADS_FILE);
-        let mut file = open_private(&path).map_err(failed)?;
-        drop_torn_line(&file).map_err(failed)?;
-        file.write_all(format!("{}\n", signed.line()).as_bytes()).and_then(|()| file.sync_data()).map_err(failed)?;
+        self.heads.add(&signed).map_err(failed)?;
         self.head = Some(signed);
         self.head_at = now.monotonic;
-        self.heads_bytes = self.heads_length()?;
+        self.signed = (head.nth, HeadsKnown::Log);
+        self.heads_bytes = self.heads.length().map_err(failed)?;
         Ok(Some(head))
-    }
-
-    fn heads_length(&self) -> Result<u64> {
-        match std::fs::metadata(self.folder.join(HEADS_FILE)) {
-            Ok(heads) => Ok(heads.len()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(unwritable(&self.folder, error)),
-        }
     }
 }
 
 impl Written {
     /// Takes in a line that carries a MAC.
-    fn take(&mut self, hash: Hash, leaf: &Hash, bytes: u64) {
+    fn take(&mut self, hash: Hash, leaf: &Hash, bytes: u64, at: Timestamp) {
         self.tree.push(leaf);
         self.first.get_or_insert(hash);
-        (self.last, self.bytes, self.macs) = (hash, self.bytes + bytes, true);
+        (self.last, self.bytes, self.macs, self.at) = (hash, self.bytes + bytes, true, Some(at));
     }
 }
 
-fn open_private(path: &Path) -> std::io::Result<File> {
+pub(crate) fn open_private(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
-}
-
-/// Cuts off a last line without end.
-fn drop_torn_line(file: &File) -> std::io::Result<()> {
-    match Backwards::new(file, file.metadata()?.len()).line()? {
-        Some(line) if !line.whole => file.set_len(line.start),
-        _ => Ok(()),
-    }
 }
 
 fn unwritable(folder: &Path, error: std::io::Error) -> Error {
@@ -384,8 +492,8 @@ fn unwritable(folder: &Path, error: std::io::Error) -> Error {
 
 pub(crate) fn tampered(why: &str) -> Error {
     Error::new(Kind::Privacy, format!("the audit log was changed by something else: {why}")).fix(
-        "Run `lockgate audit verify`, keep the folder .lockgate/audit as evidence, and move it away: a new log then begins, and \
-         `lockgate audit verify --before FOLDER` proves both.",
+        "Run `lockgate audit verify`, and keep what it says. `lockgate audit renew --because damaged` sets the folder .lockgate/audit aside as \
+         evidence and begins a new log, which says so.",
     )
 }
 
@@ -396,6 +504,6 @@ fn unkeyed(number: u64) -> Error {
     )
     .fix(
         "If a version without MACs wrote it and was killed, run that version once more: its end signs the line. Else run \
-         `lockgate audit verify`, keep the folder .lockgate/audit as evidence, and move it away: a new log then begins.",
+         `lockgate audit verify`, keep what it says, and `lockgate audit renew --because damaged`: a new log then begins, which says so.",
     )
 }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod approving;
+mod going_on;
+mod renewing;
 mod reviewing;
 mod tampering;
 mod writing;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use audit::{
-    AnchorSeen, Event, Evidence, Files, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Opener, Program, Report, RunEnding,
-    SigningKey, verify,
+    AnchorSeen, Event, Evidence, Files, Given, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Opener, Program, Report,
+    RunEnding, SigningKey, verify,
 };
 use zeroize::Zeroizing;
 
@@ -41,7 +41,7 @@ pub(crate) fn moment(seconds: i64) -> Moment {
 
 pub(crate) fn opener(writer: &str) -> Opener {
     let writer = Hex::new(writer).unwrap();
-    Opener { writer, program: Program::Run, by: None, anchor: AnchorSeen::None, former: None }
+    Opener { writer, program: Program::Run, by: None, anchor: AnchorSeen::None, former: None, because: None }
 }
 
 pub(crate) fn open(folder: &Path, writer: &str, seconds: i64) -> Log {
@@ -50,7 +50,7 @@ pub(crate) fn open(folder: &Path, writer: &str, seconds: i64) -> Log {
 
 /// What a folder has.
 pub(crate) fn files(folder: &Path) -> Files<std::io::Cursor<Vec<u8>>> {
-    let heads = std::fs::read_to_string(folder.join(HEADS_FILE)).unwrap_or_default();
+    let heads = std::io::Cursor::new(std::fs::read(folder.join(HEADS_FILE)).unwrap_or_default());
     Files { entries: std::io::Cursor::new(std::fs::read(folder.join(LOG_FILE)).unwrap()), heads }
 }
 
@@ -65,8 +65,8 @@ pub(crate) fn proof_of(folders: &[&Path], seconds: i64, anchored: &[String], key
         log: files(folders[0]),
         before: folders[1..].iter().map(|folder| files(folder)).collect(),
         anchored: anchored.to_vec(),
-        key: key(1).public(),
-        macs: key_file.map(SigningKey::macs),
+        key: Given { public: key(1).public(), macs: key_file.map(SigningKey::macs) },
+        former_keys: vec![],
         now: moment(seconds).at,
     };
     verify(evidence).unwrap()
@@ -105,7 +105,7 @@ fn heads_that_others_sign_without_another_entry_are_followed() {
     first.sign_now(moment(7)).unwrap().unwrap();
     second.close(moment(8)).unwrap().unwrap();
     let report = proof(&folder.0, 9, &[]);
-    assert_eq!((report.findings.as_slice(), report.heads, report.proven), ([].as_slice(), 3, 7));
+    assert_eq!((report.findings.as_slice(), report.heads, report.proven), ([].as_slice(), 4, 7));
 }
 
 /// Bytes that this thread has read so far.
@@ -120,6 +120,7 @@ fn what_is_read_to_write_and_to_sign_does_not_grow_with_the_heads() {
     open(&folder.0, "aa", 0).close(moment(1)).unwrap();
     let heads = folder.0.join(HEADS_FILE);
     let head = std::fs::read_to_string(&heads).unwrap();
+    let head = head.lines().last().unwrap().to_owned() + "\n";
     std::fs::write(&heads, head.repeat(100_000)).unwrap();
     let (long, before) = (std::fs::metadata(&heads).unwrap().len(), bytes_read());
     let mut run = open(&folder.0, "bb", 2);
@@ -245,5 +246,5 @@ fn a_new_log_names_the_head_that_its_anchor_had() {
     Log::open(&next.0, key(1), moment(5), opener).unwrap().close(moment(6)).unwrap();
     let text = std::fs::read_to_string(next.0.join(LOG_FILE)).unwrap();
     let entry = audit::read_line(text.lines().next().unwrap()).unwrap();
-    assert_eq!(entry.what, Event::Begun { anchor: AnchorSeen::Head, former: Some(former) });
+    assert_eq!(entry.what, Event::Begun { anchor: AnchorSeen::Head, former: Some(former), because: None });
 }

@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use ::audit::{Former, Hash, Head, PublicKey, newest_head};
+use ::audit::{Former, Hash, Head, PublicKey, newest_head, proven_head};
 use change::Result;
 use lake::{Lake, LakeOptions};
 
 use crate::project::Project;
 
 /// Where copies of heads are kept.
-pub(crate) struct Anchor(Lake);
+pub(crate) struct Anchor {
+    store: Lake,
+    /// SHA-256 of the place's name.
+    pub(super) place: Hash,
+}
 
 const FOLDER: &str = "lockgate-audit";
+/// Heads that are read to see whether a log has them, at either end.
+const LOOKED_AT: usize = 16;
 
 impl Anchor {
     /// The anchor that `audit.anchor` names, if any.
@@ -30,7 +36,8 @@ impl Anchor {
     /// Those of the place.
     pub(crate) async fn at(place: &str, options: Vec<(String, String)>) -> Result<Self> {
         let options = LakeOptions { store: options.into_iter().collect() };
-        Lake::open(place, options).await.map(Self)
+        let (store, place) = (Lake::open(place, options).await?, Hash::of(&[place.as_bytes()]));
+        Ok(Self { store, place })
     }
 
     /// Keeps a head. Its line's hash is in its name, so that nothing is ever written over but by itself: a log that was set back gives the
@@ -38,13 +45,27 @@ impl Anchor {
     pub(crate) async fn keep(&self, head: &Head, line: &str) -> Result<()> {
         let hash = Hash::of(&[line.as_bytes()]).short();
         let name = format!("{:010}-{:012}-{hash}.json", head.nth, head.entries);
-        self.0.put_object(&[FOLDER, &head.log.short(), &name], line.as_bytes().to_vec()).await
+        self.store.put_object(&[FOLDER, &head.log.short(), &name], line.as_bytes().to_vec()).await
+    }
+
+    /// Heads of a log that the key signed and that have this number or a higher one: the first ones and the last ones of them.
+    pub(super) async fn from(&self, log: &Hash, number: u64, key: &PublicKey) -> Result<Vec<(Head, String)>> {
+        let objects = self.store.objects_after(&[FOLDER, &log.short()], &format!("{number:010}")).await?;
+        let (first, rest) = objects.split_at(objects.len().min(LOOKED_AT));
+        let mut heads = Vec::new();
+        for object in first.iter().chain(rest.iter().rev().take(LOOKED_AT)) {
+            let Some(bytes) = self.store.object_at(object).await? else { continue };
+            let line = String::from_utf8_lossy(&bytes).into_owned();
+            let head = proven_head(&line, key).filter(|head| head.log == *log);
+            heads.extend(head.map(|head| (head, line)));
+        }
+        Ok(heads)
     }
 
     /// The newest head that the key signed, of whatever log.
     pub(crate) async fn newest(&self, key: &PublicKey) -> Result<Option<Former>> {
         let mut logs: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for object in self.0.objects_below(&[FOLDER]).await? {
+        for object in self.store.objects_below(&[FOLDER]).await? {
             let log = object.rsplit_once('/').map_or("", |(log, _)| log).to_owned();
             logs.entry(log).or_default().push(object);
         }
@@ -52,7 +73,7 @@ impl Anchor {
         // The names of a log's heads are in the order of the heads; what is no head of ours is passed over.
         for heads in logs.values() {
             for object in heads.iter().rev() {
-                let Some(bytes) = self.0.object_at(object).await? else { continue };
+                let Some(bytes) = self.store.object_at(object).await? else { continue };
                 let line = String::from_utf8_lossy(&bytes).into_owned();
                 if newest_head([line.as_str()], key).is_some() {
                     newest.push(line);
@@ -66,8 +87,8 @@ impl Anchor {
     /// The lines of all heads that were kept, of whatever logs.
     pub(crate) async fn heads(&self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
-        for object in self.0.objects_below(&[FOLDER]).await? {
-            if let Some(bytes) = self.0.object_at(&object).await? {
+        for object in self.store.objects_below(&[FOLDER]).await? {
+            if let Some(bytes) = self.store.object_at(&object).await? {
                 lines.push(String::from_utf8_lossy(&bytes).into_owned());
             }
         }

@@ -1,16 +1,17 @@
 //! The project's audit log: which file, which key, what a run writes into it, and the anchor that gets copies of its heads.
 
 mod anchor;
+mod copies;
+mod key;
 mod news;
+mod renewal;
 
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use ::audit::{
-    AnchorSeen, Event, Former, Hash, Head, HeldAction, Hex, LOG_FILE, Log, Moment, Name, Opener, Program, PublicKey,
-    SigningKey, Standing,
+    AnchorSeen, Event, Former, Hash, HeldAction, Hex, Log, Moment, Name, Opener, Program, PublicKey, Standing,
 };
 use change::{Clock, Error, Kind, Result};
 use gate::PolicyStamp;
@@ -18,23 +19,24 @@ use rand::TryRngCore;
 use rand::rngs::OsRng;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 pub(crate) use self::anchor::Anchor;
+use self::copies::Copies;
+pub(crate) use self::key::existing_key;
+pub(crate) use self::renewal::{renew, set_aside};
 use crate::held::Witness;
 use crate::project::Project;
-use crate::secrets;
 use crate::user::user;
 use crate::watch::{Seen, Watch};
 
-/// The key that signs heads, when `audit.key` names no other.
-const KEY_FILE: &str = "keys/audit.key";
 /// How long a log that begins waits for its anchor.
 const ANCHOR_PATIENCE: Duration = Duration::from_secs(10);
 /// How often a run writes down what it has made durable.
 const OBSERVE_EVERY: Duration = Duration::from_secs(10);
-/// How often a run says that it lives.
+/// How often a process says that it lives.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(60);
+/// How often it looks whether that is due, and copies heads.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The folder of a project's audit log.
 pub(crate) fn folder(state_dir: &Path) -> PathBuf {
@@ -45,11 +47,22 @@ pub(crate) fn folder(state_dir: &Path) -> PathBuf {
 pub(crate) struct Auditor {
     log: Mutex<Log>,
     clock: Arc<dyn Clock>,
-    anchor: Option<Anchor>,
-    /// Lines of heads that the anchor does not have yet.
-    unanchored: Mutex<Vec<(Head, String)>>,
+    copies: Option<Copies>,
     last: PathBuf,
+    /// Cancelled at the end: nothing is written behind it.
+    closed: CancellationToken,
+    /// Cancelled once the log is found to be changed by something else.
+    refused: CancellationToken,
 }
+
+/// Who opens a log: this process, for its user.
+fn opener(program: Program) -> Result<Opener> {
+    let (writer, by) = (Hex::of(&random::<8>()?), Some(Name::new(user().0)));
+    Ok(Opener { writer, program, by, anchor: AnchorSeen::None, former: None, because: None })
+}
+
+/// The file of what was in force, in the log's folder.
+const IN_FORCE_FILE: &str = "in-force.json";
 
 /// What was in force at the last start, to tell what changed.
 #[derive(Serialize, Deserialize, PartialEq, Eq)]
@@ -67,18 +80,23 @@ impl Auditor {
     /// `Full` when it cannot be written, `Privacy` when it is not what its heads say or its key is open to others: what cannot be recorded is
     /// not done.
     pub(crate) async fn open(project: &Project, clock: Arc<dyn Clock>, program: Program) -> Result<Arc<Self>> {
-        let key = signing_key(project)?;
         let folder = folder(&project.state_dir());
+        renewal::must_be_finished(project)?;
+        let key = key::signing_key(project)?;
         let anchor = Anchor::of(project).await?;
-        let (seen, former) = match Log::is_begun(&folder) {
+        let (anchor_seen, former) = match Log::is_begun(&folder) {
             true => (AnchorSeen::None, None),
             false => look(anchor.as_ref(), &key.public()).await,
         };
-        let by = Some(Name::new(user().0));
-        let opener = Opener { writer: Hex::of(&random::<8>()?), program, by, anchor: seen, former };
+        let copies = anchor.map(|anchor| Copies::of(&folder, anchor)).transpose()?;
+        let opener = Opener { anchor: anchor_seen, former, ..opener(program)? };
         let log = Log::open(&folder, key, Moment::of(&*clock), opener)?;
-        let last = folder.join("in-force.json");
-        Ok(Arc::new(Self { log: Mutex::new(log), clock, anchor, unanchored: Mutex::default(), last }))
+        let (last, closed, refused) = (folder.join(IN_FORCE_FILE), CancellationToken::new(), CancellationToken::new());
+        let auditor = Arc::new(Self { log: Mutex::new(log), clock, copies, last, closed, refused });
+        // Each on its own: an anchor that takes long to answer must not look like a run that does not live.
+        tokio::spawn(beat(Arc::downgrade(&auditor)));
+        tokio::spawn(copy(Arc::downgrade(&auditor)));
+        Ok(auditor)
     }
 
     /// Writes an entry; it is durable when this returns.
@@ -94,7 +112,7 @@ impl Auditor {
     /// # Errors
     /// `Privacy` when the log was changed, `Unavailable` when it cannot be read.
     pub(crate) fn standing(&self) -> Result<Standing> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).standing()
+        self.log().standing()
     }
 
     /// Writes down that held rows are too old.
@@ -107,16 +125,25 @@ impl Auditor {
     }
 
     fn record_all(&self, events: impl IntoIterator<Item = Event>) -> Result<()> {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let head = log.append_all(Moment::of(&*self.clock), events)?;
-        self.keep(&log, head);
-        Ok(())
+        let written = self.log().append_all(Moment::of(&*self.clock), events);
+        self.judged(written).map(|_| ())
     }
 
-    fn keep(&self, log: &Log, head: Option<Head>) {
-        if let (Some(_), Some(head), Some(line)) = (&self.anchor, head, log.head_line()) {
-            self.unanchored.lock().unwrap_or_else(PoisonError::into_inner).push((head, line));
-        }
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judged<T>(&self, done: Result<T>) -> Result<T> {
+        done.inspect_err(|error| {
+            if error.kind() == Kind::Privacy {
+                self.refused.cancel();
+            }
+        })
+    }
+
+    /// Waits until the log is found to be changed by something else: nothing can be recorded any more.
+    pub(crate) async fn refused(&self) {
+        self.refused.cancelled().await;
     }
 
     /// Records a run's start, and what is another than at the last one.
@@ -149,73 +176,118 @@ impl Auditor {
         })
     }
 
-    /// Writes down what a run does until `done`: what became durable, what was stopped or changed, and that it lives.
+    /// Writes down what a run does until `done`: what became durable, what was stopped or changed.
     pub(crate) async fn observe(self: Arc<Self>, watch: Arc<Watch>, stamp: PolicyStamp, done: CancellationToken) {
         let Ok(policy) = Hex::new(stamp.policy_hash) else { return };
-        let (mut recorded, mut beat_at) = (Seen::default(), self.clock.monotonic());
+        let mut recorded = Seen::default();
         loop {
             let last = tokio::select! {
                 () = done.cancelled() => true,
                 () = tokio::time::sleep(OBSERVE_EVERY) => false,
             };
             let seen = watch.seen(self.clock.now());
-            let mut events = news::between(&recorded, &seen, &policy);
-            if self.clock.monotonic().saturating_sub(beat_at) >= HEARTBEAT_EVERY {
-                events.push(Event::Heartbeat {});
-            }
-            let beats = events.last() == Some(&Event::Heartbeat {});
+            let events = news::between(&recorded, &seen, &policy);
             if !events.is_empty() {
                 match self.record_all(events) {
-                    Ok(()) => {
-                        recorded = seen;
-                        beat_at = if beats { self.clock.monotonic() } else { beat_at };
-                    }
+                    Ok(()) => recorded = seen,
                     // Nothing is forgotten: the next entry tells of everything since the last that was written.
                     Err(error) => tracing::error!(%error, "the audit log was not written"),
                 }
             }
-            self.copy_heads().await;
             if last {
                 return;
             }
         }
     }
 
-    /// Copies heads to the anchor; what does not arrive is tried again at the next call.
-    async fn copy_heads(&self) {
-        let Some(anchor) = &self.anchor else { return };
-        let mut waiting = std::mem::take(&mut *self.unanchored.lock().unwrap_or_else(PoisonError::into_inner));
-        while let Some((head, line)) = waiting.first() {
-            if let Err(error) = anchor.keep(head, line).await {
-                tracing::warn!(%error, "a head of the audit log did not reach its anchor and will be sent again");
-                break;
-            }
-            waiting.remove(0);
+    /// Says that the process lives. The end of the log is looked at under its lock: nothing comes behind it.
+    fn beat(&self) -> Result<()> {
+        let mut log = self.log();
+        if self.closed.is_cancelled() {
+            return Ok(());
         }
-        self.unanchored.lock().unwrap_or_else(PoisonError::into_inner).splice(0..0, waiting);
+        let written = log.append(Moment::of(&*self.clock), Event::Heartbeat {});
+        self.judged(written).map(|_| ())
+    }
+
+    /// Copies heads to the anchor, once it was asked for heads that the log lacks.
+    async fn copy_heads(&self) -> Result<bool> {
+        let Some(copies) = &self.copies else { return Ok(true) };
+        let (log, key) = {
+            let log = self.log();
+            (log.id(), log.public_key())
+        };
+        match copies.lacking(log, &key).await {
+            Ok(Some(head)) => {
+                tracing::error!(head, "the anchor has heads of the audit log that the log lacks: it was set back");
+                let mut log = self.log();
+                if !self.closed.is_cancelled() {
+                    log.lacks(Moment::of(&*self.clock), head)?;
+                }
+            }
+            Ok(None) => {}
+            // Who may write there may perhaps not list.
+            Err(error) => tracing::warn!(%error, "the anchor cannot be asked which heads of the audit log it has"),
+        }
+        copies.send().await
     }
 
     /// Ends the log of this process: signed, and its last head at the anchor.
     ///
     /// # Errors
-    /// As [`Auditor::record`]; and `Unavailable` when the anchor lacks heads.
+    /// As [`Auditor::record`]; and `Unavailable` when the anchor lacks the last head.
     pub(crate) async fn close(&self) -> Result<()> {
+        // While it can still be written down that the anchor has others.
+        let copied = self.copy_heads().await;
         {
-            let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Moment::of(&*self.clock);
-            let head = log.append(now, Event::Closed {})?;
-            self.keep(&log, head);
-            let head = log.sign_now(now)?;
-            self.keep(&log, head);
+            let mut log = self.log();
+            let ended = log.end(Moment::of(&*self.clock));
+            self.closed.cancel();
+            self.judged(ended)?;
         }
-        self.copy_heads().await;
-        match self.unanchored.lock().unwrap_or_else(PoisonError::into_inner).len() {
-            0 => Ok(()),
-            missing => Err(Error::new(
-                Kind::Unavailable,
-                format!("{missing} heads of the audit log did not reach their anchor"),
+        let copied = match copied {
+            Ok(_) => self.copy_heads().await,
+            Err(error) => Err(error),
+        };
+        copied.map(|_| ()).map_err(|error| {
+            Error::new(Kind::Unavailable, "the last head of the audit log did not reach its anchor").source(error).fix(
+                "Look at `audit.anchor` in lockgate.yaml; heads lie in .lockgate/audit, and the next command copies those that are missing.",
             )
-            .fix("Look at `audit.anchor` in lockgate.yaml; the next run's heads cover these entries, too.")),
+        })
+    }
+}
+
+/// Writes heartbeats until the log is closed.
+async fn beat(auditor: Weak<Auditor>) {
+    let Some(closed) = auditor.upgrade().map(|auditor| auditor.closed.clone()) else { return };
+    let mut last = auditor.upgrade().map_or(Duration::ZERO, |auditor| auditor.clock.monotonic());
+    loop {
+        tokio::select! {
+            () = closed.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        let Some(auditor) = auditor.upgrade() else { return };
+        let now = auditor.clock.monotonic();
+        if now.saturating_sub(last) >= HEARTBEAT_EVERY {
+            match auditor.beat() {
+                Ok(()) => last = now,
+                Err(error) => tracing::error!(%error, "the audit log was not written"),
+            }
+        }
+    }
+}
+
+/// Copies heads until the log is closed.
+async fn copy(auditor: Weak<Auditor>) {
+    let Some(closed) = auditor.upgrade().map(|auditor| auditor.closed.clone()) else { return };
+    loop {
+        tokio::select! {
+            () = closed.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        let Some(auditor) = auditor.upgrade() else { return };
+        if let Err(error) = auditor.copy_heads().await {
+            tracing::warn!(%error, "a head of the audit log did not reach its anchor and will be sent again");
         }
     }
 }
@@ -264,52 +336,5 @@ pub(crate) fn random<const BYTES: usize>() -> Result<[u8; BYTES]> {
     Ok(bytes)
 }
 
-/// The key that `audit.key` refers to, else the project's own, which is made when there is neither key nor log.
-fn signing_key(project: &Project) -> Result<SigningKey> {
-    let path = project.dir.join(KEY_FILE);
-    let failed = |error| unusable(&path, error);
-    if project.file.audit.key.is_none() && !path.exists() {
-        let log = folder(&project.state_dir()).join(LOG_FILE);
-        if std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
-            let what = format!("{} is missing, which signs the audit log {}", path.display(), log.display());
-            return Err(Error::new(Kind::Privacy, what).fix(
-                "Restore the key from its backup. Without one: keep the folder of the log elsewhere, so that a new log begins; `lockgate audit verify --before FOLDER` proves both.",
-            ));
-        }
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(failed)?;
-        }
-        let text = SigningKey::generate(&Zeroizing::new(random()?));
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
-        std::io::Write::write_all(&mut file, text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    }
-    existing_key(project)
-}
-
-/// As [`signing_key`], and none is made.
-///
-/// # Errors
-/// `Privacy` when it cannot be read or is open to others.
-pub(crate) fn existing_key(project: &Project) -> Result<SigningKey> {
-    if let Some(reference) = &project.file.audit.key {
-        let secret = reference.resolve(&project.dir).map_err(|error| error.context("audit.key"))?;
-        return SigningKey::parse(secret.reveal()).map_err(|error| error.context("audit.key"));
-    }
-    let path = project.dir.join(KEY_FILE);
-    let failed = |error| unusable(&path, error);
-    let mode = std::fs::metadata(&path).map_err(failed)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let what =
-            format!("the key of the audit log {} is open to other users (mode {:o})", path.display(), mode & 0o777);
-        return Err(Error::new(Kind::Privacy, what).fix(format!("Run: chmod 600 {}", path.display())));
-    }
-    let text = secrets::read(&path).map_err(failed)?;
-    SigningKey::parse(&text).map_err(|error| error.context(path.display()))
-}
-
-fn unusable(path: &Path, error: std::io::Error) -> Error {
-    Error::new(Kind::Privacy, format!("the key of the audit log {} cannot be read or made", path.display()))
-        .source(error)
-        .fix("Make the folder writable, or name another place: audit: { key: ${file:PATH} }.")
-}
+#[cfg(test)]
+mod tests;

@@ -32,7 +32,8 @@ pub(crate) async fn run(dir: &Path, options: &Reveal) -> Result<Outcome> {
         opened,
     };
     if !project.file.revealers.iter().any(|named| *named == user || *named == number) {
-        auditor.record(event(0, 0))?;
+        let (by, purpose) = (Name::new(&user), purpose(options.purpose));
+        auditor.record(Event::RevealRefused { by, purpose, column: Name::new(&options.column) })?;
         auditor.close().await?;
         let what = format!("{user} may not open stored values; the attempt is in the audit log");
         return Err(Error::new(Kind::Privacy, what)

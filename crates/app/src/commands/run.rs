@@ -78,6 +78,11 @@ async fn until_asked_for(
     let who = tokio::select! {
         ended = &mut running => return ended.map(Shift::Ended),
         who = turn.until_asked_for(), if !options.once => who,
+        // Its end cannot be recorded either: that is what it ends with.
+        () = auditor.refused() => {
+            leave.cancel();
+            return running.await.map(Shift::Ended);
+        }
     };
     tracing::warn!(command = who, "the run gives its turn to the command at its next boundary");
     leave.cancel();

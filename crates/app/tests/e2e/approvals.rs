@@ -127,10 +127,16 @@ async fn what_loosens_needs_two_approvals_of_its_text_and_what_tightens_one() {
     );
     assert!(!project.lake_table("two").exists());
     project.refuses(&["remask"], 1, &["0 of the 2"]);
+    let listed = project.lockgate_ok(&["audit", "list", "--json", "--last", "1000"]);
+    let refusal = format!(r#"{{"event":"policy_refused","file":"{}","approvals":0,"needed":2}}"#, project.hash());
+    assert_eq!(listed.matches(&refusal).count(), 2, "{listed}");
 
     // By whom it is, of which text, and once for each.
     let (code, refused) = project.approve_as(0, &["--hash", &project.hash()]);
     assert!(code == Some(3) && refused.contains("may not approve"), "{refused}");
+    let listed = project.lockgate_ok(&["audit", "list", "--json", "--last", "1000"]);
+    let refusal = format!(r#"{{"event":"approval_refused","by":"root","file":"{}"}}"#, project.hash());
+    assert_eq!(listed.matches(&refusal).count(), 1, "{listed}");
     let (code, shown) = project.approve_as(ALICE, &[]);
     assert!(code == Some(0) && shown.contains("1 loosen") && shown.contains(&project.hash()), "{shown}");
     for digits in ["000000000000", &project.hash()[..11]] {

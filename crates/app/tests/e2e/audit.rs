@@ -70,7 +70,7 @@ async fn runs_are_recorded_proven_and_found_out_when_changed() {
     let public = project.dir.join(".lockgate/audit/audit.pub").to_string_lossy().into_owned();
     let (code, said) = verify(&project, &["--key", &public]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("proven: all") && said.contains("3 heads of this log lie at the anchor"), "{said}");
+    assert!(said.contains("proven: all") && said.contains("4 heads of this log lie at the anchor"), "{said}");
 
     // A copy is proven anywhere, without the project; with the key of somebody else it is not.
     let copy = project.dir.join("copy");
@@ -97,18 +97,18 @@ async fn runs_are_recorded_proven_and_found_out_when_changed() {
     std::fs::write(&log, text.replace(r#""rows":100"#, r#""rows":101"#)).unwrap();
     let (code, said) = verify(&project, &[]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("its hash does not follow") && said.contains("NOT PROVEN"), "{said}");
+    assert!(said.contains("its hash does not follow") && said.contains("NOT PROVEN: 1 findings"), "{said}");
 
     // The log is set back as a whole to the end of the first run: only the anchor knows.
     let end = text.find(r#""event":"closed""#).unwrap();
     let end = end + text[end..].find('\n').unwrap() + 1;
     std::fs::write(&log, &text[..end]).unwrap();
     let heads = project.dir.join(".lockgate/audit/heads.jsonl");
-    let first = std::fs::read_to_string(&heads).unwrap().lines().next().unwrap().to_owned();
-    std::fs::write(&heads, format!("{first}\n")).unwrap();
+    let first: Vec<String> = std::fs::read_to_string(&heads).unwrap().lines().take(2).map(str::to_owned).collect();
+    std::fs::write(&heads, format!("{}\n", first.join("\n"))).unwrap();
     let (code, said) = verify(&project, &[]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("head 2 of the anchor covers") && said.contains("the log was set back"), "{said}");
+    assert!(said.contains("head 3 of the anchor covers") && said.contains("the log was set back"), "{said}");
     project.end().await;
 }
 
@@ -174,10 +174,10 @@ async fn the_anchor_keeps_the_heads_of_both_histories_of_a_log_that_was_set_back
     let at = anchor.to_string_lossy().into_owned();
     act(&project);
     // As heads were named before their hash was in the name.
-    let [first] = files(&anchor).try_into().unwrap();
+    let [first, _] = files(&anchor).try_into().unwrap();
     let name = first.file_name().unwrap().to_string_lossy().into_owned();
-    assert_eq!(name.len(), "0000000001-000000000004-0123456789abcdef.json".len(), "{name}");
-    std::fs::rename(&first, first.with_file_name("0000000001-000000000004.json")).unwrap();
+    assert_eq!(name.len(), "0000000001-000000000002-0123456789abcdef.json".len(), "{name}");
+    std::fs::rename(&first, first.with_file_name("0000000001-000000000002.json")).unwrap();
     copy(&log, &kept);
     act(&project);
     assert_eq!(verify(&project, &["--key", &key, "--anchor", &at]).0, Some(0));
@@ -187,9 +187,14 @@ async fn the_anchor_keeps_the_heads_of_both_histories_of_a_log_that_was_set_back
     copy(&kept, &log);
     act(&project);
     let (code, said) = verify(&project, &["--key", &key, "--anchor", &at]);
-    assert_eq!((code, files(&anchor).len()), (Some(1), 3), "{said}");
-    assert!(said.contains("head 2 was kept elsewhere and is not in the log"), "{said}");
-    assert!(said.contains("3 heads of this log lie at the anchor"), "{said}");
+    // Two of the first process, one each of the others, and the one that covers what the last one had to say of it.
+    assert_eq!((code, files(&anchor).len()), (Some(1), 5), "{said}");
+    assert!(said.contains("head 3 was kept elsewhere and is not in the log"), "{said}");
+    assert!(said.contains("5 heads of this log lie at the anchor"), "{said}");
+    // The log says so itself, wherever it is looked at.
+    let (code, said) = verify(&project, &["--key", &key, "--file", &log.to_string_lossy()]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("by the anchor there was head 3, and 2 was the last"), "{said}");
     project.end().await;
 }
 
@@ -234,7 +239,7 @@ async fn a_report_says_who_did_what_and_its_signature_holds() {
     for part in [
         &format!("{}, reveal\n", who.trim()),
         &format!("{}, run\n", who.trim()),
-        "reveals: db.public.coded.code for payment: once, asked 0, opened 0, refused 1",
+        "reveals: db.public.coded.code for payment: refused: once",
         "tables: db.public.coded committed: once, changes 100",
         "runs: ended: done: once",
         "proven: all",
@@ -245,7 +250,7 @@ async fn a_report_says_who_did_what_and_its_signature_holds() {
     let key = project.dir.join(".lockgate/audit/audit.pub").to_string_lossy().into_owned();
     let (code, said) = verify(&project, &["--key", &key, "--report", &file]);
     assert!(code == Some(0) && said.contains("week.txt: signed"), "{said}");
-    std::fs::write(&file, text.replace("refused 1", "refused 0")).unwrap();
+    std::fs::write(&file, text.replace("refused: once", "refused: none")).unwrap();
     let (code, said) = verify(&project, &["--key", &key, "--report", &file]);
     assert!(code == Some(1) && said.contains("the key did not sign it"), "{said}");
 
@@ -258,6 +263,123 @@ async fn a_report_says_who_did_what_and_its_signature_holds() {
     let output = project.lockgate(&["audit", "report"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stdout).contains("NOT PROVEN"));
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signed_heads_that_are_taken_away_between_two_runs_are_found_for_good() {
+    let project = project("emptied").await;
+    project.lockgate_ok(&["run", "--once"]);
+    let (log, heads) = (project.dir.join(".lockgate/audit"), project.dir.join(".lockgate/audit/heads.jsonl"));
+    let (log, key) = (log.to_string_lossy().into_owned(), project.dir.join("keys/audit.key"));
+    let evidence = ["--file", &log, "--key", &key.to_string_lossy()];
+    assert_eq!(verify(&project, &evidence).0, Some(0));
+    std::fs::write(&heads, "").unwrap();
+    let (code, said) = verify(&project, &evidence);
+    assert!(code == Some(1) && said.contains("names head 1, and head 0 is the last that is left"), "{said}");
+
+    // The pipeline goes on, and what was found is found again.
+    project.database.batch_execute("UPDATE other SET v = 77").await.unwrap();
+    for _ in 0..2 {
+        project.lockgate_ok(&["run", "--once"]);
+        let (code, said) = verify(&project, &evidence);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("by the log there was head 1, and 0 was the last"), "{said}");
+        assert!(said.contains("NOT PROVEN: 1 findings"), "{said}");
+    }
+    assert_eq!(project.query("SELECT min(v) FROM db.public.other"), ["77"]);
+    let listed = project.lockgate_ok(&["audit", "list"]);
+    assert!(listed.contains("heads_missing head=1 known=log left=0"), "{listed}");
+
+    // Who wants a log that is proven again begins one; the finding stays with the one that it is about.
+    let renewed = project.lockgate_ok(&["audit", "renew", "--because", "damaged"]);
+    assert!(renewed.contains("its last entry says so") && renewed.contains("give it to the auditor"), "{renewed}");
+    let (code, said) = verify(&project, &evidence);
+    assert!(code == Some(1) && said.contains("set aside, thrown away or begun anew"), "{said}");
+    let (code, said) = verify(&project, &[]);
+    assert!(code == Some(1) && said.contains("FOUND in log") && said.contains("before it: "), "{said}");
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_key_is_lost_goes_on_in_another_that_says_why() {
+    let project = project("lost").await;
+    project.lockgate_ok(&["run", "--once"]);
+    let log = project.dir.join(".lockgate/audit");
+    let old = std::fs::read_to_string(log.join("audit.pub")).unwrap().trim().to_owned();
+    std::fs::remove_file(project.dir.join("keys/audit.key")).unwrap();
+    let all = [
+        vec!["run", "--once"],
+        vec!["remask"],
+        vec!["erase", "--due"],
+        vec!["repair"],
+        vec!["reveal", "--column", "db.public.coded.code", "--purpose", "payment"],
+        vec!["policy", "approve"],
+        vec!["keys", "show"],
+    ];
+    for command in all {
+        let lost = project.lockgate(&command);
+        let said = String::from_utf8_lossy(&lost.stderr).into_owned();
+        assert!(lost.status.code() == Some(3) && said.contains("renew --because key-lost"), "{command:?}: {said}");
+    }
+    // Proving needs no key that is secret, and a report is not signed with another.
+    assert_eq!(verify(&project, &["--key", &old]).0, Some(0));
+    let week = project.dir.join("week.txt").to_string_lossy().into_owned();
+    assert_eq!(project.lockgate(&["audit", "report", "--out", &week]).status.code(), Some(3));
+
+    let renewed = project.lockgate_ok(&["audit", "renew", "--because", "key-lost"]);
+    assert!(renewed.contains("it cannot say so itself"), "{renewed}");
+    project.lockgate_ok(&["run", "--once"]);
+    let new = std::fs::read_to_string(log.join("audit.pub")).unwrap().trim().to_owned();
+    assert_ne!(new, old);
+    let listed = project.lockgate_ok(&["audit", "list"]);
+    let begun = listed.lines().next().unwrap();
+    assert!(begun.contains("because=key_lost") && begun.contains(&old), "{listed}");
+    // At the same anchor, with the heads of both keys.
+    let (code, said) = verify(&project, &["--key", &new]);
+    assert!(code == Some(0) && said.contains("which the log after it names: give the one that you keep"), "{said}");
+    let (code, said) = verify(&project, &["--key", &new, "--key", &old]);
+    assert!(code == Some(0) && said.contains(&old) && !said.contains("names: give"), "{said}");
+    let (code, said) = verify(&project, &["--key", &old]);
+    assert!(code == Some(1) && said.contains("is missing or of another key, and so it is with"), "{said}");
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_wrongly_of_the_audit_log_is_said_without_a_defect() {
+    let project = project("wrong").await;
+    project.lockgate_ok(&["run", "--once"]);
+    let log = project.dir.join(".lockgate/audit/audit.jsonl").to_string_lossy().into_owned();
+    let policy = project.dir.join("policy.yaml").to_string_lossy().into_owned();
+    let cases: [(&[&str], i32, &str); 13] = [
+        (&["list", "--last", "0"], 2, "0 is not in 1"),
+        (&["list", "--last", "-1"], 2, "unexpected argument"),
+        (&["list", "--file", "nowhere"], 1, "cannot be read"),
+        (&["list", "--file", &policy, "--last", "1"], 0, "(no entry: run lockgate audit verify)"),
+        (&["verify", "--file", "nowhere"], 1, "cannot be read"),
+        (&["verify", "--file", "/dev/null", "--key", &"7".repeat(64)], 1, "there is no entry"),
+        (&["verify", "--file", &policy, "--key", &"7".repeat(64)], 1, "line 1 is no entry"),
+        (&["verify", "--key", "123"], 1, "the key 123 cannot be read"),
+        (&["verify", "--key", &policy], 1, "64 hexadecimal digits"),
+        (&["verify", "--before", "nowhere"], 1, "cannot be read"),
+        (&["verify", "--anchor", "ftp://nowhere/x"], 1, "error: "),
+        (&["report", "--since", "2026-11-22", "--until", "2026-11-21"], 1, "is not before"),
+        (&["renew", "--because", "key-lost"], 1, "is not lost"),
+    ];
+    for (arguments, code, part) in cases {
+        let output = project.lockgate(&[&["audit"], arguments].concat());
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && said.contains(part), "{arguments:?}: {:?} {said}", output.status);
+        assert!(!said.contains("defect"), "{arguments:?}: {said}");
+    }
+    // A byte that is no text.
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[5] = 0xff;
+    std::fs::write(&log, bytes).unwrap();
+    let listed = project.lockgate_ok(&["audit", "list", "--last", "1000"]);
+    assert!(listed.starts_with("(no entry") && listed.contains("run_started"), "{listed}");
+    let (code, said) = verify(&project, &[]);
+    assert!(code == Some(1) && said.contains("line 1 is no entry"), "{said}");
     project.end().await;
 }
 

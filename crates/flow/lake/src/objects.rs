@@ -61,4 +61,22 @@ impl Lake {
         paths.sort_unstable();
         Ok(paths)
     }
+
+    /// The paths of the objects of a folder behind a name, which need not be there, in order: what lies before it is not listed.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn objects_after(&self, folder: &[&str], name: &str) -> Result<Vec<String>> {
+        let folder = Path::from_iter(folder.iter().copied());
+        let found: Vec<_> = self
+            .root()
+            .object_store(None)
+            .list_with_offset(Some(&folder), &folder.clone().join(name))
+            .try_collect()
+            .await
+            .explain(|| format!("cannot list {folder}"))?;
+        let mut paths: Vec<String> = found.into_iter().map(|object| object.location.to_string()).collect();
+        paths.sort_unstable();
+        Ok(paths)
+    }
 }

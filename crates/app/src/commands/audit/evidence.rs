@@ -1,38 +1,51 @@
 //! What a proof of the audit log is made from, as the command line names it.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use ::audit::{Evidence, Files, HEADS_FILE, PUBLIC_KEY_FILE, PublicKey, Report, SigningKey};
+use ::audit::{Evidence, Files, Given, HEADS_FILE, PUBLIC_KEY_FILE, PublicKey, Report, SigningKey};
 use change::{Clock, Error, Kind, Result};
 
 use super::{log_file, open};
-use crate::audit::Anchor;
+use crate::audit::{Anchor, set_aside};
 use crate::cli;
 use crate::clock::SystemClock;
 use crate::project::Project;
 use crate::secrets;
 
-/// Where everything lies, and which key must have signed.
+/// Where everything lies, and which keys must have signed.
 pub(super) struct Gathered {
     /// The log's file, and those of the logs before it.
     pub(super) logs: Vec<PathBuf>,
-    pub(super) public: PublicKey,
-    /// The key itself, when it was given.
-    pub(super) signing: Option<SigningKey>,
+    pub(super) key: Key,
+    /// Keys of logs before it.
+    former_keys: Vec<Key>,
     /// Whether the key is the log's own copy.
     pub(super) own_key: bool,
     pub(super) has_anchor: bool,
     anchored: Vec<String>,
 }
 
+/// A key, and its secret half when that was given.
+pub(super) struct Key {
+    pub(super) public: PublicKey,
+    pub(super) signing: Option<SigningKey>,
+}
+
+impl Key {
+    fn given(&self) -> Given<'_> {
+        Given { public: self.public, macs: self.signing.as_ref().map(SigningKey::macs) }
+    }
+}
+
 impl Gathered {
     pub(super) async fn of(dir: &Path, given: &cli::AuditEvidence) -> Result<Self> {
         let log = log_file(dir, given.file.as_deref());
-        let (public, signing) = match &given.key {
-            Some(named) => key(named)?,
-            None => key(&log.with_file_name(PUBLIC_KEY_FILE).to_string_lossy())?,
+        let mut keys = given.key.iter().map(|named| key(named)).collect::<Result<Vec<_>>>()?.into_iter();
+        let (first, own_key) = match keys.next() {
+            Some(key) => (key, false),
+            None => (key(&log.with_file_name(PUBLIC_KEY_FILE).to_string_lossy())?, true),
         };
         let anchor = match &given.anchor {
             Some(place) => Some(Anchor::at(place, Vec::new()).await?),
@@ -48,9 +61,18 @@ impl Gathered {
             Some(anchor) => anchor.heads().await?,
             None => Vec::new(),
         };
-        let before = given.before.iter().map(|folder| log_file(dir, Some(folder)));
-        let (logs, own_key) = (std::iter::once(log).chain(before).collect(), given.key.is_none());
-        Ok(Self { logs, public, signing, own_key, has_anchor: anchor.is_some(), anchored })
+        let aside = match given.file.is_none() && given.before.is_empty() {
+            true => set_aside(&dir.join(".lockgate")),
+            false => given.before.clone(),
+        };
+        let before = aside.iter().map(|folder| log_file(dir, Some(folder)));
+        let (logs, former_keys) = (std::iter::once(log).chain(before).collect(), keys.collect());
+        Ok(Self { logs, key: first, former_keys, own_key, has_anchor: anchor.is_some(), anchored })
+    }
+
+    /// The public keys that were given, or found.
+    pub(super) fn publics(&self) -> impl Iterator<Item = &PublicKey> {
+        std::iter::once(&self.key).chain(&self.former_keys).map(|key| &key.public)
     }
 
     /// Proves the log and those before it.
@@ -64,31 +86,40 @@ impl Gathered {
             log,
             before: logs.collect(),
             anchored: self.anchored.clone(),
-            key: self.public,
-            macs: self.signing.as_ref().map(SigningKey::macs),
+            key: self.key.given(),
+            former_keys: self.former_keys.iter().map(Key::given).collect(),
             now: SystemClock::new().now(),
         })
     }
 }
 
-fn files(path: &Path) -> Result<Files<BufReader<File>>> {
-    let entries = open(path)?;
-    let heads = match std::fs::read_to_string(path.with_file_name(HEADS_FILE)) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        // What is not text was changed: as no head at all, it proves nothing.
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => "not text\n".into(),
-        Err(error) => {
-            return Err(Error::new(Kind::Unavailable, "the heads of the audit log cannot be read").source(error));
-        }
+/// Both files as they are at one moment: a process that writes meanwhile is waited for, and what it adds later is left out.
+fn files(path: &Path) -> Result<Files<Box<dyn BufRead>>> {
+    let unreadable = |error| Error::new(Kind::Unavailable, "the audit log cannot be read").source(error);
+    let entries = open(path)?.into_inner();
+    // Where files cannot be locked, nobody writes who would lock them.
+    let locked = entries.lock_shared();
+    let heads = match File::open(path.with_file_name(HEADS_FILE)) {
+        Ok(heads) => Some(heads),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(unreadable(error)),
     };
-    Ok(Files { entries, heads })
+    let length = |file: &File| file.metadata().map(|file| file.len()).map_err(unreadable);
+    let (of_entries, of_heads) = (length(&entries)?, heads.as_ref().map_or(Ok(0), length)?);
+    if locked.is_ok() {
+        entries.unlock().map_err(unreadable)?;
+    }
+    let heads: Box<dyn BufRead> = match heads {
+        Some(heads) => Box::new(BufReader::new(heads.take(of_heads))),
+        None => Box::new(std::io::empty()),
+    };
+    Ok(Files { entries: Box::new(BufReader::new(entries.take(of_entries))), heads })
 }
 
 /// A public key by its digits or its file, or a signing key by its file.
-fn key(named: &str) -> Result<(PublicKey, Option<SigningKey>)> {
-    if let Ok(key) = PublicKey::parse(named) {
-        return Ok((key, None));
+fn key(named: &str) -> Result<Key> {
+    if let Ok(public) = PublicKey::parse(named) {
+        return Ok(Key { public, signing: None });
     }
     let text = secrets::read(Path::new(named)).map_err(|error| {
         Error::new(Kind::Config, format!("the key {named} cannot be read")).source(error).fix(
@@ -96,7 +127,7 @@ fn key(named: &str) -> Result<(PublicKey, Option<SigningKey>)> {
         )
     })?;
     match SigningKey::parse(&text) {
-        Ok(key) => Ok((key.public(), Some(key))),
-        Err(_) => Ok((PublicKey::parse(&text)?, None)),
+        Ok(key) => Ok(Key { public: key.public(), signing: Some(key) }),
+        Err(_) => Ok(Key { public: PublicKey::parse(&text)?, signing: None }),
     }
 }

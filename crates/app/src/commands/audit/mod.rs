@@ -1,13 +1,14 @@
-//! `lockgate audit`: the proof of the audit log, and what is in it. Neither needs the project's configuration.
+//! `lockgate audit`: the proof of the audit log, what is in it, and its renewal.
 
 mod evidence;
+mod renew;
 mod report;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use ::audit::{Entry, LOG_FILE, Report, utc};
+use ::audit::{Entry, LOG_FILE, PublicKey, Report, utc};
 use change::{Error, Kind, Result};
 
 use self::evidence::Gathered;
@@ -22,7 +23,8 @@ pub(crate) async fn run(dir: &Path, command: &cli::Audit) -> Result<Outcome> {
             let span = report::span(since.as_deref(), until.as_deref())?;
             report::run(dir, evidence, span, out.as_deref()).await
         }
-        cli::Audit::List { file, last, json } => list(&log_file(dir, file.as_deref()), *last, *json),
+        cli::Audit::Renew { because } => renew::run(dir, *because).await,
+        cli::Audit::List { file, last, json } => list(&log_file(dir, file.as_deref()), *last as usize, *json),
     }
 }
 
@@ -60,7 +62,7 @@ async fn verify(dir: &Path, given: &cli::AuditEvidence, written: &[PathBuf]) -> 
 /// What a proof has shown, line by line.
 fn told(report: &Report, gathered: &Gathered) -> Vec<String> {
     let mut lines = vec![extent(report)];
-    lines.push(format!("key {} ({})", gathered.public.fingerprint().as_str(), gathered.public));
+    lines.extend(report.key.map(key));
     if gathered.own_key {
         lines.push(
             "note: the key is the log's own copy: give the one that you keep (--key), or a forger who exchanged both is not seen".into(),
@@ -70,17 +72,50 @@ fn told(report: &Report, gathered: &Gathered) -> Vec<String> {
         true => format!("{} heads of this log lie at the anchor", report.anchored),
         false => "note: no anchor: a log that was set back as a whole to an earlier end, or thrown away, is not seen (audit: { anchor: ... })".into(),
     });
-    if gathered.signing.is_some() {
-        lines.push(format!("MACs of {} entries were looked at", report.macs));
+    let macs: u64 = all(report).map(|report| report.macs).sum();
+    if macs > 0 {
+        lines.push(format!("MACs of {macs} entries were looked at"));
     }
-    lines.extend(report.before.iter().map(|before| format!("before it: {}", extent(before))));
-    let killed: u64 = all(report).map(|report| report.killed).sum();
-    if killed > 0 {
-        lines.push(format!("{killed} processes ended without closing the log, as a kill does"));
+    for before in &report.before {
+        lines.push(format!("before it: {}", extent(before)));
+        if let Some(of_before) = before.key.filter(|of_before| Some(*of_before) != report.key) {
+            let whose =
+                if before.key_was_named { ", which the log after it names: give the one that you keep" } else { "" };
+            lines.push(format!("{}{whose}", key(of_before)));
+        }
     }
+    lines.extend(notes(report));
     lines.extend(findings(report));
     lines.push(verdict(report));
     lines
+}
+
+fn key(key: PublicKey) -> String {
+    format!("key {} ({key})", key.fingerprint().as_str())
+}
+
+/// What is worth knowing and accuses nobody.
+fn notes(report: &Report) -> Vec<String> {
+    let sum = |of: fn(&Report) -> u64| all(report).map(of).sum::<u64>();
+    let told = |many: u64, what: &str| (many > 0).then(|| format!("{many} {what}"));
+    [
+        told(sum(|report| report.killed), "processes ended without closing the log, as a kill does"),
+        told(
+            sum(|report| report.closed_unsigned),
+            "times a closed log had no head over its end, as after a kill at that moment",
+        ),
+        told(
+            sum(|report| report.torn_bytes),
+            "bytes at the end are no whole entry: a stop of the machine, or a copy made meanwhile",
+        ),
+        told(
+            sum(|report| report.unknown),
+            "entries are of kinds that this version does not know: take the version that wrote them",
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn all(report: &Report) -> impl Iterator<Item = &Report> {
@@ -107,7 +142,7 @@ fn findings(report: &Report) -> Vec<String> {
 fn verdict(report: &Report) -> String {
     let sum = |of: fn(&Report) -> u64| all(report).map(of).sum::<u64>();
     let (found, entries) = (sum(|report| report.findings.len() as u64), sum(|report| report.entries));
-    match (found, entries - sum(|report| report.proven)) {
+    match (found, entries.saturating_sub(sum(|report| report.proven))) {
         (0, 0) => format!("proven: all {entries} entries"),
         (0, young) => format!("proven: {} entries; the {young} youngest wait for their signature", entries - young),
         (found, _) => format!("NOT PROVEN: {found} findings"),
@@ -118,16 +153,19 @@ fn verdict(report: &Report) -> String {
 fn list(path: &Path, last: usize, json: bool) -> Result<Outcome> {
     let unreadable = |error| Error::new(Kind::Unavailable, "the audit log cannot be read").source(error);
     let mut lines = std::collections::VecDeque::with_capacity(last.min(10_000));
-    for line in open(path)?.lines() {
+    for line in open(path)?.split(b'\n') {
         if lines.len() == last {
             lines.pop_front();
         }
-        lines.push_back(line.map_err(unreadable)?);
+        // What is not text was changed.
+        lines.push_back(String::from_utf8_lossy(&line.map_err(unreadable)?).into_owned());
     }
     for line in &lines {
-        match ::audit::read_line(line) {
-            Some(entry) => println!("{}", if json { line.clone() } else { in_words(&entry) }),
-            None => println!("(no entry: run lockgate audit verify)"),
+        match (::audit::read_line(line), ::audit::read_newer_line(line)) {
+            (Some(_), _) | (_, Some(_)) if json => println!("{line}"),
+            (Some(entry), _) => println!("{}", in_words(&entry)),
+            (None, Some((at, event))) => println!("{} {} (of a newer version)", utc(at), event.as_str()),
+            (None, None) => println!("(no entry: run lockgate audit verify)"),
         }
     }
     Ok(Outcome::Done)

@@ -48,22 +48,22 @@ pub(super) async fn run(
     out: Option<&Path>,
 ) -> Result<Outcome> {
     let mut gathered = Gathered::of(dir, given).await?;
-    if out.is_some() && gathered.signing.is_none() {
+    if out.is_some() && gathered.key.signing.is_none() {
         let key = match Project::read(dir) {
             Ok(project) => existing_key(&project)?,
             Err(problems) => return refused(&problems),
         };
-        if key.public() != gathered.public {
+        if key.public() != gathered.key.public {
             return Err(Error::new(Kind::Config, "the project's key is not the one that the log is proven with")
                 .fix("Give the file of the signing key: --key PATH."));
         }
-        gathered.signing = Some(key);
+        gathered.key.signing = Some(key);
     }
     let now = SystemClock::new().now();
     let proven = gathered.prove()?;
     let text = text(&gathered, &proven, span, now)?;
     print!("{text}");
-    if let (Some(path), Some(key)) = (out, &gathered.signing) {
+    if let (Some(path), Some(key)) = (out, &gathered.key.signing) {
         write(path, &text, &proven, now, key)?;
     }
     Ok(if proven.is_proven() { Outcome::Done } else { Outcome::ToFix })
@@ -122,7 +122,8 @@ pub(super) fn verify(path: &Path, gathered: &Gathered) -> Result<bool> {
     };
     let (text, line) = (read(path)?, read(&signature_of(path))?);
     let name = path.display();
-    let Some(review) = Review::read(&text, &String::from_utf8_lossy(&line), &gathered.public) else {
+    let line = String::from_utf8_lossy(&line);
+    let Some(review) = gathered.publics().find_map(|key| Review::read(&text, &line, key)) else {
         println!("FOUND: report {name}: the key did not sign it, or another text");
         return Ok(false);
     };

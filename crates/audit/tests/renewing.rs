@@ -1,0 +1,83 @@
+//! A log that goes on under another key after the one before it was set aside.
+
+use std::path::Path;
+
+use audit::{
+    AnchorSeen, Because, Event, Evidence, Finding, Former, Given, HEADS_FILE, Hash, Log, Opener, Report, verify,
+};
+
+use super::tampering::lines;
+use super::writing::{Folder, files, key, moment, open, opener};
+
+/// A log under key 1 and, with key 2, the one after it.
+fn renewed(name: &str) -> (Folder, Folder) {
+    let (old, new) = (Folder::new(&format!("{name}-old")), Folder::new(&format!("{name}-new")));
+    open(&old.0, "aa", 0).close(moment(1)).unwrap();
+    let heads = lines(&old.0, HEADS_FILE);
+    let former = audit::newest_head(heads.iter().map(String::as_str), &key(1).public()).unwrap();
+    let former = Some(Former { key: Some(key(1).public()), ..former });
+    let opener = Opener { anchor: AnchorSeen::None, former, because: Some(Because::KeyLost), ..opener("bb") };
+    Log::open(&new.0, key(2), moment(10), opener).unwrap().close(moment(11)).unwrap();
+    (old, new)
+}
+
+fn proof(folders: &[&Path], anchored: &[String], keys: &[u8]) -> Report {
+    let mut keys = keys.iter().map(|seed| Given { public: key(*seed).public(), macs: None });
+    let evidence = Evidence {
+        log: files(folders[0]),
+        before: folders[1..].iter().map(|folder| files(folder)).collect(),
+        anchored: anchored.to_vec(),
+        key: keys.next().unwrap(),
+        former_keys: keys.collect(),
+        now: moment(100).at,
+    };
+    verify(evidence).unwrap()
+}
+
+#[test]
+fn the_log_before_is_asked_for_and_proven_with_its_own_key() {
+    let (old, new) = renewed("asked");
+    let alone = proof(&[&new.0], &[], &[2]);
+    assert!(matches!(alone.findings.as_slice(), [Finding::OtherLog { heads: 0, entries: 3, .. }]), "{alone:?}");
+    let anchored: Vec<String> = [&old, &new].iter().flat_map(|folder| lines(&folder.0, HEADS_FILE)).collect();
+    let beside = proof(&[&new.0], &anchored, &[2]);
+    assert!(matches!(beside.findings.as_slice(), [Finding::OtherLog { heads: 2, .. }]), "{beside:?}");
+
+    let named = proof(&[&new.0, &old.0], &anchored, &[2]);
+    assert!(named.is_proven() && named.before[0].key_was_named && named.before[0].anchored == 2, "{named:?}");
+    let given = proof(&[&new.0, &old.0], &anchored, &[2, 1]);
+    assert!(given.is_proven() && !given.before[0].key_was_named, "{given:?}");
+    // The newest log is of the first key and of no other.
+    assert!(!proof(&[&new.0, &old.0], &anchored, &[1, 2]).is_proven());
+}
+
+#[test]
+fn a_log_of_a_third_key_is_neither_proven_nor_passed_over() {
+    let (old, new) = renewed("third");
+    let other = Folder::new("third");
+    let mut third = Log::open(&other.0, key(3), moment(0), opener("cc")).unwrap();
+    third.append(moment(1), Event::Heartbeat {}).unwrap();
+    third.close(moment(2)).unwrap();
+    let report = proof(&[&new.0, &other.0, &old.0], &[], &[2]);
+    assert!(report.before[1].findings.is_empty() && report.before[1].key_was_named, "{report:?}");
+    assert!(
+        report.before[0].findings.contains(&Finding::Signature { head: 1, later: 1, anchored: false }),
+        "{report:?}"
+    );
+    let anchored = lines(&other.0, HEADS_FILE);
+    let report = proof(&[&new.0, &old.0], &anchored, &[2]);
+    assert_eq!(report.findings, [Finding::ForeignHeads { heads: 2 }]);
+}
+
+#[test]
+fn a_log_before_that_is_not_what_was_set_aside_is_found() {
+    let (old, new) = renewed("exchanged");
+    // Whoever has the key of before writes on in the log that was set aside, or writes it anew.
+    let first = lines(&old.0, HEADS_FILE);
+    open(&old.0, "dd", 20).close(moment(21)).unwrap();
+    assert!(proof(&[&new.0, &old.0], &[], &[2]).is_proven(), "what was there is there");
+    std::fs::write(old.0.join(HEADS_FILE), format!("{}\n", first[0])).unwrap();
+    let report = proof(&[&new.0, &old.0], &[], &[2]);
+    assert!(report.before[0].findings.contains(&Finding::HeadGone { head: 2, later: 0 }), "{report:?}");
+    assert_ne!(report.log, Some(Hash::default()));
+}
