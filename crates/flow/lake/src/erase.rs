@@ -51,15 +51,23 @@ impl Doomed {
     /// Which rows of a batch are meant. Columns that the batch does not have mean none.
     pub(crate) fn mark(&self, batch: &RecordBatch) -> Result<Vec<bool>> {
         let mut marked = vec![false; batch.num_rows()];
+        self.meet(batch, |row, _| marked[row] = true)?;
+        Ok(marked)
+    }
+
+    /// Calls `each` with each row of a batch that is meant and the value that it has, once for each of them.
+    pub(crate) fn meet<'a>(&'a self, batch: &RecordBatch, mut each: impl FnMut(usize, &'a str)) -> Result<()> {
         for (name, nested) in &self.columns {
             let Some(column) = batch.column_by_name(name) else { continue };
-            let found = |value: &str| match nested {
-                true => self.values.iter().any(|wanted| value.contains(wanted.as_str())),
-                false => self.values.contains(value),
-            };
-            for_each_spelled(name, column, |row, value| marked[row] |= found(value))?;
+            for_each_spelled(name, column, |row, value| match nested {
+                true => {
+                    let within = self.values.iter().filter(|wanted| value.contains(wanted.as_str()));
+                    within.for_each(|wanted| each(row, wanted));
+                }
+                false => self.values.get(value).into_iter().for_each(|wanted| each(row, wanted)),
+            })?;
         }
-        Ok(marked)
+        Ok(())
     }
 
     /// The rows without any value in these columns: changes that carry their key alone.
@@ -73,7 +81,7 @@ impl Doomed {
 const TOKEN_BYTES: usize = 16;
 
 /// Calls `each` with the values of a column as requests write them down; with bytes also as the text that they may be.
-pub(crate) fn for_each_spelled(name: &str, column: &ArrayRef, mut each: impl FnMut(usize, &str)) -> Result<()> {
+fn for_each_spelled(name: &str, column: &ArrayRef, mut each: impl FnMut(usize, &str)) -> Result<()> {
     if let Some(bytes) = column.as_binary_opt::<i32>() {
         for (row, bytes) in bytes.iter().enumerate().filter_map(|(row, bytes)| Some((row, bytes?))) {
             if bytes.len() == TOKEN_BYTES {

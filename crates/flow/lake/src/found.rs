@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use change::{Result, TableName};
 use futures::TryStreamExt;
 
-use crate::erase::{Doomed, for_each_spelled};
+use crate::erase::Doomed;
 use crate::lake::Lake;
 use crate::log::TableLog;
 use crate::naming::{LakeTable, Layer};
@@ -25,14 +25,11 @@ impl Lake {
             for path in log.files.keys() {
                 let mut batches = rows::read(&log.store, path, &names, None).await?;
                 while let Some(batch) = batches.try_next().await? {
-                    for (column, nested) in &doomed.columns {
-                        let Some(values) = batch.column_by_name(column) else { continue };
-                        for_each_spelled(column, values, |_, value| match nested {
-                            true => found
-                                .extend(doomed.values.iter().filter(|wanted| value.contains(wanted.as_str())).cloned()),
-                            false => found.extend(doomed.values.get(value).cloned()),
-                        })?;
-                    }
+                    doomed.meet(&batch, |_, wanted| {
+                        if !found.contains(wanted) {
+                            found.insert(wanted.to_owned());
+                        }
+                    })?;
                 }
             }
         }
