@@ -93,8 +93,9 @@ impl Auditor {
         let log = Log::open(&folder, key, Moment::of(&*clock), opener)?;
         let (last, closed, refused) = (folder.join(IN_FORCE_FILE), CancellationToken::new(), CancellationToken::new());
         let auditor = Arc::new(Self { log: Mutex::new(log), clock, copies, last, closed, refused });
-        // Each on its own: an anchor that takes long to answer must not look like a run that does not live.
+        // Detached: it holds the auditor weakly, and ends when that is closed or gone.
         tokio::spawn(beat(Arc::downgrade(&auditor)));
+        // Detached: as the heartbeats, and beside them: an anchor that takes long to answer must not look like a run that does not live.
         tokio::spawn(copy(Arc::downgrade(&auditor)));
         Ok(auditor)
     }
