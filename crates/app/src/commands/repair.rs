@@ -18,7 +18,7 @@ use crate::clock::SystemClock;
 use crate::held::HeldStore;
 use crate::outcome::{Outcome, refused};
 use crate::records;
-use crate::repair::{self, Ground, Limits, Mended, Progress, Sides};
+use crate::repair::{self, Ground, Limits, Mended, Progress, Sides, Teller};
 use crate::turn::Work;
 
 pub(crate) async fn run(dir: &Path, options: &Repair) -> Result<Outcome> {
@@ -200,9 +200,9 @@ async fn one(
     let ground = Ground::of(start, stamp, &gate, &stored);
     let mut progress = Progress::open(&parts.project.state_dir(), ground, (reader, table), &limits).await?;
     let sides = Sides::begun((reader, &gate), stored, &limits, &progress)?;
-    let (looks, tell) = ((&sides, &mut progress, limits.rows_max()), |what: &str| say(table, what));
-    let told = (&parts.clock, &tell as &(dyn Fn(&str) + Sync));
-    let mended = repair::mend(looks, reader, &mut workers, (start, before, number), told).await;
+    let tell = |what: &str| say(table, what);
+    let (looks, teller) = ((&sides, &mut progress, limits.rows_max()), Teller::new(parts.clock.as_ref(), &tell));
+    let mended = Box::pin(repair::mend(looks, reader, &mut workers, (start, before, number), teller)).await;
     workers.close().await;
     let mended = mended?;
     progress.end()?;

@@ -1,7 +1,6 @@
 //! `repair`: what differs is written, as changes of the gap.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::BooleanArray;
@@ -58,7 +57,7 @@ struct Found {
 }
 
 /// Says how far a table is.
-struct Teller<'a> {
+pub(crate) struct Teller<'a> {
     clock: &'a dyn Clock,
     say: &'a (dyn Fn(&str) + Sync),
     said: Duration,
@@ -77,11 +76,10 @@ pub(crate) async fn mend(
     reader: &Reread,
     workers: &mut Workers,
     (start, before, number): (&FreshStart, &TableCheckpoint, u64),
-    (clock, say): (&Arc<dyn Clock>, &(dyn Fn(&str) + Sync)),
+    mut teller: Teller<'_>,
 ) -> Result<Option<Mended>> {
     let table = &sides.gate.schema().table;
-    let clock = clock.as_ref();
-    let mut teller = Teller { clock, say, said: clock.monotonic() };
+    let clock = teller.clock;
     read_source(sides, progress, &mut teller).await?;
     let mut mender = Mender { table, workers, start, clock, before, number, waiting: 0, mended: Mended::default() };
     if !sides.withheld() {
@@ -127,7 +125,12 @@ async fn read_source(sides: &Sides<'_>, progress: &mut Progress, teller: &mut Te
     Ok(())
 }
 
-impl Teller<'_> {
+impl<'a> Teller<'a> {
+    /// Says it by `say`.
+    pub(crate) fn new(clock: &'a dyn Clock, say: &'a (dyn Fn(&str) + Sync)) -> Self {
+        Self { clock, say, said: clock.monotonic() }
+    }
+
     fn tell(&mut self, what: impl Fn() -> String) {
         let now = self.clock.monotonic();
         if now.saturating_sub(self.said) >= SAY_EVERY {

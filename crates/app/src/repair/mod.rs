@@ -39,6 +39,6 @@ mod tally;
 
 pub(crate) use compare::{Verdict, verify};
 pub(crate) use limits::Limits;
-pub(crate) use mend::{Mended, level, mend};
+pub(crate) use mend::{Mended, Teller, level, mend};
 pub(crate) use progress::{Ground, Progress, forget_all};
 pub(crate) use sides::Sides;
