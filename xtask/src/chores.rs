@@ -74,7 +74,10 @@ fn run_tests(arguments: &[&str]) -> Result<BTreeSet<String>> {
 /// Licences, bans and advisories, where cargo-deny is installed.
 fn deny() -> Result<()> {
     if has_cargo("deny") {
-        return step("licences and advisories", &mut cargo(&["deny", "--log-level", "error", "check"]));
+        return step(
+            "licences and advisories",
+            &mut cargo(&["deny", "--all-features", "--log-level", "error", "check"]),
+        );
     }
     heading("skipped: licences and advisories; `cargo install cargo-deny` makes them checked");
     Ok(())
@@ -99,6 +102,27 @@ pub(crate) fn leaks(arguments: &[String]) -> Result<()> {
     let variables = [("--seeds", "LOCKGATE_LEAK_SEEDS"), ("--first", "LOCKGATE_LEAK_SEED_FIRST")];
     let mut command = one_test("main", "e2e::leaks::no_planted_identifier_leaves_the_gate")?;
     step("search for leaks", asked(&mut command, arguments, &variables, "`cargo x leaks --seeds N --first N`")?)
+}
+
+/// What runs a model, with the feature that the other builds leave out.
+pub(crate) fn ner() -> Result<()> {
+    let clippy =
+        ["clippy", "--quiet", "--workspace", "--all-targets", "--features", "app/ner", "--", "--deny", "warnings"];
+    step("clippy with models", &mut cargo(&clippy))?;
+    let tests = [
+        "test",
+        "--workspace",
+        "--exclude",
+        "xtask",
+        "--features",
+        "app/ner",
+        "--test",
+        "models",
+        "--test",
+        "main",
+        "model",
+    ];
+    step("tests with a model", &mut cargo(&tests))
 }
 
 /// Kills and restarts for as long as it is told to, and prints figures.
@@ -138,9 +162,10 @@ fn one_test(binary: &str, test: &str) -> Result<Command> {
     Ok(command(&["--include-ignored", "--nocapture"]))
 }
 
-/// The optimised binary.
-pub(crate) fn build() -> Result<()> {
-    step("optimised build", &mut cargo(&["build", "--release", "--package", "app", "--bin", "lockgate"]))?;
+/// The optimised binary; `arguments` go to cargo.
+pub(crate) fn build(arguments: &[String]) -> Result<()> {
+    let mut build = cargo(&["build", "--release", "--package", "app", "--bin", "lockgate"]);
+    step("optimised build", build.args(arguments))?;
     let built = target()?.join("release/lockgate");
     let wanted = root().join("bin/lockgate");
     fs::create_dir_all(root().join("bin"))?;
@@ -159,7 +184,7 @@ pub(crate) fn up() -> Result<()> {
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     let named = |option: &str| arguments.iter().any(|argument| argument.split('=').next() == Some(option));
     if !named("--lockgate") && !named("--limits-only") && !named("--help") {
-        build()?;
+        build(&[])?;
     }
     let figures: Vec<&String> = arguments.iter().take_while(|argument| !argument.starts_with('-')).collect();
     if !named("--limits-only") && !named("--help") && (figures.is_empty() || figures.contains(&&"kernels".to_owned())) {
@@ -185,7 +210,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
 pub(crate) fn scale(arguments: &[String]) -> Result<()> {
     let named = |option: &str| arguments.iter().any(|argument| argument.split('=').next() == Some(option));
     if !named("--lockgate") && !named("--help") {
-        build()?;
+        build(&[])?;
     }
     let mut scale = cargo(&["run", "--quiet", "--release", "--package", "compare", "--", "scale"]);
     scale.args(arguments);

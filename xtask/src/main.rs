@@ -19,9 +19,10 @@ cargo x <chore> [arguments]
   sim       seeded runs of the loop over a faulty world: `cargo x sim --seed 7` repeats one and prints its trace,
               `cargo x sim --seeds 100000 --first 0` runs many and prints figures
   soak      kill -9 and restart on a live workload, compared in full at the end: `cargo x soak --cycles 500 --minutes 40`
+  ner       the tests that run a model, with the features that the other builds leave out
   leaks     the search for planted values with the people of many seeds: `cargo x leaks --seeds 100`
   fuzz      feeds decoders with bytes that grow out of fuzz/corpus: `cargo x fuzz pgoutput --minutes 15`; all of them without a name
-  build     the optimised binary, at bin/lockgate
+  build     the optimised binary, at bin/lockgate; arguments go to cargo: `cargo x build --features ner`
   bench     every figure, as one table: `cargo x bench` or `cargo x bench copy backlog --rows 500000`
               --help   lists figures and options
   scale     extreme shapes, each compared in full: `cargo x scale a|b|c|d|e|f`, all of them without a letter
@@ -41,9 +42,10 @@ fn main() -> Result<()> {
         "demo" => chores::demo(rest),
         "sim" => chores::sim(rest),
         "soak" => chores::soak(rest),
+        "ner" => chores::ner(),
         "leaks" => chores::leaks(rest),
         "fuzz" => fuzz::run(rest),
-        "build" => chores::build(),
+        "build" => chores::build(rest),
         "bench" => chores::bench(rest),
         "scale" => chores::scale(rest),
         "readers" => chores::readers(rest),

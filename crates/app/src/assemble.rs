@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::batching::Batching;
 use crate::cells::CellStore;
+use crate::entities;
 use crate::feed::Feed;
 use crate::folder_id::folder_id;
 use crate::held::Witness;
@@ -209,10 +210,19 @@ pub(crate) fn compile(
         false => None,
     };
     let gate = policy.compile_without(left_out, tables, keys, Some(Arc::new(vault)), clock.clone())?;
+    let gate = match entities::load(policy, &project.dir).map_err(|error| vec![model_problem(policy, &error)])? {
+        Some(model) => gate.with_entities(model).map_err(one)?,
+        None => gate,
+    };
     match cells {
         Some(cells) => gate.with_cell_keys(Arc::new(cells)).map_err(one),
         None => Ok(gate),
     }
+}
+
+/// What is wrong with the policy's model, at its line.
+pub(crate) fn model_problem(policy: &Policy, error: &Error) -> Problem {
+    as_problem(POLICY_FILE, policy.model().map(|model| model.line), error)
 }
 
 /// Which tables of one source take part in a run.

@@ -10,6 +10,7 @@ mod cli;
 mod clock;
 mod commands;
 mod demo;
+mod entities;
 mod erase;
 mod error_policy;
 mod feed;

@@ -10,6 +10,8 @@ use change::{
 };
 use gate::{Cleared, Gate, TableGate};
 use lake::{Lake, Layer};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use crate::batching::{Batching, Pending};
@@ -248,7 +250,13 @@ impl Pipeline {
         let Some(gates) = progress.gates.get_mut(&table) else { return Ok(()) };
         let rows = batch.len() as u64;
         let share = batch.take_share();
-        match gates.clear(batch, &self.gate, self.keeper.as_mut()) {
+        let clear = || gates.clear(batch, &self.gate, self.keeper.as_mut());
+        // A model can take minutes for a batch: what else this thread would do goes to others meanwhile.
+        let cleared = match Handle::current().runtime_flavor() {
+            RuntimeFlavor::MultiThread if self.gate.asks_model() => block_in_place(clear),
+            _ => clear(),
+        };
+        match cleared {
             Ok(cleared) if cleared.batch.is_empty() && !streamed => Ok(()),
             Ok(cleared) => {
                 self.watch.table(&table, |seen| seen.cleared(rows, &cleared.invalid));

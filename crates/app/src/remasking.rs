@@ -18,7 +18,7 @@ use crate::clock::SystemClock;
 use crate::error_policy::{self, Action};
 use crate::project::Project;
 use crate::vault::VaultFile;
-use crate::{assemble, keys, turn};
+use crate::{assemble, entities, keys, turn};
 
 const LOCK_FILE: &str = "remask.lock";
 
@@ -87,6 +87,10 @@ impl Remasking {
         let keys = keys::load(policy.keys(), &project.dir)?;
         let vault = Arc::new(VaultFile::open(&project.state_dir(), keys.clone())?);
         let remasker = policy.remasker(keys.clone(), Some(vault.clone() as Arc<dyn Vault>), clock.clone());
+        let remasker = match entities::load(policy, &project.dir)? {
+            Some(model) => remasker.with_entities(model)?,
+            None => remasker,
+        };
         let lake = assemble::lake(&project).await?;
         Ok(Self { project, lake, keys, vault, clock, remasker })
     }

@@ -20,6 +20,7 @@ mod e2e {
     mod key_providers;
     mod keys;
     mod leaks;
+    mod models;
     mod online;
     mod policy;
     mod policy_changes;

@@ -8,21 +8,22 @@ use serde_json::Value;
 use crate::sources::root;
 
 /// Each crate, what it may depend on, and what its tests may use besides.
-const ARROWS: [(&str, &[&str], &[&str]); 10] = [
+const ARROWS: [(&str, &[&str], &[&str]); 11] = [
     ("change", &[], &[]),
     ("audit", &["change"], &[]),
     ("capture", &["change"], &["sandbox", "gate"]),
     ("gate", &["change"], &[]),
     ("lake", &["change", "gate"], &["sandbox"]),
+    ("ner", &["change", "gate"], &[]),
     ("serve", &["change", "lake"], &["gate"]),
     ("sandbox", &[], &[]),
-    ("app", &["change", "audit", "capture", "gate", "lake", "serve", "sandbox"], &[]),
+    ("app", &["change", "audit", "capture", "gate", "lake", "ner", "serve", "sandbox"], &[]),
     ("compare", &["sandbox"], &[]),
     ("xtask", &[], &[]),
 ];
 
 /// An outside world, and the only crates that may depend on it, tests included.
-const WORLDS: [(&str, &[&str]); 8] = [
+const WORLDS: [(&str, &[&str]); 9] = [
     ("deltalake", &["lake"]),
     ("buoyant_kernel", &["lake"]),
     // The simulation wraps one with faults.
@@ -30,6 +31,7 @@ const WORLDS: [(&str, &[&str]); 8] = [
     // The demo looks for leaks in the files themselves, not through `lake`.
     ("parquet", &["lake", "app"]),
     ("datafusion", &["lake", "serve"]),
+    ("tract-onnx", &["ner"]),
     ("pgwire-replication", &["capture"]),
     ("tokio-postgres", &["capture", "sandbox", "app", "compare"]),
     ("tokio", &["capture", "lake", "serve", "sandbox", "app", "compare"]),

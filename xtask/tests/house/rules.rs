@@ -85,12 +85,12 @@ pub(crate) fn environment(source: &Source) -> Vec<Finding> {
 
 /// `change` and `gate` do no I/O.
 pub(crate) fn no_io(source: &Source) -> Vec<Finding> {
-    let pure = ["crates/change/src/", "crates/flow/gate/src/"];
+    let pure = ["crates/change/src/", "crates/flow/gate/src/", "crates/flow/ner/src/"];
     if source.for_tests || !pure.iter().any(|folder| source.path.starts_with(folder)) {
         return Vec::new();
     }
     let io = ["std::fs", "std::net", "std::process", "std::env", "std::thread", "File::open", "tokio::"];
-    words(source, source.product_lines(), &io, "`change` and `gate` do no I/O")
+    words(source, source.product_lines(), &io, "`change`, `gate` and `ner` do no I/O")
 }
 
 /// Programs print; libraries return or log.

@@ -13,7 +13,7 @@ use crate::cli::Check;
 use crate::clock::SystemClock;
 use crate::outcome::{Outcome, print_problems};
 use crate::project::{POLICY_FILE, PROJECT_FILE, Project};
-use crate::{assemble, keys};
+use crate::{assemble, entities, keys};
 
 #[allow(clippy::print_stdout)]
 pub(crate) async fn run(dir: &Path, options: &Check) -> Result<Outcome> {
@@ -22,6 +22,11 @@ pub(crate) async fn run(dir: &Path, options: &Check) -> Result<Outcome> {
         Err(found) => problems.extend(found),
         Ok(project) => {
             problems.extend(assemble::offline_problems(&project));
+            if let Ok(policy) = project.policy()
+                && let Err(error) = entities::load(&policy, &project.dir)
+            {
+                problems.push(assemble::model_problem(&policy, &error));
+            }
             if options.connect {
                 problems.extend(connected_problems(&project).await);
             }

@@ -73,6 +73,9 @@ fn print_explanation(explanation: &Explanation) {
         println!("{paperwork}");
     }
     println!("policy {}, ZIP table {}", explanation.policy_hash, explanation.zip3_table);
+    if let Some((folder, sha256)) = &explanation.model {
+        println!("model {folder}, SHA-256 {sha256}");
+    }
     println!("keys: {}", explanation.keys.as_deref().unwrap_or("none"));
     for (domain, users) in &explanation.domains {
         println!("  domain {domain}: {}", users.join(", "));

@@ -24,6 +24,8 @@ pub struct Explanation {
     pub policy_hash: String,
     /// The vintage of the ZIP table, as it stands in every commit.
     pub zip3_table: &'static str,
+    /// The folder of the model that `scrub_text` asks, as written, and the model's SHA-256.
+    pub model: Option<(String, String)>,
     /// Where the keys are, as written.
     pub keys: Option<String>,
     /// The domains that need keys, each with the transforms that use it.
@@ -82,6 +84,7 @@ impl Policy {
             paperwork: self.profile.paperwork(),
             policy_hash: self.hash(),
             zip3_table: ZIP3_VINTAGE,
+            model: self.model.as_ref().map(|model| (model.folder.clone(), model.sha256.clone())),
             keys: self.keys.clone(),
             domains,
             releases: self
@@ -218,7 +221,7 @@ fn stored(transform: &Transform, subject: Option<&str>) -> String {
         T::X12Map { map } => {
             format!("the elements that map {} lets through, each by its rule; the envelope made anew", map.ready.name())
         }
-        T::ScrubText { tier, known } => scrubbed(*tier, known),
+        T::ScrubText { tier, known, .. } => scrubbed(*tier, known),
     }
 }
 
@@ -236,6 +239,7 @@ fn scrubbed(tier: Tier, known: &[String]) -> String {
         Tier::Drop => return "nothing".into(),
         Tier::Allowlist => "the text's known words, small numbers and public codes; all else as [REDACTED]",
         Tier::Detect => "the text, with placeholders for what detectors find; unknown names can remain",
+        Tier::DetectNer => "the text, with placeholders for what detectors or the model find; unknown names can remain",
     };
     match known {
         [] => format!("{passes}; no value of the row is searched in it"),

@@ -12,13 +12,14 @@ use crate::policy::{NewColumns, Policy, Rule, TableRules};
 use crate::report::{Report, did_you_mean};
 use crate::suppress::{Suppressed, Suppression};
 use crate::table::TableGate;
-use crate::{CellKeys, KeyRing, PolicyStamp, Transform, Vault, null_as};
+use crate::{CellKeys, EntityFinder, KeyRing, PolicyStamp, Transform, Vault, null_as};
 
 /// What the gate needs from outside: it does no I/O itself.
 pub(crate) struct Means {
     pub(crate) keys: Option<Arc<KeyRing>>,
     pub(crate) vault: Option<Arc<dyn Vault>>,
     pub(crate) cell_keys: Option<Arc<dyn CellKeys>>,
+    pub(crate) entities: Option<Arc<dyn EntityFinder>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) suppression: Suppression,
 }
@@ -26,7 +27,14 @@ pub(crate) struct Means {
 impl Means {
     /// For kernels that need nothing.
     pub(crate) fn none() -> Self {
-        Self { keys: None, vault: None, cell_keys: None, clock: Arc::new(NoClock), suppression: Suppression::default() }
+        Self {
+            keys: None,
+            vault: None,
+            cell_keys: None,
+            entities: None,
+            clock: Arc::new(NoClock),
+            suppression: Suppression::default(),
+        }
     }
 
     /// For kernels that need keys alone.
@@ -81,7 +89,7 @@ impl Policy {
         clock: Arc<dyn Clock>,
     ) -> Result<Gate, Vec<Problem>> {
         let suppression = Suppression::default();
-        let means = Means { keys: keys.map(Arc::new), vault, cell_keys: None, clock, suppression };
+        let means = Means { keys: keys.map(Arc::new), vault, cell_keys: None, entities: None, clock, suppression };
         let mut report = Report::new(&self.file);
         self.check_means(&means, &mut report);
         for (name, rules) in self.tables.iter().filter(|(name, _)| !left_out.contains(*name)) {
@@ -258,9 +266,29 @@ impl Gate {
         Ok(self)
     }
 
+    /// The same gate, with the model that the policy names. A table whose rules ask one has no gate without it.
+    ///
+    /// # Errors
+    /// [`Kind::Privacy`] when it is another model.
+    pub fn with_entities(mut self, finder: Arc<dyn EntityFinder>) -> Result<Self> {
+        self.policy.check_model(&*finder)?;
+        self.means.entities = Some(finder);
+        Ok(self)
+    }
+
+    /// Whether a model looks at texts, so that clearing a batch can take minutes.
+    pub fn asks_model(&self) -> bool {
+        self.means.entities.is_some()
+    }
+
     /// What the user should know and nothing stops for: columns and tables that no rule names.
     pub fn notes(&self) -> &[Problem] {
         &self.notes
+    }
+
+    #[cfg(test)]
+    pub(crate) fn means(&self) -> &Means {
+        &self.means
     }
 
     /// The keys of the policy; `None` when it names none.

@@ -128,7 +128,8 @@ impl KGate {
     /// [`Kind::Contract`] when the table lacks a column or a level cannot read one.
     pub fn counting(&self, table: &TableName, columns: &Schema, clock: Arc<dyn Clock>) -> Result<Counting> {
         let today = Date::from_timestamp(clock.now());
-        let means = Means { keys: None, vault: None, cell_keys: None, clock, suppression: Suppression::default() };
+        let suppression = Suppression::default();
+        let means = Means { keys: None, vault: None, cell_keys: None, entities: None, clock, suppression };
         let setup = Setup { profile: crate::Profile::None, means: &means, table: Some(table) };
         let index = |column: &str| {
             columns.index_of(column).map_err(|_| {

@@ -170,7 +170,11 @@ impl Kernel {
             Transform::JsonPaths { paths } => Kernel::Nested(Nested::new(paths, setup)?),
             Transform::X12Map { map } => Kernel::X12(X12::new(map, setup)?),
             Transform::ScrubText { tier: Tier::Drop, .. } => return Ok(None),
-            Transform::ScrubText { tier, known } => Kernel::Scrub(TextScrub::new(*tier, known)),
+            Transform::ScrubText { tier: Tier::DetectNer, known, .. } => {
+                let finder = means.entities.clone().ok_or_else(|| missing("a model"))?;
+                Kernel::Scrub(TextScrub::new(Tier::DetectNer, known, Some(finder)))
+            }
+            Transform::ScrubText { tier, known, .. } => Kernel::Scrub(TextScrub::new(*tier, known, None)),
         }))
     }
 

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use change::{Error, Kind, Problem, TableName, TableSchema, Timestamp};
 
+use crate::EntityFinder;
 use crate::KGate;
 use crate::Profile;
 use crate::TableStamp;
@@ -20,9 +21,21 @@ pub struct Policy {
     pub(crate) profile: Profile,
     pub(crate) expert: Option<Expert>,
     pub(crate) keys: Option<String>,
+    pub(crate) model: Option<NerModel>,
     pub(crate) invalid_percent_max: f64,
     pub(crate) held_days: u32,
     pub(crate) tables: BTreeMap<TableName, TableRules>,
+}
+
+/// The model that [`crate::Tier::DetectNer`] asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NerModel {
+    /// Where its folder is, as written: `./models/deid`. The gate does not read it.
+    pub folder: String,
+    /// SHA-256 of its files, 64 hexadecimal digits: the policy is for this model and no other.
+    pub sha256: String,
+    /// The line of the policy that names it.
+    pub line: u64,
 }
 
 /// The determination that [`Profile::Expert`] rests on.
@@ -208,6 +221,21 @@ impl Policy {
         self.keys.as_deref()
     }
 
+    /// The model that free text is searched with.
+    pub fn model(&self) -> Option<&NerModel> {
+        self.model.as_ref()
+    }
+
+    /// # Errors
+    /// [`Kind::Privacy`] when a finder is not the model that the policy names.
+    pub(crate) fn check_model(&self, finder: &dyn EntityFinder) -> change::Result<()> {
+        match &self.model {
+            Some(model) if model.sha256 == finder.model() => Ok(()),
+            _ => Err(Error::new(Kind::Privacy, "the model is not the one that the policy names")
+                .fix("Put the model back that `ner` names, or write the SHA-256 of this one there.")),
+        }
+    }
+
     /// How a table is released, when not as it is.
     pub fn k_gate(&self, table: &TableName) -> Option<&KGate> {
         self.tables.get(table).and_then(|rules| rules.k_gate.as_ref())
@@ -261,10 +289,11 @@ impl Policy {
     pub(crate) fn unusual(&self) -> impl Iterator<Item = String> {
         let percent = self.invalid_percent_max;
         let percent = (percent != INVALID_PERCENT_MAX).then(|| format!("max_invalid_percent\t{percent}\n"));
+        let model = self.model.iter().map(|model| format!("ner\t{}\n", model.sha256));
         let days = (self.held_days != HELD_DAYS).then(|| format!("held_days\t{}\n", self.held_days));
         let strict = self.tables.iter().filter(|(_, rules)| rules.new_columns != NewColumns::Drop);
         let tables = strict.map(|(table, rules)| format!("{table}\tnew_columns\t{}\n", rules.new_columns.name()));
-        tables.chain(percent).chain(days)
+        tables.chain(percent).chain(days).chain(model)
     }
 
     /// Every rule with its table, those within documents behind the one of their column.

@@ -1,5 +1,6 @@
 //! A policy applied to made-up values, so that people see what it does before a real row is read.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Date32Array, Decimal128Array, Float64Array, Int32Array, StringArray};
@@ -19,7 +20,7 @@ use crate::kernel::{Kernel, Setup};
 use crate::policy::{OnInvalid, Policy, Rule};
 use crate::suppress::Suppression;
 use crate::transform::{CodeLevel, Format, Quantity};
-use crate::{CellKey, CellKeys, KeyRing, Transform, Vault};
+use crate::{CellKey, CellKeys, EntityFinder, KeyRing, Label, NotSearched, Transform, Vault};
 
 /// What one rule does to made-up values: [`Policy::rehearse`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,9 +81,22 @@ impl CellKeys for PretendVault {
     }
 }
 
+/// Finds nothing: the rehearsal shows what the detectors do, and reads no model.
+struct PretendModel;
+
+impl EntityFinder for PretendModel {
+    fn model(&self) -> &str {
+        "PretendModel"
+    }
+
+    fn find(&self, _: &str) -> std::result::Result<Vec<(Range<usize>, Label)>, NotSearched> {
+        Ok(Vec::new())
+    }
+}
+
 impl Policy {
     /// Applies every column's rule to made-up values: usual ones, one at a border, one that cannot be read, and null. Keys and vault are
-    /// made up too, so that tokens differ from those of a run; `clock` tells the day on which ages depend.
+    /// made up too, so that tokens differ from those of a run; no model is asked; `clock` tells the day on which ages depend.
     ///
     /// # Errors
     /// [`Kind::Bug`] only: the values are made to fit.
@@ -93,6 +107,7 @@ impl Policy {
             keys: Some(Arc::new(KeyRing::parse(&text)?)),
             vault: Some(Arc::new(PretendVault)),
             cell_keys: Some(Arc::new(PretendVault)),
+            entities: Some(Arc::new(PretendModel)),
             clock,
             suppression: Suppression::default(),
         };

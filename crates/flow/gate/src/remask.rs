@@ -16,7 +16,7 @@ use crate::kernel::{Kernel, Setup, Stored};
 use crate::policy::Rule;
 use crate::stamp::is_same;
 use crate::suppress::Suppression;
-use crate::{KeyRing, Policy, PolicyStamp, TableStamp, Transform, Vault};
+use crate::{EntityFinder, KeyRing, Policy, PolicyStamp, TableStamp, Transform, Vault};
 
 /// Makes a [`Remask`] for each table of a policy.
 pub struct Remasker {
@@ -50,7 +50,7 @@ impl Policy {
     pub fn remasker(&self, keys: Option<KeyRing>, vault: Option<Arc<dyn Vault>>, clock: Arc<dyn Clock>) -> Remasker {
         let today = Date::from_timestamp(clock.now());
         let suppression = Suppression::default();
-        let means = Means { keys: keys.map(Arc::new), vault, cell_keys: None, clock, suppression };
+        let means = Means { keys: keys.map(Arc::new), vault, cell_keys: None, entities: None, clock, suppression };
         Remasker { policy: self.clone(), means, today }
     }
 
@@ -86,6 +86,16 @@ impl Policy {
 }
 
 impl Remasker {
+    /// The same with the model that the policy names, which texts that were kept so far are searched with.
+    ///
+    /// # Errors
+    /// [`Kind::Privacy`] when it is another model.
+    pub fn with_entities(mut self, finder: Arc<dyn EntityFinder>) -> Result<Self> {
+        self.policy.check_model(&*finder)?;
+        self.means.entities = Some(finder);
+        Ok(self)
+    }
+
     /// The stamp of what is remasked.
     ///
     /// # Errors

@@ -125,13 +125,17 @@ pub(crate) fn finer(first: &Transform, second: &Transform) -> Finer {
         (T::TopCode { cap: first }, T::TopCode { cap: second }) => {
             by(is_smaller(*second, *first) == Some(true), is_smaller(*first, *second) == Some(true))
         }
-        (T::ScrubText { tier: first, known: left }, T::ScrubText { tier: second, known: right }) if left == right => {
-            by(
-                (*first, *second) == (Tier::Detect, Tier::Allowlist),
-                (*first, *second) == (Tier::Allowlist, Tier::Detect),
-            )
+        (T::ScrubText { tier: first, known: left, .. }, T::ScrubText { tier: second, known: right, .. })
+            if left == right =>
+        {
+            let lets_more_pass =
+                |one: Tier, other: Tier| one == Tier::Detect && matches!(other, Tier::Allowlist | Tier::DetectNer);
+            by(lets_more_pass(*first, *second), lets_more_pass(*second, *first))
         }
-        (T::ScrubText { tier: first, known: left }, T::ScrubText { tier: second, known: right }) if first == second => {
+        (
+            T::ScrubText { tier: first, known: left, model: before },
+            T::ScrubText { tier: second, known: right, model: after },
+        ) if first == second && before == after => {
             let within = |some: &[String], all: &[String]| some.iter().all(|column| all.contains(column));
             by(within(left, right), within(right, left))
         }

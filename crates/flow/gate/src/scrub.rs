@@ -8,6 +8,7 @@ mod allowlist;
 mod contact;
 mod cued;
 mod date;
+mod entity;
 mod identifier;
 mod known;
 mod label;
@@ -24,6 +25,7 @@ mod word;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use self::entity::{EntityFinder, NotSearched};
 pub(crate) use self::identifier::{is_mbi, is_npi, is_ssn, is_vin, luhn};
 pub(crate) use self::known::KnownKind;
 pub use self::known::KnownValues;
@@ -45,16 +47,19 @@ pub enum Tier {
     Allowlist,
     /// All in which no detector finds anything.
     Detect,
+    /// The same, and a model finds nothing either.
+    DetectNer,
 }
 
 impl Tier {
-    pub(crate) const ALL: [Tier; 3] = [Tier::Drop, Tier::Allowlist, Tier::Detect];
+    pub(crate) const ALL: [Tier; 4] = [Tier::Drop, Tier::Allowlist, Tier::Detect, Tier::DetectNer];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Tier::Drop => "drop",
             Tier::Allowlist => "allowlist",
             Tier::Detect => "detect",
+            Tier::DetectNer => "detect+ner",
         }
     }
 }
@@ -67,13 +72,6 @@ pub const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// What replacing brings to light is replaced in turn, so many times; a text that still holds something then is replaced as a whole.
 const ROUNDS_MAX: usize = 4;
-
-/// Recognises names by other means than the lists here, for example by a model (D24). It can add spans and never takes one away. None is
-/// built in.
-pub trait EntityFinder: Send + Sync {
-    /// The places of entities in `text`, in bytes on character boundaries; others are widened to them.
-    fn find(&self, text: &str) -> Vec<(Range<usize>, Label)>;
-}
 
 /// Scrubs texts of one column.
 pub struct Scrubber {
@@ -97,7 +95,7 @@ pub enum Scrubbed {
     Unchanged,
     /// The text with its placeholders.
     Replaced(String),
-    /// It is too long, or placeholders did not clear it: [`REFUSED`] takes its place.
+    /// It is too long, placeholders did not clear it, or a model could not look at it: [`REFUSED`] takes its place.
     Refused,
 }
 
@@ -107,16 +105,19 @@ impl Scrubber {
         Self { tier, today: Date::from_days(epoch_days), lexicon: Lexicon::shared(), entities: None }
     }
 
-    /// The same with one more finder.
+    /// The same with one more finder. The tier [`Tier::DetectNer`] refuses every text without one.
     pub fn with_entities(self, finder: Arc<dyn EntityFinder>) -> Self {
         Self { entities: Some(finder), ..self }
     }
 
     /// The places in `text` that are replaced in the first round, in bytes and in order, without overlap.
-    pub fn find(&self, text: &str, known: &KnownValues) -> Vec<(Range<usize>, Label)> {
+    ///
+    /// # Errors
+    /// [`NotSearched`] when the finder could not look at the text.
+    pub fn find(&self, text: &str, known: &KnownValues) -> Result<Vec<(Range<usize>, Label)>, NotSearched> {
         let normal = Normal::of(text);
         let mut scratch = Scratch::default();
-        self.scan(&normal, known, &mut scratch);
+        self.scan(&normal, known, &self.entities(&normal)?, &mut scratch);
         let mut from = 0;
         let places = scratch.spans.iter().map(|span| {
             let range = normal.original(span.start..span.end);
@@ -125,7 +126,7 @@ impl Scrubber {
             from = range.end;
             (range, span.label)
         });
-        places.filter(|(range, _)| !range.is_empty()).collect()
+        Ok(places.filter(|(range, _)| !range.is_empty()).collect())
     }
 
     /// Replaces until nothing is found any more. In the tier `drop` every text is refused.
@@ -134,10 +135,13 @@ impl Scrubber {
             return Scrubbed::Refused;
         }
         let mut written: Option<String> = None;
-        for _ in 0..ROUNDS_MAX {
+        for round in 0..ROUNDS_MAX {
             let current = written.as_deref().unwrap_or(text);
             let normal = Normal::of(current);
-            self.scan(&normal, known, scratch);
+            // A model has learnt from texts without placeholders: it is asked about the text as it came, and only the detectors afterwards.
+            let entities = if round == 0 { self.entities(&normal) } else { Ok(Vec::new()) };
+            let Ok(entities) = entities else { return Scrubbed::Refused };
+            self.scan(&normal, known, &entities, scratch);
             if scratch.spans.is_empty() {
                 return written.map_or(Scrubbed::Unchanged, Scrubbed::Replaced);
             }
@@ -146,8 +150,23 @@ impl Scrubber {
         Scrubbed::Refused
     }
 
+    /// What the finder says of a normalised text.
+    fn entities(&self, normal: &Normal<'_>) -> Result<Vec<(Range<usize>, Label)>, NotSearched> {
+        match &self.entities {
+            Some(finder) => finder.find(normal.text()),
+            None if self.tier == Tier::DetectNer => Err(NotSearched),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Leaves in `scratch` what is found, in bytes of the normalised text.
-    fn scan(&self, normal: &Normal<'_>, known: &KnownValues, scratch: &mut Scratch) {
+    fn scan(
+        &self,
+        normal: &Normal<'_>,
+        known: &KnownValues,
+        entities: &[(Range<usize>, Label)],
+        scratch: &mut Scratch,
+    ) {
         let text = normal.text();
         token::tokenize(text, self.lexicon, &mut scratch.tokens);
         scratch.spans.clear();
@@ -157,11 +176,7 @@ impl Scrubber {
         for at in 0..scratch.tokens.len() {
             self.detect(&view, at, &mut hits);
         }
-        if let Some(finder) = &self.entities {
-            for (range, label) in finder.find(text) {
-                hits.bytes(text.floor_char_boundary(range.start), text.ceil_char_boundary(range.end), label);
-            }
-        }
+        entity::add(entities, &mut hits);
         span::merge(&mut scratch.spans);
         if self.tier == Tier::Allowlist {
             allowlist::add(&Text::new(text, &scratch.tokens), self.lexicon, &mut scratch.spans);

@@ -212,11 +212,11 @@ fn scrub(arguments: &[&str]) -> Result<Transform, String> {
         _ => return Err("`scrub_text` takes a tier and columns with + between them".into()),
     };
     let known_tier = Tier::ALL.into_iter().find(|known| known.name() == *tier);
-    let tier = known_tier.ok_or("the tier is drop, allowlist or detect")?;
+    let tier = known_tier.ok_or("the tier is drop, allowlist, detect or detect+ner")?;
     if known.iter().any(String::is_empty) {
         return Err("between two + stands a column".into());
     }
-    Ok(Transform::ScrubText { tier, known })
+    Ok(Transform::ScrubText { tier, known, model: None })
 }
 
 fn domain(name: &str) -> Result<String, String> {
@@ -309,7 +309,7 @@ mod tests {
             ("x12_map", "`x12_map` takes one argument", "x12_map(837p)"),
             ("x12_map(270)", "takes 837, 837p, 837i, 835, 834", "x12_map(837p)"),
             ("scrub_text", "takes a tier and columns", "scrub_text(detect,first_name+last_name)"),
-            ("scrub_text(all)", "the tier is drop, allowlist or detect", "scrub_text(detect"),
+            ("scrub_text(all)", "the tier is drop, allowlist, detect or detect+ner", "scrub_text(detect"),
             ("scrub_text(detect,a++b)", "between two + stands a column", "scrub_text(detect"),
         ];
         for (text, what, fix) in cases {

@@ -133,6 +133,8 @@ pub enum Transform {
         tier: Tier,
         /// Columns of the same row whose values are searched in the text.
         known: Vec<String>,
+        /// SHA-256 of the policy's model, where the tier has one.
+        model: Option<String>,
     },
 }
 
@@ -300,6 +302,7 @@ impl Transform {
         match self {
             Transform::JsonPaths { paths } => format!("json_paths({})", paths.meaning()),
             Transform::X12Map { map } => format!("x12_map({})", map.meaning()),
+            Transform::ScrubText { tier, known, model: Some(model) } => scrub_text(*tier, Some(model), known),
             other => other.to_string(),
         }
     }
@@ -382,9 +385,9 @@ impl fmt::Display for Transform {
             Transform::JsonPaths { paths } if paths.0.is_empty() => f.write_str("json_paths"),
             Transform::JsonPaths { paths } => write!(f, "json_paths({paths})"),
             Transform::X12Map { map } => write!(f, "x12_map({map})"),
-            Transform::ScrubText { tier, known } => {
-                let comma = if known.is_empty() { "" } else { "," };
-                write!(f, "scrub_text({}{comma}{})", tier.name(), known.join("+"))
+            Transform::ScrubText { tier, known, model } => {
+                let digits = model.as_deref().map(|model| model.get(..MODEL_DIGITS).unwrap_or(model));
+                f.write_str(&scrub_text(*tier, digits, known))
             }
             Transform::DateYear => f.write_str("date_year"),
             Transform::DateTrunc { unit } => write!(f, "date_trunc({})", unit.name()),
@@ -395,6 +398,15 @@ impl fmt::Display for Transform {
             Transform::Bucket { edges } => write!(f, "bucket({edges})"),
         }
     }
+}
+
+/// Digits of a model's SHA-256 by which people tell it from another.
+const MODEL_DIGITS: usize = 12;
+
+fn scrub_text(tier: Tier, model: Option<&str>, known: &[String]) -> String {
+    let model = model.map(|model| format!(":{model}")).unwrap_or_default();
+    let comma = if known.is_empty() { "" } else { "," };
+    format!("scrub_text({}{model}{comma}{})", tier.name(), known.join("+"))
 }
 
 /// Text comes out in the narrow kind of column, everything else as it came.

@@ -86,6 +86,7 @@ mod tests {
             keys: None,
             vault: None,
             cell_keys: None,
+            entities: None,
             clock: stopped_clock(),
             suppression: Suppression::default(),
         };

@@ -1,5 +1,7 @@
 //! `scrub_text`: free text with placeholders for what identifies a person.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, AsArray, StringArrayType};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::DataType;
@@ -8,7 +10,7 @@ use change::{Error, Kind, Result};
 use super::column::{Passed, TextColumn};
 use super::subject::Beside;
 use crate::canonical::{self, Cell, Form};
-use crate::scrub::{KnownKind, KnownValues, REFUSED, Scratch, Scrubbed, Scrubber, Tier};
+use crate::scrub::{EntityFinder, KnownKind, KnownValues, REFUSED, Scratch, Scrubbed, Scrubber, Tier};
 
 /// A raw column with values of the row's person.
 #[derive(Clone, Copy)]
@@ -23,6 +25,7 @@ pub(crate) struct KnownCells<'a> {
 pub(crate) struct TextScrub {
     tier: Tier,
     known: Vec<(String, KnownKind)>,
+    entities: Option<Arc<dyn EntityFinder>>,
 }
 
 /// One known column of a batch as text.
@@ -35,13 +38,25 @@ struct KnownTexts<'a> {
 }
 
 impl TextScrub {
-    pub(crate) fn new(tier: Tier, known: &[String]) -> Self {
-        Self { tier, known: known.iter().map(|column| (column.clone(), KnownKind::of(column))).collect() }
+    /// `entities` is asked in the tier that has a model.
+    pub(crate) fn new(tier: Tier, known: &[String], entities: Option<Arc<dyn EntityFinder>>) -> Self {
+        let known = known.iter().map(|column| (column.clone(), KnownKind::of(column))).collect();
+        Self { tier, known, entities }
     }
 
-    /// For texts that this rule has written on an earlier day: what the row itself says is not in them any more.
+    /// For texts that this rule has written on an earlier day: what the row itself says is not in them any more, and what a model finds does
+    /// not depend on the day.
     pub(super) fn aged(&self) -> Self {
-        Self { tier: self.tier, known: Vec::new() }
+        let tier = if self.tier == Tier::DetectNer { Tier::Detect } else { self.tier };
+        Self { tier, known: Vec::new(), entities: None }
+    }
+
+    fn scrubber(&self, today: i32) -> Scrubber {
+        let scrubber = Scrubber::new(self.tier, today);
+        match &self.entities {
+            Some(finder) => scrubber.with_entities(finder.clone()),
+            None => scrubber,
+        }
     }
 
     /// A text that cannot be scrubbed is replaced as a whole and counted, and so is one of which a known value was not sent.
@@ -56,7 +71,7 @@ impl TextScrub {
     fn texts<'a>(&self, array: impl StringArrayType<'a>, beside: Beside<'_>) -> Result<Passed> {
         let known = self.known.iter().map(|(column, kind)| KnownTexts::of(column, *kind, beside));
         let known = known.collect::<Result<Vec<_>>>()?;
-        let scrubber = Scrubber::new(self.tier, beside.today.to_days());
+        let scrubber = self.scrubber(beside.today.to_days());
         let mut column = TextColumn::with_capacity(array.len(), 256);
         let (mut scratch, mut values) = (Scratch::default(), KnownValues::default());
         // The row whose known values `values` are.
@@ -75,8 +90,11 @@ impl TextScrub {
                 }
                 built = Some(row);
             }
+            if unsent {
+                column.push_refused(REFUSED.as_bytes());
+                continue;
+            }
             match scrubber.scrub(text, &values, &mut scratch) {
-                _ if unsent => column.push_refused(REFUSED.as_bytes()),
                 Scrubbed::Unchanged => column.push(text.as_bytes(), b""),
                 Scrubbed::Replaced(scrubbed) => column.push(scrubbed.as_bytes(), b""),
                 Scrubbed::Refused => column.push_refused(REFUSED.as_bytes()),
@@ -120,7 +138,7 @@ mod tests {
     fn scrubbed(names: Vec<Option<&str>>, notes: Vec<Option<&str>>) -> Vec<Option<String>> {
         let (names, notes) = (StringArray::from(names), StringArray::from(notes));
         let known = [KnownCells { column: "last_name", values: &names, unsent: None }];
-        let scrub = TextScrub::new(Tier::Detect, &["last_name".into()]);
+        let scrub = TextScrub::new(Tier::Detect, &["last_name".into()], None);
         let passed = scrub.apply(&notes, Beside { today: TODAY, subject: None, known: &known }).unwrap();
         passed.values.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect()
     }
@@ -155,7 +173,7 @@ mod tests {
             KnownCells { column: "last_name", values: &names, unsent: Some(&unsent) },
             KnownCells { column: "birth_date", values: &births, unsent: None },
         ];
-        let scrub = TextScrub::new(Tier::Detect, &["last_name".into(), "birth_date".into()]);
+        let scrub = TextScrub::new(Tier::Detect, &["last_name".into(), "birth_date".into()], None);
         let beside = Beside { today: TODAY, subject: None, known: &known };
         let passed = scrub.apply(&notes, beside).unwrap();
         let texts: Vec<Option<&str>> = passed.values.as_string::<i32>().iter().collect();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Policy;
 use crate::report::Report;
+use crate::transform::Tier;
 use crate::{Profile, Transform};
 
 /// Adds everything that is wrong with the rules as a whole.
@@ -11,6 +12,7 @@ pub(super) fn check(policy: &Policy, report: &mut Report) {
     check_profile(policy, report);
     check_domains(policy, report);
     check_persons(policy, report);
+    check_model(policy, report);
     let first_token = policy.rules().find(|(_, rule)| rule.transform.domain().is_some());
     if let (None, Some((_, rule))) = (&policy.keys, first_token) {
         let what = format!("`{}` needs keys, and the policy names none", rule.transform);
@@ -45,6 +47,25 @@ fn check_profile(policy: &Policy, report: &mut Report) {
             "`expert` is claimed, and no determination is named",
             "Add `expert: { name: ..., method: ..., expires: 2027-06-30 }`.",
         );
+    }
+}
+
+/// A rule that asks a model needs one, and a model that nobody asks is a rule that was misspelt.
+fn check_model(policy: &Policy, report: &mut Report) {
+    let asks = |transform: &Transform| matches!(transform, Transform::ScrubText { tier: Tier::DetectNer, .. });
+    let asking = policy.rules().map(|(_, rule)| rule).find(|rule| asks(&rule.transform));
+    match (&policy.model, asking) {
+        // What is wrong with `ner` itself has been said.
+        (None, Some(rule)) if !report.has_errors() => {
+            let what = format!("`{}` asks a model, and the policy names none", rule.transform);
+            let fix = "Add `ner: { model: ./models/deid, sha256: ... }` to the policy, or use the tier detect.";
+            report.error(rule.line, what, fix);
+        }
+        (Some(model), None) if !report.has_errors() => {
+            let fix = "Write scrub_text(detect+ner,columns) for the columns that it is for, or remove `ner`.";
+            report.error(model.line, "`ner` names a model, and no rule asks it", fix);
+        }
+        _ => {}
     }
 }
 

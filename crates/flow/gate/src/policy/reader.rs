@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::datatypes::DataType;
 use change::{Problem, TableName};
 
-use super::{Expert, HELD_DAYS, INVALID_PERCENT_MAX, NewColumns, OnInvalid, Policy, Rule, TableRules};
+use super::{Expert, HELD_DAYS, INVALID_PERCENT_MAX, NerModel, NewColumns, OnInvalid, Policy, Rule, TableRules};
 use crate::calendar::Date;
 use crate::canonical::Form;
 use crate::class::Declared;
@@ -16,9 +16,10 @@ use crate::yaml::{self, Entry, Node, Value};
 use crate::{Profile, Transform, null_as, spelling};
 
 mod k_gate;
+mod ner;
 mod x12;
 
-const TOP: [&str; 6] = ["profile", "keys", "tables", "expert", "max_invalid_percent", "held_days"];
+const TOP: [&str; 7] = ["profile", "keys", "tables", "expert", "max_invalid_percent", "held_days", "ner"];
 const OPTIONS: [&str; 11] = [
     "transform",
     "on_invalid",
@@ -43,13 +44,15 @@ const EVERY: &str = "*";
 /// Reads as much as can be read; the report says what could not.
 pub(super) fn read(text: &str, file: &str) -> Result<(Policy, Report), Vec<Problem>> {
     let root = yaml::parse(text, file)?;
-    let mut reader = Reader { report: Report::new(file) };
+    let mut reader = Reader { report: Report::new(file), model: None };
     let policy = reader.policy(&root, file);
     Ok((policy, reader.report))
 }
 
 struct Reader {
     report: Report,
+    /// SHA-256 of the policy's model.
+    model: Option<String>,
 }
 
 impl Reader {
@@ -61,6 +64,7 @@ impl Reader {
             profile: Profile::None,
             expert: None,
             keys: None,
+            model: None,
             invalid_percent_max: INVALID_PERCENT_MAX,
             held_days: HELD_DAYS,
             tables: BTreeMap::new(),
@@ -81,6 +85,8 @@ impl Reader {
         if let Some(node) = find(entries, "held_days") {
             policy.held_days = self.days(node);
         }
+        policy.model = find(entries, "ner").and_then(|node| self.ner(node));
+        self.model = policy.model.as_ref().map(|model| model.sha256.clone());
         match find(entries, "tables") {
             None => self.report.error(root.line, "the policy names no table", "Add `tables:` with a rule per column."),
             Some(node) => {
@@ -429,9 +435,9 @@ impl Reader {
     }
 
     fn transform(&mut self, text: &str, entry: &Entry) -> Option<Transform> {
-        spelling::parse(text)
-            .map_err(|wrong| self.report.error(entry.line, format!("`{}`: {}", entry.key, wrong.what), wrong.fix))
-            .ok()
+        let read = spelling::parse(text)
+            .map_err(|wrong| self.report.error(entry.line, format!("`{}`: {}", entry.key, wrong.what), wrong.fix));
+        Some(self.with_model(read.ok()?))
     }
 
     fn on_invalid(&mut self, node: &Node) -> Option<OnInvalid> {

@@ -596,3 +596,4 @@ fn scrubbed_text_carries_no_safe_harbor_and_needs_somebody_who_vouches() {
 
 mod cells;
 mod codes;
+mod model;

@@ -358,38 +358,11 @@ fn d23_what_is_in_no_vocabulary_goes() {
 }
 
 #[test]
-fn d24_another_finder_only_adds() {
-    struct Finds(&'static str);
-    impl EntityFinder for Finds {
-        fn find(&self, text: &str) -> Vec<(Range<usize>, Label)> {
-            text.match_indices(self.0).map(|(at, found)| (at..at + found.len(), Label::Name)).collect()
-        }
-    }
-    let scrubber = Scrubber::new(Tier::Detect, TODAY).with_entities(Arc::new(Finds("zxqvly")));
-    let scrubbed = scrubber.scrub("zxqvly, SSN 078-05-1120", &KnownValues::default(), &mut Scratch::default());
-    assert_eq!(scrubbed, Scrubbed::Replaced("[NAME], SSN [SSN]".into()));
-    // Ranges that are none of this text do no harm.
-    struct Wild;
-    impl EntityFinder for Wild {
-        fn find(&self, text: &str) -> Vec<(Range<usize>, Label)> {
-            let backwards = Range { start: 9, end: 3 };
-            vec![
-                (1..2, Label::Name),
-                (5..usize::MAX, Label::Name),
-                (backwards, Label::Id),
-                (0..text.len() + 7, Label::Id),
-            ]
-        }
-    }
-    let scrubber = Scrubber::new(Tier::Detect, TODAY).with_entities(Arc::new(Wild));
-    assert_eq!(scrubber.scrub("éé no", &KnownValues::default(), &mut Scratch::default()), Scrubbed::Refused);
-}
-
-#[test]
 fn too_long_a_text_is_refused() {
     let long = "a ".repeat(TEXT_BYTES_MAX / 2 + 1);
     assert_eq!(detect(&long), REFUSED);
     assert_eq!(scrub_known(Tier::Drop, "fine", &[]), REFUSED);
 }
 
+mod entities;
 mod properties;

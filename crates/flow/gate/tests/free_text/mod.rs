@@ -57,7 +57,7 @@ impl Measured {
         for note in notes {
             let mut known = KnownValues::default();
             note.known.iter().for_each(|(column, value)| known.add(column, value));
-            let places = scrubber.find(&note.text, &known);
+            let places = scrubber.find(&note.text, &known).unwrap();
             let covered = |at: usize| places.iter().any(|(place, _)| place.contains(&at));
             for (span, class) in &note.spans {
                 let whole = note.text[span.clone()].char_indices().filter(|(_, letter)| letter.is_alphanumeric());

@@ -28,6 +28,7 @@ fn kernel(name: &str, own: &str) -> X12 {
         keys: keys(0).map(Arc::new),
         vault: None,
         cell_keys: None,
+        entities: None,
         clock: stopped_clock(),
         suppression: Suppression::default(),
     };

@@ -109,7 +109,7 @@ fn any_text_comes_out_clear_and_stays_as_it_is() {
             let again = scrub_known(tier, &once, &[("last_name", "Szabo"), ("ssn", "078-05-1120")]);
             assert_eq!(once, again, "seed {seed}, {tier:?}");
             let scrubber = Scrubber::new(tier, TODAY);
-            assert!(scrubber.find(&once, &KnownValues::default()).is_empty(), "seed {seed}, {tier:?}");
+            assert!(scrubber.find(&once, &KnownValues::default()).unwrap().is_empty(), "seed {seed}, {tier:?}");
         }
     }
 }
@@ -118,7 +118,7 @@ fn any_text_comes_out_clear_and_stays_as_it_is() {
 fn what_is_found_lies_within_the_text_and_apart() {
     for seed in 0..2000 {
         let text = text(&mut Random(seed));
-        let found = Scrubber::new(Tier::Allowlist, TODAY).find(&text, &KnownValues::default());
+        let found = Scrubber::new(Tier::Allowlist, TODAY).find(&text, &KnownValues::default()).unwrap();
         let mut from = 0;
         for (range, _) in found {
             assert!(
