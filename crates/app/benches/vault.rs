@@ -2,7 +2,7 @@
 #![allow(clippy::expect_used)]
 
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// The gate of a table of one column, whose codes lie in the folder.
-fn gate(schema: &Arc<TableSchema>, transform: &str, folder: &PathBuf) -> TableGate {
+fn gate(schema: &Arc<TableSchema>, transform: &str, folder: &Path) -> TableGate {
     let text = format!("profile: none\nkeys: none\ntables:\n  bench.public.values:\n    value: {transform}\n");
     let policy = Policy::parse(&text, "policy.yaml").expect("a right policy");
     let vault = Arc::new(VaultFile::open(folder, Some(keys())).expect("a vault"));

@@ -1,5 +1,5 @@
-//! Columns whose values are 128 bits, alone or as text behind a prefix, or numbers. What each row has is found first; the bits of all values are made then, together, and the
-//! values of all rows are written last.
+//! Columns whose values are 128 bits, alone or as text behind a prefix, or numbers. What each row has is found first; the bits of all values
+//! are made then, together, and the rows are written last.
 
 use std::sync::Arc;
 

@@ -14,8 +14,8 @@ use crate::keys::Purpose;
 use crate::transform::CodeType;
 use crate::{KeyRing, Vault};
 
-/// Makes tokens of one domain: 128 bits of the keyed hash, as text behind `domain.epoch.`. An epoch that wraps another hashes that one's 128 bits once
-/// more, so that a stored token becomes a new one without its value, and the value becomes the same.
+/// Makes tokens of one domain: 128 bits of the keyed hash, as text behind `domain.epoch.`. An epoch that wraps another hashes that one's
+/// 128 bits once more, so that a stored token becomes a new one without its value, and the value becomes the same.
 pub(crate) struct Tokenizer {
     hash: KeyedHash,
     wraps: Vec<KeyedHash>,
