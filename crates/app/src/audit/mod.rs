@@ -93,10 +93,10 @@ impl Auditor {
         let log = Log::open(&folder, key, Moment::of(&*clock), opener)?;
         let (last, closed, refused) = (folder.join(IN_FORCE_FILE), CancellationToken::new(), CancellationToken::new());
         let auditor = Arc::new(Self { log: Mutex::new(log), clock, copies, last, closed, refused });
-        // Detached: it holds the auditor weakly, and ends when that is closed or gone.
-        tokio::spawn(beat(Arc::downgrade(&auditor)));
-        // Detached: as the heartbeats, and beside them: an anchor that takes long to answer must not look like a run that does not live.
-        tokio::spawn(copy(Arc::downgrade(&auditor)));
+        let (beat, copy) = (beat(Arc::downgrade(&auditor)), copy(Arc::downgrade(&auditor)));
+        // Beside each other: an anchor that takes long to answer must not look like a process that does not live.
+        // Detached: it ends with the log. A heartbeat that is missing is a finding of the proof, and a copy that is missing fails `close`.
+        tokio::spawn(async { tokio::join!(beat, copy) });
         Ok(auditor)
     }
 

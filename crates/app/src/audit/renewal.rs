@@ -1,6 +1,7 @@
 //! A log that cannot go on is set aside, and another one begins that says why: its first entry names the one before.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,14 +33,22 @@ pub(crate) struct Renewed {
 }
 
 /// Folders of logs that were set aside, in order of their names.
-pub(crate) fn set_aside(state_dir: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(state_dir).into_iter().flatten().flatten();
+///
+/// # Errors
+/// `Full` when the state folder cannot be read; one that is not there has none.
+pub(crate) fn set_aside(state_dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(state_dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => {
+            read.and_then(Iterator::collect::<std::io::Result<Vec<_>>>).map_err(|error| unmoved(state_dir, error))?
+        }
+    };
     let is_one = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(ASIDE)) && Log::is_begun(path)
     };
-    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_one).collect();
+    let mut folders: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_one).collect();
     folders.sort();
-    folders
+    Ok(folders)
 }
 
 /// Refuses to begin a log by the way between two steps of a renewal.
@@ -216,7 +225,11 @@ fn former(log: &Path, key: &PublicKey) -> Result<Former> {
 fn name_aside(state_dir: &Path, log: &Path) -> Result<PathBuf> {
     let file = File::open(log.join(LOG_FILE)).map_err(|error| unmoved(log, error))?;
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(file), &mut line).ok();
+    // What is no text was changed; the name is then of its zeros.
+    match BufReader::new(file).read_line(&mut line) {
+        Err(error) if error.kind() != std::io::ErrorKind::InvalidData => return Err(unmoved(log, error)),
+        _ => {}
+    }
     let hash = line.get(9..73).and_then(Hash::parse).unwrap_or_default();
     let name = |number: u32| match number {
         1 => format!("{ASIDE}{}", hash.short()),

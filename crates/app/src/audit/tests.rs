@@ -204,7 +204,7 @@ async fn a_log_whose_key_is_lost_is_set_aside_and_another_begins() {
     let renewed = renew_for(Because::KeyLost).await.unwrap();
     let aside = renewed.aside.unwrap();
     assert!(!renewed.is_ended && renewed.key != old && renewed.key == public(&place.log()));
-    assert_eq!(set_aside(&place.0.state_dir()), [aside.clone()]);
+    assert_eq!(set_aside(&place.0.state_dir()).unwrap(), [aside.clone()]);
     assert!(place.log().join("in-force.json").exists());
     let begun = place.text().lines().next().unwrap().to_owned();
     assert!(begun.contains(r#""because":"key_lost""#) && begun.contains(&format!(r#""key":"{old}""#)), "{begun}");

@@ -62,7 +62,7 @@ impl Gathered {
             None => Vec::new(),
         };
         let aside = match given.file.is_none() && given.before.is_empty() {
-            true => set_aside(&dir.join(".lockgate")),
+            true => set_aside(&dir.join(".lockgate"))?,
             false => given.before.clone(),
         };
         let before = aside.iter().map(|folder| log_file(dir, Some(folder)));
