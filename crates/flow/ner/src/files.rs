@@ -20,7 +20,7 @@ impl Files {
     /// Those of `read`; `Config` when a file is missing.
     pub fn read(mut read: impl FnMut(&'static str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
         let mut files = BTreeMap::new();
-        let mut missing = |name: &str, fix: &str| {
+        let missing = |name: &str, fix: &str| {
             Err(Error::new(Kind::Config, format!("the model's folder has no {name}")).fix(fix.to_owned()))
         };
         let export = "Export the model with `optimum-cli export onnx --task token-classification`, which writes it.";
