@@ -74,7 +74,10 @@ fn run_tests(arguments: &[&str]) -> Result<BTreeSet<String>> {
 /// Licences, bans and advisories, where cargo-deny is installed.
 fn deny() -> Result<()> {
     if has_cargo("deny") {
-        return step("licences and advisories", &mut cargo(&["deny", "--all-features", "--log-level", "error", "check"]));
+        return step(
+            "licences and advisories",
+            &mut cargo(&["deny", "--all-features", "--log-level", "error", "check"]),
+        );
     }
     heading("skipped: licences and advisories; `cargo install cargo-deny` makes them checked");
     Ok(())
@@ -106,7 +109,19 @@ pub(crate) fn ner() -> Result<()> {
     let clippy =
         ["clippy", "--quiet", "--workspace", "--all-targets", "--features", "app/ner", "--", "--deny", "warnings"];
     step("clippy with models", &mut cargo(&clippy))?;
-    let tests = ["test", "--workspace", "--exclude", "xtask", "--features", "app/ner", "--test", "models", "--test", "main", "model"];
+    let tests = [
+        "test",
+        "--workspace",
+        "--exclude",
+        "xtask",
+        "--features",
+        "app/ner",
+        "--test",
+        "models",
+        "--test",
+        "main",
+        "model",
+    ];
     step("tests with a model", &mut cargo(&tests))
 }
 
