@@ -8,7 +8,7 @@ use crate::tag::Tag;
 /// Longer windows gain little and cost much: what attention takes grows with their square.
 const PIECES_MAX: usize = 512;
 /// Shorter ones have no room for a word beside the two marks at the ends.
-const PIECES_MIN: usize = 8;
+pub(crate) const PIECES_MIN: usize = 8;
 
 /// What `config.json` says of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use change::{Kind, Result};
 use gate::{EntityFinder, Label, NotSearched};
 
+use crate::config::PIECES_MIN;
 use crate::tag::Tag;
 use crate::windows::windows;
 use crate::{Config, Pieces, WordPiece};
@@ -34,6 +35,12 @@ impl Finder {
     /// # Errors
     /// `Config` when the model does not give what its configuration says.
     pub fn new(sha256: String, config: Config, cutter: WordPiece, model: Box<dyn Logits>) -> Result<Self> {
+        if config.pieces_max < PIECES_MIN {
+            let what = format!("the model reads {} word pieces at once; {PIECES_MIN} are the least", config.pieces_max);
+            return Err(
+                change::Error::new(Kind::Config, what).fix("Export it with a longer or a free sequence length.")
+            );
+        }
         let finder = Self { sha256, config, cutter, model };
         finder.tags(&[]).map_err(|NotSearched| {
             change::Error::new(

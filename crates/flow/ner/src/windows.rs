@@ -14,7 +14,7 @@ pub(crate) struct Window {
 /// The windows of so many pieces, at most `size` each; every piece counts in exactly one.
 pub(crate) fn windows(pieces: usize, size: usize) -> Vec<Window> {
     let step = size - size / 4;
-    let mut reads = vec![0..pieces.min(size)];
+    let mut reads: Vec<Range<usize>> = Vec::from([Range { start: 0, end: pieces.min(size) }]);
     while let Some(end) = reads.last().map(|read| read.end).filter(|end| *end < pieces) {
         // The last one is moved back, so that it is a full one too.
         let start = (end - size + step).min(pieces - size);

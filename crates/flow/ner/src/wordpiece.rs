@@ -25,8 +25,8 @@ pub struct WordPiece {
     pub(crate) word_max: usize,
 }
 
-/// A text in pieces.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A text in pieces. It is as personal as the text: nothing prints it.
+#[derive(Default)]
 pub struct Pieces {
     /// The numbers of the pieces in the vocabulary.
     pub ids: Vec<u32>,
