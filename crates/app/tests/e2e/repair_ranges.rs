@@ -82,7 +82,7 @@ async fn write(database: tokio_postgres::Client, stop: Arc<AtomicBool>) {
             return;
         }
         let sql = format!(
-            "UPDATE member SET plan = 'w{number}' WHERE id > 23000 AND id % 100 = {}; DELETE FROM member WHERE id = 23900 - {number};
+            "UPDATE member SET plan = 'w{number}' WHERE id BETWEEN 23001 AND 24000 AND id % 100 = {}; DELETE FROM member WHERE id = 23900 - {number};
              INSERT INTO member VALUES (40000 + {number}, 'w', 'n');",
             number % 9,
         );
