@@ -20,7 +20,7 @@ const START: Timestamp = 1_700_000_000_000_000;
 struct RuntimeClock(Instant);
 
 impl RuntimeClock {
-    fn new() -> Arc<dyn Clock> {
+    fn begun() -> Arc<dyn Clock> {
         Arc::new(Self(Instant::now()))
     }
 }
@@ -94,7 +94,7 @@ fn objects(anchor: &Path) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_command_that_takes_long_lives_in_the_log_and_leaves_nothing_unsigned() {
     for program in [Program::Remask, Program::Run] {
-        let (place, clock) = (Place::new(&format!("long-{program:?}")), RuntimeClock::new());
+        let (place, clock) = (Place::new(&format!("long-{program:?}")), RuntimeClock::begun());
         let auditor = Auditor::open(&place.0, clock.clone(), program).await.unwrap();
         // As when a database, or a lake, is waited for before there is anything to say.
         tokio::time::sleep(Duration::from_secs(1200)).await;
@@ -112,7 +112,7 @@ async fn a_command_that_takes_long_lives_in_the_log_and_leaves_nothing_unsigned(
 
 #[tokio::test(start_paused = true)]
 async fn a_log_that_is_exchanged_under_a_process_is_said_to_whoever_waits_for_it() {
-    let (place, clock) = (Place::new("exchanged"), RuntimeClock::new());
+    let (place, clock) = (Place::new("exchanged"), RuntimeClock::begun());
     let auditor = Auditor::open(&place.0, clock.clone(), Program::Run).await.unwrap();
     let path = place.log().join(LOG_FILE);
     std::fs::rename(&path, path.with_extension("1")).unwrap();
@@ -162,7 +162,7 @@ async fn heads_that_an_anchor_missed_are_copied_later_also_by_another_process() 
 
 #[tokio::test]
 async fn a_log_that_was_set_back_says_for_good_what_its_anchor_has() {
-    let (mut place, clock) = (Place::new("set-back"), RuntimeClock::new());
+    let (mut place, clock) = (Place::new("set-back"), RuntimeClock::begun());
     place.0.file.audit.anchor = Some("./anchor".into());
     place.act(&clock).await;
     let (log, kept) = (place.log(), place.0.dir.join("kept"));
@@ -189,7 +189,7 @@ async fn a_log_that_was_set_back_says_for_good_what_its_anchor_has() {
 
 #[tokio::test]
 async fn a_log_whose_key_is_lost_is_set_aside_and_another_begins() {
-    let (place, clock) = (Place::new("lost"), RuntimeClock::new());
+    let (place, clock) = (Place::new("lost"), RuntimeClock::begun());
     let renew_for = |because| renew(&place.0, because, clock.clone());
     assert_eq!(renew_for(Because::KeyLost).await.err().unwrap().kind(), Kind::Config, "there is no log");
     place.act(&clock).await;
@@ -204,7 +204,7 @@ async fn a_log_whose_key_is_lost_is_set_aside_and_another_begins() {
     let renewed = renew_for(Because::KeyLost).await.unwrap();
     let aside = renewed.aside.unwrap();
     assert!(!renewed.is_ended && renewed.key != old && renewed.key == public(&place.log()));
-    assert_eq!(set_aside(&place.0.state_dir()).unwrap(), [aside.clone()]);
+    assert_eq!(set_aside(&place.0.state_dir()).unwrap(), std::slice::from_ref(&aside));
     assert!(place.log().join("in-force.json").exists());
     let begun = place.text().lines().next().unwrap().to_owned();
     assert!(begun.contains(r#""because":"key_lost""#) && begun.contains(&format!(r#""key":"{old}""#)), "{begun}");
@@ -217,7 +217,7 @@ async fn a_log_whose_key_is_lost_is_set_aside_and_another_begins() {
 
 #[tokio::test]
 async fn a_log_whose_key_was_exposed_says_at_its_end_that_it_was_set_aside() {
-    let (place, clock) = (Place::new("exposed"), RuntimeClock::new());
+    let (place, clock) = (Place::new("exposed"), RuntimeClock::begun());
     place.act(&clock).await;
     let old = key::read(&place.key_file()).unwrap().public();
     let renewed = renew(&place.0, Because::KeyExposed, clock.clone()).await.unwrap();
@@ -243,7 +243,7 @@ async fn a_log_whose_key_was_exposed_says_at_its_end_that_it_was_set_aside() {
 #[tokio::test]
 async fn a_renewal_that_was_killed_is_finished_by_the_same_command_and_by_no_other() {
     for step in 0..3 {
-        let (place, clock) = (Place::new(&format!("killed-{step}")), RuntimeClock::new());
+        let (place, clock) = (Place::new(&format!("killed-{step}")), RuntimeClock::begun());
         place.act(&clock).await;
         let (state, keys) = (place.0.state_dir(), place.0.dir.join("keys"));
         let (before, old) = (place.0.dir.join("before"), public(&place.log()));
