@@ -6,7 +6,7 @@ use std::sync::Arc;
 use change::{Error, Kind, Result};
 use gate::NotSearched;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_hir::infer::Factoid;
+use tract_onnx::tract_hir::internal::{DimLike, Factoid};
 
 use crate::files::MODEL;
 use crate::{Files, Logits};
