@@ -55,7 +55,11 @@ fn d24_ranges_that_are_none_of_the_text_do_no_harm() {
     });
     assert_eq!(scrub(&scrubber, "éé no"), replaced("[ID]"));
     let scrubber = with(|_| Ok(vec![(1..2, Label::Name), (2..5, Label::Name)]));
-    assert_eq!(scrub(&scrubber, "éé no"), replaced("[NAME][NAME] no"), "widened to characters, without the white space");
+    assert_eq!(
+        scrub(&scrubber, "éé no"),
+        replaced("[NAME][NAME] no"),
+        "widened to characters, without the white space"
+    );
 }
 
 #[test]
