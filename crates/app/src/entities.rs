@@ -9,7 +9,7 @@ use gate::{EntityFinder, Policy};
 /// The model of a policy, ready to be asked; `None` when the policy names none. `dir` is the project folder.
 ///
 /// # Errors
-/// `Config` when a file is missing or wrong, or this program was built without models; `Privacy` when it is another model.
+/// `Config` when a file is missing or wrong, it is another model, or this program was built without models.
 #[cfg(feature = "ner")]
 pub(crate) fn load(policy: &Policy, dir: &Path) -> Result<Option<Arc<dyn EntityFinder>>> {
     let Some(model) = policy.model() else { return Ok(None) };
@@ -24,7 +24,7 @@ pub(crate) fn load(policy: &Policy, dir: &Path) -> Result<Option<Arc<dyn EntityF
             "Put the named one back ({}); or, when this is to be the policy's model, write `sha256: {sha256}`.",
             names.join(", ")
         );
-        return Err(change::Error::new(change::Kind::Privacy, what).fix(fix));
+        return Err(change::Error::new(change::Kind::Config, what).fix(fix));
     }
     let finder = ner::Finder::load(&files).map_err(|error| error.context(&model.folder))?;
     Ok(Some(Arc::new(finder)))

@@ -1,44 +1,18 @@
 //! Values per second and core of each transform, through the same door as in a run: a table of one column is cleared.
 #![allow(clippy::expect_used)]
 
+mod one_column;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Date32Array, Decimal128Array, Int64Array, StringArray};
-use change::{
-    ChangeBatch, Clock, Column, Identity, Op, Origin, RowMeta, RowMetaBuilder, TableName, TableSchema, Timestamp,
-    Unsent,
-};
+use arrow::array::{ArrayRef, Date32Array, Decimal128Array, Int64Array};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use gate::{KeyRing, Policy, TableGate};
-
-const ROWS: usize = 65_536;
-
-/// 2026-11-21T00:00:00Z, for ever.
-struct StoppedClock;
-
-impl Clock for StoppedClock {
-    fn now(&self) -> Timestamp {
-        1_795_219_200_000_000
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
-/// Different values without an order, the same in every run.
-fn number(row: usize) -> u64 {
-    (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20
-}
+use one_column::{ROWS, batch, gate, meta, number, schema, texts};
 
 fn numbers() -> ArrayRef {
     Arc::new(Int64Array::from_iter_values((0..ROWS).map(|row| (number(row) % 1_000_000_000) as i64)))
-}
-
-fn texts(of: impl Fn(u64) -> String) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values((0..ROWS).map(|row| of(number(row)))))
 }
 
 fn ages() -> ArrayRef {
@@ -52,35 +26,6 @@ fn dates() -> ArrayRef {
 fn amounts() -> ArrayRef {
     let values = Decimal128Array::from_iter_values((0..ROWS).map(|row| i128::from(number(row) % 10_000_000)));
     Arc::new(values.with_precision_and_scale(12, 2).expect("12 digits hold 10 million"))
-}
-
-fn gate(column: &ArrayRef, transform: &str) -> (Arc<TableSchema>, TableGate) {
-    let schema = Arc::new(TableSchema {
-        table: TableName::new("bench", "public", "values"),
-        columns: vec![Column {
-            name: "value".into(),
-            data_type: column.data_type().clone(),
-            nullable: true,
-            source_type: String::new(),
-            number: None,
-        }],
-        identity: Identity::InsertOnly,
-    });
-    let text = format!("profile: none\nkeys: none\ntables:\n  bench.public.values:\n    value: {transform}\n");
-    let policy = Policy::parse(&text, "policy.yaml").expect("a right policy");
-    let keys = KeyRing::generate("bench", std::array::from_fn::<u8, 32, _>(|index| index as u8).into());
-    let keys = KeyRing::parse(&keys.expect("a right tenant")).expect("a right key file");
-    let gate = policy.compile(std::slice::from_ref(&schema), Some(keys), None, Arc::new(StoppedClock));
-    let gate = gate.expect("a policy that fits").table(&schema).expect("a table that fits");
-    (schema, gate)
-}
-
-fn meta() -> RowMeta {
-    let mut meta = RowMetaBuilder::default();
-    for row in 0..ROWS {
-        meta.push(Op::Insert, &(row as u64).to_be_bytes(), 0, 1, row as u64 + 1);
-    }
-    meta.finish()
 }
 
 fn kernels(criterion: &mut Criterion) {
@@ -133,14 +78,11 @@ fn kernels(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(ROWS as u64)).sample_size(20);
     group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
     for (name, transform, column) in columns {
-        let (schema, gate) = gate(&column, transform);
-        let batch = || {
-            ChangeBatch::try_new(schema.clone(), Origin::Stream, vec![column.clone()], meta.clone(), Unsent::none(1))
-                .expect("a right batch")
-        };
+        let schema = schema(column.data_type());
+        let gate = gate(&schema, transform, None);
         group.bench_function(name, |bencher| {
             bencher.iter_batched(
-                batch,
+                || batch(&schema, &column, &meta),
                 |batch| black_box(gate.clear(batch).expect("every value can be read")),
                 BatchSize::LargeInput,
             );

@@ -1,9 +1,9 @@
 //! Objects of ours that are no tables: kept in the same store, under folders that begin with `_` or in a lake without tables.
 
 use change::Result;
-use futures::TryStreamExt;
-use object_store::ObjectStoreExt as _;
+use futures::{Stream, TryStreamExt};
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt as _};
 
 use crate::failure::Explain;
 use crate::lake::Lake;
@@ -50,16 +50,7 @@ impl Lake {
     /// Those of the store.
     pub async fn objects_below(&self, folder: &[&str]) -> Result<Vec<String>> {
         let folder = Path::from_iter(folder.iter().copied());
-        let found: Vec<_> = self
-            .root()
-            .object_store(None)
-            .list(Some(&folder))
-            .try_collect()
-            .await
-            .explain(|| format!("cannot list {folder}"))?;
-        let mut paths: Vec<String> = found.into_iter().map(|object| object.location.to_string()).collect();
-        paths.sort_unstable();
-        Ok(paths)
+        listed(&folder, self.root().object_store(None).list(Some(&folder))).await
     }
 
     /// The paths of the objects of a folder behind a name, which need not be there, in order: what lies before it is not listed.
@@ -68,15 +59,14 @@ impl Lake {
     /// Those of the store.
     pub async fn objects_after(&self, folder: &[&str], name: &str) -> Result<Vec<String>> {
         let folder = Path::from_iter(folder.iter().copied());
-        let found: Vec<_> = self
-            .root()
-            .object_store(None)
-            .list_with_offset(Some(&folder), &folder.clone().join(name))
-            .try_collect()
-            .await
-            .explain(|| format!("cannot list {folder}"))?;
-        let mut paths: Vec<String> = found.into_iter().map(|object| object.location.to_string()).collect();
-        paths.sort_unstable();
-        Ok(paths)
+        let behind = folder.clone().join(name);
+        listed(&folder, self.root().object_store(None).list_with_offset(Some(&folder), &behind)).await
     }
+}
+
+async fn listed(folder: &Path, found: impl Stream<Item = object_store::Result<ObjectMeta>>) -> Result<Vec<String>> {
+    let found: Vec<_> = found.try_collect().await.explain(|| format!("cannot list {folder}"))?;
+    let mut paths: Vec<String> = found.into_iter().map(|object| object.location.to_string()).collect();
+    paths.sort_unstable();
+    Ok(paths)
 }
