@@ -76,11 +76,20 @@ pub(crate) struct Writers {
 }
 
 /// What was found in the lake tables of a table that was opened.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Opened {
     /// It still has to be copied.
     pub(crate) uncopied: bool,
     /// The number of the last release of held rows in each lake table.
     pub(crate) released: [u64; Workers::LAYERS],
+    /// How many of its rows another project folder holds back, as one of its lake tables says or both.
+    pub(crate) held_elsewhere: u64,
+    /// One of them has another folder's word on that.
+    pub(crate) spoken_for: bool,
+    /// Both have: that one was the last to write.
+    pub(crate) overtaken: bool,
+    /// How many of its rows are held back here, as the lake knows it.
+    pub(crate) held_here: u64,
     /// Each of its lake tables has the stream through there, or further.
     pub(crate) through: Option<Position>,
     /// One of its lake tables has the stream through there.
@@ -135,13 +144,18 @@ impl Workers {
 
     /// Takes over the writers of a table; tells what was found in it.
     pub(crate) fn enter(&mut self, Writers { schema, layers }: Writers) -> Opened {
-        let mut opened = Opened { uncopied: false, released: [0; Self::LAYERS], through: None, reached: None };
+        let mut opened = Opened { overtaken: true, ..Opened::default() };
         let mut through = Vec::with_capacity(Self::LAYERS);
         let mut queues = Vec::with_capacity(Self::LAYERS);
         for (number, (layer, writer, stamp)) in layers.into_iter().enumerate() {
             let checkpoint = writer.checkpoint();
             opened.uncopied |= checkpoint.copy.as_ref().is_none_or(|copy| copy.finished.is_none());
             opened.released[number] = checkpoint.released;
+            let elsewhere = writer.held_elsewhere();
+            opened.held_elsewhere = opened.held_elsewhere.max(elsewhere.unwrap_or(0));
+            opened.spoken_for |= elsewhere.is_some();
+            opened.overtaken &= elsewhere.is_some();
+            opened.held_here = opened.held_here.max(writer.held_here().unwrap_or(0));
             through.push(checkpoint.stream.as_ref().map(|stream| stream.through.clone()));
             let (queue, commands) = mpsc::channel(COMMANDS_AHEAD);
             let worker = Worker {
@@ -226,6 +240,11 @@ impl Workers {
     /// Makes both layers of a table commit at the next boundary, also when nothing is staged.
     pub(crate) fn touch(&mut self, table: &TableName) {
         self.dirty.insert(table.clone());
+    }
+
+    /// Lets the commits that follow say how many rows of a table are held back.
+    pub(crate) async fn holds(&self, table: &TableName, rows: u64) -> Result<()> {
+        self.tell(table, || Command::Holds(rows)).await
     }
 
     /// Lets held rows in, in both layers; answered by [`Self::LAYERS`] reports. A commit of the stream must have been told just before.

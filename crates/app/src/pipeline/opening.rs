@@ -88,6 +88,15 @@ impl Pipeline {
         } else {
             self.watch.table(&table, |seen| seen.copied = true);
         }
+        let rows = opened.held_elsewhere;
+        if rows > 0 {
+            let what = format!(
+                "{rows} rows of it are held back in another project folder, and what follows on them would come before them"
+            );
+            return Err(Error::new(Kind::Conflict, what).fix(
+                "Run there, or bring its .lockgate along; to drop or release them, do it there and run once. When that folder is lost: lockgate repair --force, which writes what the source has of them now.",
+            ));
+        }
         if let Some(keeper) = &mut self.keeper {
             keeper.open_table(&gate, &opened)?;
         }

@@ -18,6 +18,9 @@ pub(crate) struct Record {
     /// The project folder of the process, when it has said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) folder: Option<String>,
+    /// Rows of the table that a project folder holds back, in no file of the lake; the last folder that said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held: Option<Held>,
     /// Rises with every commit; the version of the `txn` action.
     pub(crate) sequence: i64,
     /// The last truncate: copied rows below it lose.
@@ -32,6 +35,13 @@ pub(crate) struct Record {
     /// The policy that cleared the rows.
     #[serde(default)]
     pub(crate) stamp: serde_json::Value,
+}
+
+/// How many rows a project folder holds back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    pub(crate) folder: String,
+    pub(crate) rows: u64,
 }
 
 /// 128 bits as text: JSON's numbers end at 2^53 for most readers.

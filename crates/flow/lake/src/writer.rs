@@ -20,7 +20,7 @@ use crate::identity::Identifier;
 use crate::index::{BootId, KeyIndex, Shape};
 use crate::log::{Committed as Written, TableLog};
 use crate::naming::{LakeTable, Layer};
-use crate::record::Record;
+use crate::record::{Held, Record};
 use crate::schema::{self, COMMITTED_AT, Evolution, OP, ORDINAL, TXID};
 use crate::stored::StoredRows;
 use crate::{area, foreign, rebuild, upkeep, widen};
@@ -116,6 +116,8 @@ pub enum Outcome {
 /// [`TableWriter::commit`].
 pub struct TableWriter {
     layers: Layers,
+    /// What the project folder holds back, when it has said so.
+    held: Option<u64>,
     /// The key index is damaged or behind: this writer is of no use any more.
     lost: bool,
     options: WriterOptions,
@@ -147,6 +149,10 @@ impl TableWriter {
                 log.record.epoch += 1;
                 log.record.writer = writer;
                 log.record.folder = options.folder.clone();
+                if options.mends && held_elsewhere(&log.record, &options).is_some() {
+                    // Those rows stand for nothing any more: the table becomes what its source is.
+                    log.record.held = options.folder.clone().map(|folder| Held { folder, rows: 0 });
+                }
                 log
             }
             None => {
@@ -171,6 +177,7 @@ impl TableWriter {
             }
         };
         let mut opened = Self { layers, lost: false, options, upkeep: upkeep::State::new(upkeep) };
+        let mut opened = Self { layers, held: None, lost: false, options, upkeep: upkeep::State::new(turns.upkeep) };
         opened.evolve(schema).await?;
         if let Layers::Current(current) = &mut opened.layers {
             // That was the catalog's structure.
@@ -193,6 +200,23 @@ impl TableWriter {
     /// What the table has made durable of its source.
     pub fn checkpoint(&self) -> &TableCheckpoint {
         &self.log().record.checkpoint
+    }
+
+    /// How many rows of the table another project folder holds back; 0 when one has written it as its source is since rows were held. `None` when
+    /// no other one has a say.
+    pub fn held_elsewhere(&self) -> Option<u64> {
+        held_elsewhere(&self.log().record, &self.options)
+    }
+
+    /// How many rows of the table this project folder holds back, as the last commit says; `None` when it says nothing of it.
+    pub fn held_here(&self) -> Option<u64> {
+        let held = self.log().record.held.as_ref();
+        held.filter(|held| Some(&held.folder) == self.options.folder.as_ref()).map(|held| held.rows)
+    }
+
+    /// How many rows of the table this project folder holds back, for the commits that follow.
+    pub fn set_held(&mut self, rows: u64) {
+        self.held = Some(rows);
     }
 
     /// The stamp of the last commit, as it was handed to it; null before the first.
@@ -372,9 +396,12 @@ impl TableWriter {
     pub async fn commit(&mut self, commit: Commit) -> Result<Outcome> {
         self.check_usable()?;
         let now_ms = self.now_ms();
-        let record = Record { checkpoint: commit.checkpoint, stamp: commit.stamp, ..self.log().record.clone() };
+        let before = &self.log().record;
+        let held = self.held.zip(self.options.folder.clone()).map(|(rows, folder)| Held { folder, rows });
+        let held = held.or_else(|| before.held.clone());
+        let record = Record { checkpoint: commit.checkpoint, stamp: commit.stamp, held, ..before.clone() };
         let (rows, newest) = self.waiting(commit.copy && !commit.stream);
-        if rows == 0 && record.checkpoint == self.log().record.checkpoint {
+        if rows == 0 && (&record.checkpoint, &record.held) == (&before.checkpoint, &before.held) {
             return Ok(Outcome::Nothing);
         }
         let copied = commit.copy && !commit.stream;
@@ -482,6 +509,11 @@ async fn open_current(
         stale: false,
         failed: None,
     })
+}
+
+fn held_elsewhere(record: &Record, options: &WriterOptions) -> Option<u64> {
+    let held = record.held.as_ref().filter(|held| Some(&held.folder) != options.folder.as_ref());
+    held.map(|held| held.rows)
 }
 
 /// The folder of a table's key index, and the boot that it is of.
