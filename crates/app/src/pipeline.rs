@@ -65,6 +65,8 @@ struct Progress {
     gates: BTreeMap<TableName, Gates>,
     /// Tables whose lake tables are being opened.
     openings: Openings,
+    /// Rows that are cleared a few at a time, because a model looks at their texts; nothing else is taken before.
+    in_hand: Option<ChangeBatch>,
     /// First copies that are not finished in every layer, begun or not, with the reports still missing.
     copies: BTreeMap<TableName, usize>,
     /// Tables that the source has dropped, for the end of the run: nothing of theirs can come any more.
@@ -107,6 +109,8 @@ pub enum Ended {
 
 /// How often an idle stream's position is written to the lake before it is confirmed.
 const RECORD_EVERY: Duration = Duration::from_secs(10);
+/// Rows of which a model reads the texts at a time: some seconds of one core when each is a page.
+const ROWS_WITH_MODEL: usize = 16;
 /// How long a run that was told to stop waits for a boundary.
 const LEAVE_WITHIN: Duration = Duration::from_secs(20);
 
@@ -164,7 +168,7 @@ impl Pipeline {
                 return Ok(());
             }
             let drains = progress.openings.is_empty() && self.drains(progress);
-            let takes = progress.openings.have_room() && self.spool.is_none();
+            let takes = progress.openings.have_room() && self.spool.is_none() && progress.in_hand.is_none();
             let patience = progress.patience(&self.batching, self.clock.monotonic());
             tokio::select! {
                 biased;
@@ -174,6 +178,7 @@ impl Pipeline {
                 report = self.workers.report() => self.settle(report?, progress).await?,
                 Some(opened) = progress.openings.next() => self.enter(opened, progress).await?,
                 () = std::future::ready(()), if drains => self.drain(progress).await?,
+                () = std::future::ready(()), if progress.in_hand.is_some() => self.clear_some(progress).await?,
                 event = self.feed.next(), if takes => {
                     if let Some(event) = self.resent.pass(event?) {
                         self.take_in_turn(event, progress).await?;
@@ -240,9 +245,20 @@ impl Pipeline {
             progress.boundary = None;
         }
         if let Some(batch) = self.cut_at_release(batch, progress).await? {
-            self.clear_whole(batch, progress).await?;
+            match self.gate.asks_model(&batch.schema().table) {
+                true => progress.in_hand = Some(batch),
+                false => self.clear_whole(batch, progress).await?,
+            }
         }
         Ok(())
+    }
+
+    /// The next rows that are in hand. What came before them is committed meanwhile, and who wants to leave does not wait for all of them.
+    async fn clear_some(&mut self, progress: &mut Progress) -> Result<()> {
+        let Some(mut batch) = progress.in_hand.take() else { return Ok(()) };
+        let some = batch.take_first(ROWS_WITH_MODEL);
+        progress.in_hand = Some(batch).filter(|left| !left.is_empty());
+        self.clear_whole(some, progress).await
     }
 
     async fn clear_whole(&mut self, mut batch: ChangeBatch, progress: &mut Progress) -> Result<()> {
