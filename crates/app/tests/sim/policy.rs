@@ -18,7 +18,9 @@ fn rule(table: &Table, column: &str, holds: bool) -> String {
     let on_invalid = if holds { "hold" } else { "null" };
     match column {
         "name" if table.holds => format!("{{ transform: age_cap, on_invalid: {on_invalid} }}"),
-        "name" if table.asks => "{ transform: scrub_text(detect+ner), reason: names of rows, reviewer: sim }".to_owned(),
+        "name" if table.asks => {
+            "{ transform: scrub_text(detect+ner), reason: names of rows, reviewer: sim }".to_owned()
+        }
         "id" | "name" if table.masks => format!("hmac_token({column})"),
         _ => "keep".to_owned(),
     }

@@ -260,7 +260,13 @@ impl Script {
         let asks = (draw >> 48).is_multiple_of(2) && !older && !BEFORE_A_MODEL.contains(&seed);
         let table = |name: &str, identity| {
             let keyed = matches!(identity, Identity::Key(_));
-            Table { name: TableName::new(SOURCE, "public", name), identity, holds: holds && keyed, masks, asks: asks && !masks && !(holds && keyed) }
+            Table {
+                name: TableName::new(SOURCE, "public", name),
+                identity,
+                holds: holds && keyed,
+                masks,
+                asks: asks && !masks && !(holds && keyed),
+            }
         };
         let mut tables = vec![table("keyed", Identity::Key(vec![0]))];
         if random.random_bool(0.6) {
