@@ -66,7 +66,7 @@ struct Progress {
     /// Tables whose lake tables are being opened.
     openings: Openings,
     /// Rows that are cleared a few at a time, because a model looks at their texts; nothing else is taken before.
-    in_hand: Option<ChangeBatch>,
+    in_hand: Option<Box<ChangeBatch>>,
     /// First copies that are not finished in every layer, begun or not, with the reports still missing.
     copies: BTreeMap<TableName, usize>,
     /// Tables that the source has dropped, for the end of the run: nothing of theirs can come any more.
@@ -246,7 +246,7 @@ impl Pipeline {
         }
         if let Some(batch) = self.cut_at_release(batch, progress).await? {
             match self.gate.asks_model(&batch.schema().table) {
-                true => progress.in_hand = Some(batch),
+                true => progress.in_hand = Some(Box::new(batch)),
                 false => self.clear_whole(batch, progress).await?,
             }
         }
