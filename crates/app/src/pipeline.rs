@@ -10,14 +10,13 @@ use change::{
 };
 use gate::{Cleared, Gate, TableGate};
 use lake::{Lake, Layer};
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use crate::batching::{Batching, Pending};
 use crate::error_policy::{Action, table_action};
 use crate::feed::Feed;
 use crate::held::{Keeper, Witness};
+use crate::long_work::letting_others_on;
 use crate::resent::Resent;
 use crate::spool::{self, Known, SpoolFolder};
 use crate::watch::Watch;
@@ -268,12 +267,7 @@ impl Pipeline {
         let rows = batch.len() as u64;
         let share = batch.take_share();
         let clear = || gates.clear(batch, &self.gate, self.keeper.as_mut());
-        // A model can take minutes for a batch: what else this thread would do goes to others meanwhile.
-        let cleared = match Handle::current().runtime_flavor() {
-            RuntimeFlavor::MultiThread if self.gate.asks_model(&table) => block_in_place(clear),
-            _ => clear(),
-        };
-        match cleared {
+        match letting_others_on(self.gate.asks_model(&table), clear) {
             Ok(cleared) if cleared.batch.is_empty() && !streamed => Ok(()),
             Ok(cleared) => {
                 self.watch.table(&table, |seen| seen.cleared(rows, &cleared.invalid));
