@@ -309,9 +309,14 @@ impl Keeper {
     }
 
     fn copy_of(&mut self, table: &TableName, copy: &CopyProgress, holds: bool) -> Result<()> {
-        let only_ends = copy.is_read() && !copy.done.is_empty();
-        let Some(index) = self.tables.get(table).filter(|_| !only_ends) else { return Ok(()) };
-        self.store.copy_begins(table, copy, holds, index.passed())?;
+        let Some(index) = self.tables.get(table) else { return Ok(()) };
+        let reached = index.passed();
+        // One without chunks is read from the beginning: that it goes on, only its table's place in the stream can tell.
+        let goes_on = !copy.done.is_empty() || reached.is_some_and(|reached| *reached > copy.low);
+        if copy.is_read() && goes_on {
+            return Ok(());
+        }
+        self.store.copy_begins(table, &copy.low, holds, goes_on)?;
         // Of a release that one of the two tables has, what the copy reads anew must not come any more.
         if self.resumed.remove(table).is_some()
             && let Some(left) = self.store.begun(table)?

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use change::{Checkpoint, CopyProgress, Error, Kind, Position, Result, TableName, Timestamp};
+use change::{Checkpoint, Error, Kind, Position, Result, TableName, Timestamp};
 use gate::{RowKey, Sealed};
 use rusqlite::{OptionalExtension, params};
 
@@ -248,26 +248,18 @@ impl HeldStore {
         transaction.commit().map_err(broken)
     }
 
-    /// A copy begins or goes on: what was held before its LOW is in what it reads. `holds`: the rules of now hold rows back. `reached`: where the
-    /// stream of the table stood in the lake when it was opened.
+    /// A copy that reads from `low` on begins, or `goes_on`: what was held before is in what it reads. `holds`: the rules of now hold rows back.
     ///
     /// # Errors
     /// `Data` when the copy began while nobody noted here which changes passed beside it.
-    pub(crate) fn copy_begins(
-        &self,
-        table: &TableName,
-        copy: &CopyProgress,
-        holds: bool,
-        reached: Option<&Position>,
-    ) -> Result<()> {
-        let (tbl, low, mut connection) = (name(table)?, copy.low.as_bytes(), self.connection());
+    pub(crate) fn copy_begins(&self, table: &TableName, low: &Position, holds: bool, goes_on: bool) -> Result<()> {
+        let (tbl, low, mut connection) = (name(table)?, low.as_bytes(), self.connection());
         let watched = "SELECT low FROM copy_watched WHERE tbl = ?1";
         let watched: Option<Vec<u8>> =
             connection.query_row(watched, params![tbl], |row| row.get(0)).optional().map_err(broken)?;
         if watched.as_deref() == Some(low) {
             return Ok(());
         }
-        let goes_on = !copy.done.is_empty() || reached.is_some_and(|reached| *reached > copy.low);
         if goes_on && !holds && watched.is_none() {
             return Ok(());
         }
@@ -310,7 +302,7 @@ impl HeldStore {
 
 #[cfg(test)]
 mod tests {
-    use change::{ChunkSet, CopyProgress, Op, Position};
+    use change::{Op, Position};
     use gate::{HeldRow, RowKey, Why};
 
     use super::*;
@@ -402,20 +394,13 @@ mod tests {
         let (store, table, folder) = store("truncated", &[]);
         let position = |place: u8| Position::from_bytes(&[place]);
         let copied = |low: u8, key: u8| HeldRow { copied: true, ..held(low, key, unreadable()) };
-        let copy = |low: u8| CopyProgress {
-            low: position(low),
-            plan: String::new(),
-            chunks: 1,
-            done: ChunkSet::default(),
-            finished: None,
-        };
-        store.copy_begins(&table, &copy(4), true, None).unwrap();
+        store.copy_begins(&table, &position(4), true, false).unwrap();
         assert!(store.keep(&table, &[copied(4, 1)], 0, "policy").unwrap().is_empty());
         assert_eq!(store.truncated(&table, &position(6)).unwrap(), 1);
         // Read before the truncate, handed over after it.
         assert_eq!(store.keep(&table, &[copied(4, 2)], 0, "policy").unwrap(), [0]);
         assert_eq!(store.count().unwrap(), 0);
-        store.copy_begins(&table, &copy(7), true, None).unwrap();
+        store.copy_begins(&table, &position(7), true, false).unwrap();
         assert!(store.keep(&table, &[copied(7, 2)], 0, "policy").unwrap().is_empty());
         store.copy_ends(&table).unwrap();
         // No copy goes on: there is nothing to note.
@@ -430,24 +415,18 @@ mod tests {
         for holds in [true, false] {
             let copied = HeldRow { copied: true, ..held(4, 1, unreadable()) };
             let (store, table, folder) = store(&format!("anew-{holds}"), &[copied]);
-            let copy = |low: u8| CopyProgress {
-                low: Position::from_bytes(&[low]),
-                plan: String::new(),
-                chunks: 1,
-                done: ChunkSet::default(),
-                finished: None,
-            };
+            let position = |place: u8| Position::from_bytes(&[place]);
             let known = || {
                 let count = "SELECT count(*) FROM held";
                 store.connection().query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
             };
-            store.copy_begins(&table, &copy(4), true, None).unwrap();
+            store.copy_begins(&table, &position(4), true, false).unwrap();
             store.keep(&table, &[HeldRow { copied: true, ..held(4, 1, unreadable()) }], 0, "policy").unwrap();
             store.truncated(&table, &Position::from_bytes(&[6])).unwrap();
             // It may be read again while this copy goes on.
-            store.copy_begins(&table, &copy(4), holds, None).unwrap();
+            store.copy_begins(&table, &position(4), holds, false).unwrap();
             assert_eq!((store.count().unwrap(), known()), (0, 1));
-            store.copy_begins(&table, &copy(8), holds, None).unwrap();
+            store.copy_begins(&table, &position(8), holds, false).unwrap();
             assert_eq!(known(), 0);
             std::fs::remove_dir_all(folder).unwrap();
         }

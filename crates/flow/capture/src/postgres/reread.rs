@@ -92,7 +92,8 @@ impl Reread {
 
     /// The end of the database's log now, in the epoch of `like`. A stream comes to it even if nobody writes.
     pub async fn end_of_log(&self, like: &Position) -> Result<Position> {
-        let end = measure::end_to_reach(&self.address, &self.session).await?;
+        let end = end_of_log(&self.address, &self.session).await?;
+        measure::nudge(&self.address, &self.session).await?;
         Ok(PgPosition::boundary(PgPosition::parse(like)?.epoch, end).position())
     }
 
