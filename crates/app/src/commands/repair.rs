@@ -114,9 +114,9 @@ async fn begin(
     (force, only_some): (bool, bool),
 ) -> Result<Option<FreshStart>> {
     let mark = parts.lake.repair_mark(name).await?;
-    match mark {
-        Some(RepairMark { start: Some(start), finished: false }) if reader.is_still(&start).await? => {
-            return Ok(Some(start));
+    match &mark {
+        Some(RepairMark { start: Some(start), finished: false }) if reader.is_still(start).await? => {
+            return Ok(Some(start.clone()));
         }
         Some(RepairMark { finished: false, .. }) => {}
         _ => match reader.trouble(&records::resume(&parts.lake, name).await?.common).await? {
@@ -130,6 +130,8 @@ async fn begin(
         },
     }
     if recorded.tables.is_empty() {
+        // Nothing lacks what a gap has swallowed: the next run begins as the first one did.
+        parts.lake.forget_stream(name).await?;
         print_line(&format!("{name}: the lake has nothing of it; next: lockgate run"));
         return Ok(None);
     }

@@ -352,6 +352,26 @@ async fn rows_that_were_held_before_a_gap_do_not_come_in_over_what_a_repair_wrot
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repair_of_which_every_table_was_taken_out_of_the_lake_is_finished() {
+    let project = with_held_rows("repairnothing").await;
+    lose_the_slot(&project, "UPDATE person SET plan = 'late' WHERE id = 7").await;
+    project.write_policy(&NULL.replace("plan: keep", "plan: redact(NAME)"));
+    let refused = project.lockgate(&["repair"]);
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("take both of its folders out of the lake"), "{said}");
+    for folder in ["person", "person__changes"] {
+        std::fs::remove_dir_all(project.lake_table(folder)).unwrap();
+    }
+    lose_the_slot(&project, "UPDATE person SET plan = 'later' WHERE id = 7").await;
+    let said = project.lockgate_ok(&["repair"]);
+    assert!(said.contains("the lake has nothing of it; next: lockgate run"), "{said}");
+    project.lockgate_ok(&["run", "--once"]);
+    let source = project.source("SELECT count(*) FROM person").await;
+    assert_eq!(project.query("SELECT count(*) FROM db.public.person WHERE plan = '[NAME]'"), source);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_repair_writes_no_row_that_is_to_be_held() {
     let project = with_held_rows("repairholds").await;
     lose_the_slot(&project, "UPDATE person SET born = '1990-01-01', plan = 'mended' WHERE id = 7").await;

@@ -242,7 +242,7 @@ pub(crate) async fn probe_in(store: &dyn ObjectStore, folder: &Path, lake: &Url)
     store.delete(&path).await.explain(|| format!("the lake {lake} cannot be cleaned"))
 }
 
-fn repair_path(source: &str) -> Path {
+pub(crate) fn repair_path(source: &str) -> Path {
     Path::from_iter([source, "_lockgate", "repair.json"])
 }
 

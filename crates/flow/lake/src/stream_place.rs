@@ -9,7 +9,7 @@ use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
 
 use crate::failure::Explain;
-use crate::lake::Lake;
+use crate::lake::{Lake, repair_path};
 
 /// Listings until one is read whose highest record is still there.
 const TRIES: u32 = 5;
@@ -58,6 +58,22 @@ impl Lake {
         }
         Err(Error::new(Kind::Unavailable, format!("the records of {stream} go as fast as they are listed"))
             .fix("See whether another Lockgate runs on this lake; it is tried again."))
+    }
+
+    /// Removes what was recorded of a stream, and of its repair: for a source of which the lake has no table. May be done again.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn forget_stream(&self, stream: &str) -> Result<()> {
+        let places = self.stream_places(stream).await?.into_iter().map(|(_, path)| path);
+        // The mark last: until then a repair comes by.
+        for path in places.chain([repair_path(stream)]) {
+            match self.root().object_store(None).delete(&path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error).explain(|| format!("cannot remove {path}")),
+            }
+        }
+        Ok(())
     }
 
     /// The records of a stream, from the lowest to the highest.
