@@ -366,6 +366,22 @@ pub enum AnchorSeen {
     Head,
 }
 
+impl Event {
+    /// Whether it is what a renewal leaves at the end of the log that it sets aside, also when it is killed and done again.
+    pub(crate) fn is_of_a_renewal(&self) -> bool {
+        match self {
+            Self::Opened { program, .. } => *program == Program::Audit,
+            Self::Ended { .. }
+            | Self::Closed {}
+            | Self::Recovered { .. }
+            | Self::HeadsMissing { .. }
+            | Self::ClosedUnsigned { .. }
+            | Self::ClockJumped { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// A head of a log before this one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

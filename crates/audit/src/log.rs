@@ -156,12 +156,15 @@ impl Log {
         let Opener { program, by, anchor, former, because, .. } = opener;
         if self.written.first.is_none() {
             self.add(now, Event::Begun { anchor, former, because })?;
-        } else if !self.written.macs {
-            self.add(now, Event::MacsBegun {})?;
-        } else if let Some(micros) =
-            self.written.at.map(|at| now.at.saturating_sub(at)).filter(|ago| *ago < -JUMP_MICROS)
-        {
-            self.add(now, Event::ClockJumped { micros })?;
+        } else {
+            let back = self.written.at.map(|at| now.at.saturating_sub(at)).filter(|ago| *ago < -JUMP_MICROS);
+            // The first entry with a MAC says that there are MACs.
+            if !self.written.macs {
+                self.add(now, Event::MacsBegun {})?;
+            }
+            if let Some(micros) = back {
+                self.add(now, Event::ClockJumped { micros })?;
+            }
         }
         if let Some(missing) = self.missing() {
             self.add(now, missing)?;

@@ -12,7 +12,7 @@ use crate::log::JUMP_MICROS;
 use crate::tree::Tree;
 use crate::verify::{Given, Report};
 use crate::writers::Writers;
-use crate::{Event, Former, Hash, PublicKey};
+use crate::{Because, Event, Former, Hash, PublicKey};
 
 /// Heads come every minute; what is older than this and not covered has lost its head.
 const UNSIGNED_MICROS_MAX: i64 = 150_000_000;
@@ -58,6 +58,10 @@ pub(crate) struct Proof<'a> {
     future: Option<(u64, u64, i64)>,
     /// The log before this one, by this one's first entry.
     pub(crate) former: Option<Former>,
+    /// Whether the reason for this one is that it gets another key.
+    is_rekeyed: bool,
+    /// Whether the log was set aside at an entry before.
+    has_ended: bool,
 }
 
 impl<'a> Proof<'a> {
@@ -77,13 +81,17 @@ impl<'a> Proof<'a> {
             shift: 0,
             future: None,
             former: None,
+            is_rekeyed: false,
+            has_ended: false,
         }
     }
 
-    /// The log before, and its key, when this one has been proven so far as to say so.
+    /// The log before, and its key, when this one has been proven so far as to say so. Without a reason for another one it is this one's:
+    /// nobody who exchanges a log gets the key of theirs named.
     pub(crate) fn named_key(&self) -> Option<(Hash, PublicKey)> {
         let former = self.former.as_ref().filter(|_| self.report.proven > 0)?;
-        former.key.map(|key| (former.log, key))
+        let other = former.key.filter(|_| self.is_rekeyed);
+        Some((former.log, other.unwrap_or(self.key.public)))
     }
 
     pub(crate) fn has_head(&self, nth: u64, hash: &Hash) -> bool {
@@ -249,8 +257,15 @@ impl<'a> Proof<'a> {
         self.report.span = Some((self.report.span.map_or(outline.at, |(first, _)| first), outline.at));
         let found = self.writers.follow(&outline, event.as_ref(), number, last);
         found.into_iter().for_each(|finding| self.find(finding));
+        if self.has_ended && event.as_ref().is_some_and(|event| !event.is_of_a_renewal()) {
+            self.find(Finding::GoesOn { line: number, later: 0 });
+        }
         match event {
-            Some(Event::Begun { former, .. }) if number == 1 => self.former = former,
+            Some(Event::Begun { former, because, .. }) if number == 1 => {
+                self.is_rekeyed = matches!(because, Some(Because::KeyLost | Because::KeyExposed));
+                self.former = former;
+            }
+            Some(Event::Ended { .. }) => self.has_ended = true,
             Some(Event::ClosedUnsigned { .. }) => self.report.closed_unsigned += 1,
             _ => {}
         }

@@ -111,6 +111,7 @@ pub fn verify<L: BufRead>(evidence: Evidence<'_, L>) -> Result<Report> {
     let mut proofs: Vec<Proof<'_>> = proofs.into_iter().map(|(_, proof)| proof).collect();
     let keys = given.iter().map(|given| given.public).chain(means.named.values().copied()).collect::<Vec<_>>();
     findings.extend(other_logs(&mut proofs, &means.anchored, &keys));
+    judge_named_keys(&mut proofs, &given);
     let mut reports = proofs.into_iter().map(|proof| proof.report);
     let mut report = reports.next().unwrap_or_default();
     findings.into_iter().for_each(|finding| report.find(finding));
@@ -159,17 +160,31 @@ impl<L: BufRead> Peeked<L> {
         Ok(Self { files, log, head })
     }
 
-    /// The given key that has signed its first head; else the one that the log after it names; else that of the newest log. And whether it was
-    /// named.
+    /// The given key that has signed its first head; else the one that the log after it names; else that of the newest log. And whether nobody
+    /// gave it.
     fn key<'a>(&self, given: &[Given<'a>], named: &HashMap<Hash, PublicKey>) -> (Given<'a>, bool) {
         let signed = |given: &&Given<'a>| self.head.as_ref().is_some_and(|head| head.is_signed_by(&given.public));
         if let Some(given) = given.iter().find(signed) {
             return (*given, false);
         }
-        match self.log.and_then(|log| named.get(&log)) {
-            Some(key) => (Given { public: *key, macs: None }, true),
-            None => (given[0], false),
+        let Some(key) = self.log.and_then(|log| named.get(&log)) else { return (given[0], false) };
+        match given.iter().find(|given| given.public == *key) {
+            Some(given) => (*given, false),
+            None => (Given { public: *key, macs: None }, true),
         }
+    }
+}
+
+/// Somebody who gives the key of a log before means it to be proven with it, and not with one that the files name.
+fn judge_named_keys(proofs: &mut [Proof<'_>], given: &[Given<'_>]) {
+    let has_signed = |key: &PublicKey| {
+        proofs
+            .iter()
+            .any(|proof| proof.report.heads > 0 && !proof.report.key_was_named && proof.report.key == Some(*key))
+    };
+    let unused = given[1..].iter().filter(|given| !has_signed(&given.public)).count() as u64;
+    for proof in proofs.iter_mut().filter(|proof| unused > 0 && proof.report.key_was_named) {
+        proof.report.find(Finding::KeyNamed { unused });
     }
 }
 

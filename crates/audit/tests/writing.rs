@@ -217,6 +217,20 @@ fn a_log_without_macs_is_proven_and_goes_on_with_them() {
 }
 
 #[test]
+fn a_clock_that_is_behind_where_macs_begin_accuses_nobody() {
+    let (folder, end) = without_macs("behind");
+    open(&folder.0, "aa", end - 3600).close(moment(end - 3599)).unwrap();
+    let text = std::fs::read_to_string(folder.0.join(LOG_FILE)).unwrap();
+    assert!(text.contains("macs_begun") && text.contains("clock_jumped"), "{text}");
+    assert_eq!(proof_of(&[&folder.0], end + 1, &[], Some(&key(1))).findings, []);
+    // It is found when it is not said.
+    let unsaid: Vec<String> = text.lines().filter(|line| !line.contains("clock_jumped")).map(str::to_owned).collect();
+    super::tampering::write(&folder.0, LOG_FILE, &super::tampering::rechained(&unsaid));
+    let found = proof_of(&[&folder.0], end + 1, &[], None).findings;
+    assert!(found.iter().any(|finding| matches!(finding, audit::Finding::Clock { line: 7, .. })), "{found:?}");
+}
+
+#[test]
 fn lines_without_macs_are_taken_in_up_to_the_last_head_and_no_further() {
     let (folder, end) = without_macs("tail");
     let heads = include_str!("without_macs/heads.jsonl");
