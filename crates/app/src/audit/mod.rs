@@ -88,7 +88,7 @@ impl Auditor {
             true => (AnchorSeen::None, None),
             false => look(anchor.as_ref(), &key.public()).await,
         };
-        let copies = anchor.map(|anchor| Copies::of(&folder, anchor)).transpose()?;
+        let copies = anchor.map(|anchor| Copies::of(&folder, anchor, key.public())).transpose()?;
         let opener = Opener { anchor: anchor_seen, former, ..opener(program)? };
         let log = Log::open(&folder, key, Moment::of(&*clock), opener)?;
         let (last, closed, refused) = (folder.join(IN_FORCE_FILE), CancellationToken::new(), CancellationToken::new());
@@ -214,22 +214,16 @@ impl Auditor {
     /// Copies heads to the anchor, once it was asked for heads that the log lacks.
     async fn copy_heads(&self) -> Result<bool> {
         let Some(copies) = &self.copies else { return Ok(true) };
-        let (log, key) = {
-            let log = self.log();
-            (log.id(), log.public_key())
-        };
-        match copies.lacking(log, &key).await {
-            Ok(Some(head)) => {
-                tracing::error!(head, "the anchor has heads of the audit log that the log lacks: it was set back");
-                let mut log = self.log();
-                if !self.closed.is_cancelled() {
-                    log.lacks(Moment::of(&*self.clock), head)?;
-                }
+        let log = self.log().id();
+        let note = |head| {
+            tracing::error!(head, "the anchor has heads of the audit log that the log lacks: it was set back");
+            let mut log = self.log();
+            if self.closed.is_cancelled() {
+                return Ok(false);
             }
-            Ok(None) => {}
-            // Who may write there may perhaps not list.
-            Err(error) => tracing::warn!(%error, "the anchor cannot be asked which heads of the audit log it has"),
-        }
+            self.judged(log.lacks(Moment::of(&*self.clock), head)).map(|()| true)
+        };
+        copies.ask(log, note).await?;
         copies.send().await
     }
 

@@ -79,13 +79,13 @@ pub(crate) async fn renew(project: &Project, because: Because, clock: Arc<dyn Cl
     if !is_between_steps(&state_dir) {
         let log = folder(&state_dir);
         let keys = Keys::of(project, &log, because)?;
-        let anchor = Anchor::of(project).await?;
+        let (anchor, shown) = (Anchor::of(project).await?, keys.shown);
         is_ended = keys.has_old && end(project, &log, because, &*clock)?;
         stage(project, keys, anchor.as_ref(), because, &*clock).await?;
         let to = name_aside(&state_dir, &log)?;
         std::fs::rename(&log, &to).map_err(|error| unmoved(&log, error))?;
         if let Some(anchor) = anchor {
-            send(&to, anchor).await;
+            send(&to, anchor, &shown).await;
         }
         aside = Some(to);
     }
@@ -97,8 +97,8 @@ pub(crate) async fn renew(project: &Project, because: Because, clock: Arc<dyn Cl
 }
 
 /// The last head of a log that was set aside belongs at the anchor too; what it lacks, its kept copy has.
-async fn send(aside: &Path, anchor: Anchor) {
-    let sent = match Copies::of(aside, anchor) {
+async fn send(aside: &Path, anchor: Anchor, key: &PublicKey) {
+    let sent = match Copies::of(aside, anchor, *key) {
         Ok(copies) => copies.send().await.map(|_| ()),
         Err(error) => Err(error),
     };
