@@ -202,6 +202,7 @@ impl Pipeline {
             }
             Event::CopyStarted { table, progress: copy } => self.begin_copy(table, copy, progress).await,
             Event::ChunkDone { table, chunk, progress: copy } => {
+                self.tell_held().await?;
                 self.workers.commit_copy(&table, Some(chunk), &copy).await
             }
             Event::CopyDone { table, progress: copy } => self.workers.commit_copy(&table, None, &copy).await,
@@ -272,6 +273,7 @@ impl Pipeline {
     /// Begins the one commit that may be in flight; reading goes on meanwhile.
     async fn commit(&mut self, progress: &mut Progress) -> Result<()> {
         let Some(boundary) = progress.boundary.clone() else { return Ok(()) };
+        self.tell_held().await?;
         let missing = self.workers.commit_stream(&boundary).await?;
         progress.pending = Pending::default();
         progress.committing = missing.iter().map(|(table, _)| table.clone()).collect();

@@ -30,6 +30,8 @@ pub(crate) enum Command {
     CommitStream(Checkpoint),
     /// Make the staged changes durable with this checkpoint, whatever the table has now.
     CommitAs(TableCheckpoint),
+    /// So many rows of the table are held back, as the commits that follow are to say.
+    HoldBack(u64),
     /// Held rows that come in after all, and the number of their release. Nothing is staged when this comes.
     Release(Arc<ClearedBatch>, u64),
 }
@@ -143,6 +145,10 @@ impl Worker {
                 let checkpoint = TableCheckpoint { released: self.writer.checkpoint().released, ..checkpoint };
                 let (version, rows, newest) = self.commit(checkpoint, true, false).await?;
                 Ok(Some(News::Stream { version, rows, newest }))
+            }
+            Command::HoldBack(rows) => {
+                self.writer.set_held_back(rows);
+                Ok(None)
             }
             Command::Release(batch, number) => self.release(&batch, number).await.map(Some),
         }

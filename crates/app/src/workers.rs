@@ -76,11 +76,16 @@ pub(crate) struct Writers {
 }
 
 /// What was found in the lake tables of a table that was opened.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Opened {
     /// It still has to be copied.
     pub(crate) uncopied: bool,
     /// The number of the last release of held rows in each lake table.
     pub(crate) released: [u64; Workers::LAYERS],
+    /// How many of its rows are held back, as both lake tables say.
+    pub(crate) held_back: Option<u64>,
+    /// Another project folder was the last to write one of its lake tables, which has the stream through there.
+    pub(crate) elsewhere: Option<Position>,
     /// Each of its lake tables has the stream through there, or further.
     pub(crate) through: Option<Position>,
     /// One of its lake tables has the stream through there.
@@ -135,14 +140,20 @@ impl Workers {
 
     /// Takes over the writers of a table; tells what was found in it.
     pub(crate) fn enter(&mut self, Writers { schema, layers }: Writers) -> Opened {
-        let mut opened = Opened { uncopied: false, released: [0; Self::LAYERS], through: None, reached: None };
+        let mut opened =
+            Opened { held_back: layers.first().map(|(_, writer, _)| writer.held_back()), ..Opened::default() };
         let mut through = Vec::with_capacity(Self::LAYERS);
         let mut queues = Vec::with_capacity(Self::LAYERS);
         for (number, (layer, writer, stamp)) in layers.into_iter().enumerate() {
             let checkpoint = writer.checkpoint();
             opened.uncopied |= checkpoint.copy.as_ref().is_none_or(|copy| copy.finished.is_none());
             opened.released[number] = checkpoint.released;
-            through.push(checkpoint.stream.as_ref().map(|stream| stream.through.clone()));
+            opened.held_back = opened.held_back.filter(|rows| *rows == writer.held_back());
+            let streamed = checkpoint.stream.as_ref().map(|stream| stream.through.clone());
+            if writer.was_elsewhere() {
+                opened.elsewhere = opened.elsewhere.max(Some(streamed.clone().unwrap_or_default()));
+            }
+            through.push(streamed);
             let (queue, commands) = mpsc::channel(COMMANDS_AHEAD);
             let worker = Worker {
                 table: schema.table.clone(),
@@ -226,6 +237,11 @@ impl Workers {
     /// Makes both layers of a table commit at the next boundary, also when nothing is staged.
     pub(crate) fn touch(&mut self, table: &TableName) {
         self.dirty.insert(table.clone());
+    }
+
+    /// Lets the commits that follow say how many rows of a table are held back.
+    pub(crate) async fn hold_back(&self, table: &TableName, rows: u64) -> Result<()> {
+        self.tell(table, || Command::HoldBack(rows)).await
     }
 
     /// Lets held rows in, in both layers; answered by [`Self::LAYERS`] reports. A commit of the stream must have been told just before.

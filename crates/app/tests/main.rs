@@ -16,6 +16,7 @@ mod e2e {
     mod failure_modes;
     mod foreign_readers;
     mod held;
+    mod held_elsewhere;
     mod key_managers;
     mod key_providers;
     mod keys;

@@ -1,6 +1,6 @@
 //! The held rows of one run, beside the loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,10 @@ pub(crate) struct Keeper {
     clock: Arc<dyn Clock>,
     policy: String,
     tables: BTreeMap<TableName, HeldIndex>,
+    /// How many rows of a table the lake was told to be held.
+    told: BTreeMap<TableName, u64>,
+    /// Tables of which more or fewer rows may be held since.
+    changed: BTreeSet<TableName>,
     /// Releases that one of two tables has, to be sent again at their boundary.
     resumed: BTreeMap<TableName, Release>,
     looked_at: Option<Duration>,
@@ -66,6 +70,8 @@ impl Keeper {
             store: Arc::new(store),
             policy: gate.stamp().policy_hash.clone(),
             tables: BTreeMap::new(),
+            told: BTreeMap::new(),
+            changed: BTreeSet::new(),
             resumed: BTreeMap::new(),
             looked_at: None,
             version: 0,
@@ -79,8 +85,26 @@ impl Keeper {
     }
 
     /// A table is opened.
+    ///
+    /// # Errors
+    /// `Conflict` when rows of it are held here from before another project folder wrote it; those of the store.
     pub(crate) fn open_table(&mut self, gate: &TableGate, opened: &Opened) -> Result<()> {
         let table = &gate.schema().table;
+        if let Some(through) = &opened.elsewhere
+            && self.store.is_overtaken(table, through, opened.uncopied)?
+        {
+            let what = "rows of it are held back here, and another project folder has written the table since";
+            return Err(Error::new(Kind::Conflict, what).fix(
+                "Give them up (lockgate held drop), or write what the source has of them now: lockgate repair --force.",
+            ));
+        }
+        if opened.elsewhere.is_some() && opened.uncopied {
+            self.store.copy_unwatched(table)?;
+        }
+        match opened.held_back {
+            Some(rows) => self.told.insert(table.clone(), rows),
+            None => self.told.remove(table),
+        };
         let Opened { uncopied, released, .. } = *opened;
         if let Some(begun) = self.store.begun(table)? {
             let has = released.map(|number| number >= begun.number);
@@ -111,7 +135,20 @@ impl Keeper {
             index.go_on_from(before);
         }
         self.tables.insert(table.clone(), index);
+        self.changed.insert(table.clone());
         Ok(())
+    }
+
+    /// What the lake has to be told: tables of which another number of rows is held now, and that number.
+    pub(crate) fn news(&mut self) -> Result<Vec<(TableName, u64)>> {
+        let mut news = Vec::new();
+        for table in std::mem::take(&mut self.changed) {
+            let rows = self.store.rows_of(&table)?;
+            if self.told.insert(table.clone(), rows) != Some(rows) {
+                news.push((table, rows));
+            }
+        }
+        Ok(news)
     }
 
     /// Clears a batch; held rows are durable when this returns.
@@ -126,6 +163,7 @@ impl Keeper {
             self.store.note_passed(&table, &cleared.passed)?;
         }
         if !cleared.held.is_empty() {
+            self.changed.insert(table.clone());
             let out_of_date = self.store.keep(&table, &cleared.held, self.clock.now(), &self.policy)?;
             for row in out_of_date.iter().map(|place| &cleared.held[*place]) {
                 index.let_go(&row.position, &row.keys, true);
@@ -239,6 +277,7 @@ impl Keeper {
     /// A release is durable in both tables.
     pub(crate) fn released(&mut self, table: &TableName) -> Result<()> {
         self.again = true;
+        self.changed.insert(table.clone());
         self.store.released(table)
     }
 
@@ -271,10 +310,8 @@ impl Keeper {
 
     fn copy_of(&mut self, table: &TableName, copy: &CopyProgress, holds: bool) -> Result<()> {
         let only_ends = copy.is_read() && !copy.done.is_empty();
-        if only_ends || !self.tables.contains_key(table) {
-            return Ok(());
-        }
-        self.store.copy_begins(table, copy, holds)?;
+        let Some(index) = self.tables.get(table).filter(|_| !only_ends) else { return Ok(()) };
+        self.store.copy_begins(table, copy, holds, index.passed())?;
         // Of a release that one of the two tables has, what the copy reads anew must not come any more.
         if self.resumed.remove(table).is_some()
             && let Some(left) = self.store.begun(table)?
@@ -289,6 +326,7 @@ impl Keeper {
         let Some(index) = self.tables.get_mut(table) else { return Ok(()) };
         index.set_copying(false);
         index.forget_copied();
+        self.changed.insert(table.clone());
         self.store.copy_ends(table)
     }
 }
@@ -378,6 +416,8 @@ mod tests {
             clock: Arc::new(SystemClock::new()),
             policy: String::new(),
             tables: BTreeMap::from([(table.clone(), HeldIndex::default())]),
+            told: BTreeMap::new(),
+            changed: BTreeSet::new(),
             resumed: BTreeMap::from([(table.clone(), begun)]),
             looked_at: None,
             version: 0,

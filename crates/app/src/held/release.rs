@@ -248,11 +248,18 @@ impl HeldStore {
         transaction.commit().map_err(broken)
     }
 
-    /// A copy begins or goes on: what was held before its LOW is in what it reads. `holds`: the rules of now hold rows back.
+    /// A copy begins or goes on: what was held before its LOW is in what it reads. `holds`: the rules of now hold rows back. `reached`: where the
+    /// stream of the table stood in the lake when it was opened.
     ///
     /// # Errors
-    /// `Data` when the copy began while nobody noted which changes passed beside it.
-    pub(crate) fn copy_begins(&self, table: &TableName, copy: &CopyProgress, holds: bool) -> Result<()> {
+    /// `Data` when the copy began while nobody noted here which changes passed beside it.
+    pub(crate) fn copy_begins(
+        &self,
+        table: &TableName,
+        copy: &CopyProgress,
+        holds: bool,
+        reached: Option<&Position>,
+    ) -> Result<()> {
         let (tbl, low, mut connection) = (name(table)?, copy.low.as_bytes(), self.connection());
         let watched = "SELECT low FROM copy_watched WHERE tbl = ?1";
         let watched: Option<Vec<u8>> =
@@ -260,14 +267,14 @@ impl HeldStore {
         if watched.as_deref() == Some(low) {
             return Ok(());
         }
-        let goes_on = !copy.done.is_empty();
+        let goes_on = !copy.done.is_empty() || reached.is_some_and(|reached| *reached > copy.low);
         if goes_on && !holds && watched.is_none() {
             return Ok(());
         }
         if goes_on && holds {
-            return Err(Error::new(Kind::Data, "the first copy began under rules that held nothing back").fix(
-                "Put the rules back until the copy is finished, or take both folders of the table out of the lake.",
-            ));
+            let what = "the first copy began under rules that held nothing back, or in another project folder";
+            return Err(Error::new(Kind::Data, what)
+                .fix("Finish it under those rules or there, or take both folders of the table out of the lake."));
         }
         let transaction = connection.transaction().map_err(broken)?;
         let void = "DELETE FROM held WHERE tbl = ?1 AND (copied = 1 OR last <= ?2)";
@@ -279,6 +286,12 @@ impl HeldStore {
             transaction.execute("DELETE FROM copy_watched WHERE tbl = ?1", params![tbl]).map_err(broken)?;
         }
         transaction.commit().map_err(broken)
+    }
+
+    /// Changes passed beside a copy that nobody noted here.
+    pub(crate) fn copy_unwatched(&self, table: &TableName) -> Result<()> {
+        self.connection().execute("DELETE FROM copy_watched WHERE tbl = ?1", params![name(table)?]).map_err(broken)?;
+        Ok(())
     }
 
     /// The copy is finished: none of its rows can come again.
@@ -396,13 +409,13 @@ mod tests {
             done: ChunkSet::default(),
             finished: None,
         };
-        store.copy_begins(&table, &copy(4), true).unwrap();
+        store.copy_begins(&table, &copy(4), true, None).unwrap();
         assert!(store.keep(&table, &[copied(4, 1)], 0, "policy").unwrap().is_empty());
         assert_eq!(store.truncated(&table, &position(6)).unwrap(), 1);
         // Read before the truncate, handed over after it.
         assert_eq!(store.keep(&table, &[copied(4, 2)], 0, "policy").unwrap(), [0]);
         assert_eq!(store.count().unwrap(), 0);
-        store.copy_begins(&table, &copy(7), true).unwrap();
+        store.copy_begins(&table, &copy(7), true, None).unwrap();
         assert!(store.keep(&table, &[copied(7, 2)], 0, "policy").unwrap().is_empty());
         store.copy_ends(&table).unwrap();
         // No copy goes on: there is nothing to note.
@@ -428,13 +441,13 @@ mod tests {
                 let count = "SELECT count(*) FROM held";
                 store.connection().query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
             };
-            store.copy_begins(&table, &copy(4), true).unwrap();
+            store.copy_begins(&table, &copy(4), true, None).unwrap();
             store.keep(&table, &[HeldRow { copied: true, ..held(4, 1, unreadable()) }], 0, "policy").unwrap();
             store.truncated(&table, &Position::from_bytes(&[6])).unwrap();
             // It may be read again while this copy goes on.
-            store.copy_begins(&table, &copy(4), holds).unwrap();
+            store.copy_begins(&table, &copy(4), holds, None).unwrap();
             assert_eq!((store.count().unwrap(), known()), (0, 1));
-            store.copy_begins(&table, &copy(8), holds).unwrap();
+            store.copy_begins(&table, &copy(8), holds, None).unwrap();
             assert_eq!(known(), 0);
             std::fs::remove_dir_all(folder).unwrap();
         }

@@ -233,6 +233,22 @@ impl HeldStore {
         Ok(counts)
     }
 
+    /// How many rows of a table are held.
+    pub(crate) fn rows_of(&self, table: &TableName) -> Result<u64> {
+        let sql = "SELECT count(*) FROM held WHERE tbl = ?1 AND state <> 'gone'";
+        let rows: i64 = self.connection().query_row(sql, params![name(table)?], |row| row.get(0)).map_err(broken)?;
+        Ok(rows.unsigned_abs())
+    }
+
+    /// Whether rows of a table are held that the lake is beyond, when it stands at `through`. What was read by a copy that goes on, or stood above,
+    /// may have been held by a process that was killed before it could say so in the lake.
+    pub(crate) fn is_overtaken(&self, table: &TableName, through: &Position, copying: bool) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM held WHERE tbl = ?1 AND state <> 'gone'
+            AND (copied = 0 AND last <= ?2 OR copied = 1 AND NOT ?3))";
+        let asked = params![name(table)?, through.as_bytes(), copying];
+        self.connection().query_row(sql, asked, |row| row.get(0)).map_err(broken)
+    }
+
     /// The sealed record of a row that is held.
     pub(crate) fn record(&self, id: i64) -> Result<Option<Vec<u8>>> {
         let sql = "SELECT record FROM held WHERE id = ?1 AND record IS NOT NULL";

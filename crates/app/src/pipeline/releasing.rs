@@ -39,7 +39,7 @@ impl Pipeline {
         while begun.is_empty() {
             let tables = keeper.releasable(&boundary)?;
             if tables.is_empty() {
-                return Ok(());
+                break;
             }
             for table in tables {
                 let Some(gates) = progress.gates.get(&table).filter(|_| !progress.releases.contains_key(&table)) else {
@@ -51,6 +51,10 @@ impl Pipeline {
                 }
             }
         }
+        // When nothing of a table is held any more, others may write it: they are to know that, though nothing follows.
+        if !self.tell_held().await? && begun.is_empty() {
+            return Ok(());
+        }
         self.commit(progress).await?;
         for (release, batch) in begun {
             self.workers.release(batch, release.number).await?;
@@ -60,6 +64,20 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// Lets the commits that follow say how many rows are held back; whether of a table none are any more. Each commit that goes by a held row says so:
+    /// another project folder must not go on behind it.
+    pub(super) async fn tell_held(&mut self) -> Result<bool> {
+        let Some(keeper) = &mut self.keeper else { return Ok(false) };
+        let news = keeper.news()?;
+        // A table that is stopped says so when it is opened again.
+        let news: Vec<_> = news.into_iter().filter(|(table, _)| self.workers.is_open(table)).collect();
+        for (table, rows) in &news {
+            self.workers.hold_back(table, *rows).await?;
+            self.workers.touch(table);
+        }
+        Ok(news.iter().any(|(_, rows)| *rows == 0))
     }
 
     /// A streamed batch that crosses the boundary of an interrupted release is cut there; what is left is to be cleared.

@@ -111,7 +111,7 @@ impl Fill {
                 check_renamed(progress.gates.get(&schema.table), &gate)?;
                 if let (Some(keeper), false) = (&mut self.keeper, progress.gates.contains_key(&schema.table)) {
                     let reached = self.known.reached(&schema.table);
-                    keeper.open_table(&gate, &Opened { uncopied: false, released: [0; 2], through: None, reached })?;
+                    keeper.open_table(&gate, &Opened { reached, ..Opened::default() })?;
                 }
                 progress.gates.insert(schema.table.clone(), gate);
                 self.writer.append(Entry::Structure(schema))

@@ -115,6 +115,11 @@ impl HeldIndex {
         self.passed = through;
     }
 
+    /// See [`Self::set_passed`].
+    pub fn passed(&self) -> Option<&Position> {
+        self.passed.as_ref()
+    }
+
     /// Takes in a streamed row that was kept back; `held` unless it was released or dropped since.
     pub fn add_streamed(&mut self, first: Position, last: Position, keys: &[RowKey], held: bool) {
         for key in keys.iter().filter(|_| held) {

@@ -48,6 +48,22 @@ pub(crate) async fn check(log: &TableLog, mends: bool) -> Result<()> {
     Ok(())
 }
 
+/// Whether rows of the table are held back in another project folder than this one: what would be written behind them, a release there would turn
+/// back. Who `mends` writes what the source has of them now, so that they stand for nothing any more.
+pub(crate) fn check_held_back(log: &TableLog, folder: Option<&str>, mends: bool) -> Result<()> {
+    let rows = log.record.held_back_rows();
+    if mends || rows == 0 || !log.record.is_from_elsewhere(folder) {
+        return Ok(());
+    }
+    let what = format!(
+        "{}: {rows} rows of it are held back in another project folder, and nothing may pass them by",
+        log.table
+    );
+    Err(Error::new(Kind::Conflict, what).fix(
+        "Run there, or bring its .lockgate along; to release or drop them, do it there and run once more there. When that folder is lost: lockgate repair --force, which writes what the source has of them now.",
+    ))
+}
+
 impl Entry {
     fn read(bytes: &[u8]) -> Self {
         let mut entry = Self::default();

@@ -18,6 +18,9 @@ pub(crate) struct Record {
     /// The project folder of the process, when it has said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) folder: Option<String>,
+    /// Rows of the table that are in no file of the lake, because the project folder that wrote it last holds them back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held_back: Option<HeldBack>,
     /// Rises with every commit; the version of the `txn` action.
     pub(crate) sequence: i64,
     /// The last truncate: copied rows below it lose.
@@ -32,6 +35,27 @@ pub(crate) struct Record {
     /// The policy that cleared the rows.
     #[serde(default)]
     pub(crate) stamp: serde_json::Value,
+}
+
+/// How many rows a project folder holds back. Commits of a command that only rewrites files leave it as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeldBack {
+    pub(crate) folder: String,
+    pub(crate) rows: u64,
+}
+
+impl Record {
+    /// How many rows of the table are held back, by whom ever.
+    pub(crate) fn held_back_rows(&self) -> u64 {
+        self.held_back.as_ref().map_or(0, |held| held.rows)
+    }
+
+    /// Whether another project folder than this one was the last to write rows of the table. A folder that has no name is not another one.
+    pub(crate) fn is_from_elsewhere(&self, folder: Option<&str>) -> bool {
+        // Releases that did not say what they hold back have named their folder all the same.
+        let last = self.held_back.as_ref().map(|held| &held.folder).or(self.folder.as_ref());
+        folder.is_some_and(|folder| last.is_some_and(|last| last != folder))
+    }
 }
 
 /// 128 bits as text: JSON's numbers end at 2^53 for most readers.

@@ -20,7 +20,7 @@ use crate::identity::Identifier;
 use crate::index::{BootId, KeyIndex, Shape};
 use crate::log::{Committed as Written, TableLog};
 use crate::naming::{LakeTable, Layer};
-use crate::record::Record;
+use crate::record::{HeldBack, Record};
 use crate::schema::{self, COMMITTED_AT, Evolution, OP, ORDINAL, TXID};
 use crate::stored::StoredRows;
 use crate::{area, foreign, rebuild, upkeep, widen};
@@ -116,6 +116,10 @@ pub enum Outcome {
 /// [`TableWriter::commit`].
 pub struct TableWriter {
     layers: Layers,
+    /// How many rows of the table the project folder holds back, as each commit says.
+    held_back: u64,
+    /// Another project folder was the last to write rows of the table.
+    from_elsewhere: bool,
     /// The key index is damaged or behind: this writer is of no use any more.
     lost: bool,
     options: WriterOptions,
@@ -140,12 +144,15 @@ impl TableWriter {
         schema::check_names(schema)?;
         let now_ms = options.clock.now() / 1000;
         let writer = Uuid::new_v4().to_string();
+        let mut from_elsewhere = false;
         let log = match TableLog::load(&table, &store).await? {
             Some(mut log) => {
                 foreign::check(&log, options.mends).await?;
+                foreign::check_held_back(&log, options.folder.as_deref(), options.mends)?;
                 // The claim is made by the first commit: whoever commits second finds that its version is taken.
                 log.record.epoch += 1;
                 log.record.writer = writer;
+                from_elsewhere = log.record.is_from_elsewhere(options.folder.as_deref());
                 log.record.folder = options.folder.clone();
                 log
             }
@@ -156,6 +163,7 @@ impl TableWriter {
                 TableLog::create(&table, &store, columns, described, record, now_ms).await?
             }
         };
+        let held_back = if from_elsewhere { 0 } else { log.record.held_back_rows() };
         let mut statistics = Statistics(vec![COMMITTED_AT.to_owned()]);
         allow(&mut statistics, schema);
         let layers = match layer {
@@ -170,7 +178,8 @@ impl TableWriter {
                 Layers::Current(Box::new(open_current(log, schema, statistics, &options, (copied, bytes)).await?))
             }
         };
-        let mut opened = Self { layers, lost: false, options, upkeep: upkeep::State::new(upkeep) };
+        let upkeep = upkeep::State::new(upkeep);
+        let mut opened = Self { layers, held_back, from_elsewhere, lost: false, options, upkeep };
         opened.evolve(schema).await?;
         if let Layers::Current(current) = &mut opened.layers {
             // That was the catalog's structure.
@@ -193,6 +202,21 @@ impl TableWriter {
     /// What the table has made durable of its source.
     pub fn checkpoint(&self) -> &TableCheckpoint {
         &self.log().record.checkpoint
+    }
+
+    /// Whether another project folder was the last to write rows of the table, when it was opened.
+    pub fn was_elsewhere(&self) -> bool {
+        self.from_elsewhere
+    }
+
+    /// How many rows of the table this project folder holds back, as the commits that follow say.
+    pub fn held_back(&self) -> u64 {
+        self.held_back
+    }
+
+    /// So many rows of the table are held back from here on: in no file of the lake, though commits go by them.
+    pub fn set_held_back(&mut self, rows: u64) {
+        self.held_back = rows;
     }
 
     /// The stamp of the last commit, as it was handed to it; null before the first.
@@ -372,9 +396,16 @@ impl TableWriter {
     pub async fn commit(&mut self, commit: Commit) -> Result<Outcome> {
         self.check_usable()?;
         let now_ms = self.now_ms();
-        let record = Record { checkpoint: commit.checkpoint, stamp: commit.stamp, ..self.log().record.clone() };
+        let before = &self.log().record;
+        let said = before.held_back_rows();
+        let held_back = match self.options.folder.clone() {
+            Some(folder) => Some(HeldBack { folder, rows: self.held_back }),
+            None => before.held_back.clone(),
+        };
+        let same = commit.checkpoint == before.checkpoint && said == self.held_back;
+        let record = Record { checkpoint: commit.checkpoint, stamp: commit.stamp, held_back, ..before.clone() };
         let (rows, newest) = self.waiting(commit.copy && !commit.stream);
-        if rows == 0 && record.checkpoint == self.log().record.checkpoint {
+        if rows == 0 && same {
             return Ok(Outcome::Nothing);
         }
         let copied = commit.copy && !commit.stream;
