@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use capture::postgres::{self, ByteSize, CopyConfig, OnUnfit, PostgresConfig, Resume, Secret, WalBudget, WalPolicy};
 use change::{Checkpoint, Clock, Error, Kind, Position, Problem, Result, Severity, Source, TableName, TableSchema};
-use gate::{Gate, KeyRing, Policy};
+use gate::{EntityFinder, Gate, KeyRing, Policy};
 use lake::{Lake, LakeOptions, Layer, WriterOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::batching::Batching;
 use crate::cells::CellStore;
 use crate::entities;
+use crate::error_policy::{Action, table_action};
 use crate::feed::Feed;
 use crate::folder_id::folder_id;
 use crate::held::Witness;
@@ -179,25 +180,35 @@ impl Parts {
 }
 
 /// Tells the policy which columns the sources have dropped: those that the lake's tables once had.
-pub(crate) async fn drop_at_source(policy: &mut Policy, tables: &[Arc<TableSchema>], lake: &Lake) {
+///
+/// # Errors
+/// `Unavailable` and the like of the lake. A table that cannot be read is no error here: it stops when it is opened, and no other one does.
+pub(crate) async fn drop_at_source(policy: &mut Policy, tables: &[Arc<TableSchema>], lake: &Lake) -> Result<()> {
     for schema in tables {
-        // What is wrong with the table in the lake is said when it is opened.
-        if !policy.missing(schema).is_empty()
-            && let Ok(Some(stored)) = lake.stored(&schema.table, Layer::Current).await
-            && let Ok(stamp) = serde_json::from_value(stored.stamp().clone())
-        {
-            policy.drop_at_source(schema, &stamp);
+        if policy.missing(schema).is_empty() {
+            continue;
+        }
+        match lake.stored(&schema.table, Layer::Current).await {
+            Ok(None) => {}
+            Ok(Some(stored)) => match serde_json::from_value(stored.stamp().clone()) {
+                Ok(stamp) => policy.drop_at_source(schema, &stamp),
+                Err(_) => policy.drop_unasked(schema),
+            },
+            Err(error) if table_action(error.kind()) == Action::Retry => return Err(error),
+            Err(_) => policy.drop_unasked(schema),
         }
     }
+    Ok(())
 }
 
-/// Meets the policy with the tables of the sources, except those that are `left_out`.
+/// Meets the policy with the tables of the sources, except those that are `left_out`. `model` is the one of the policy, if it names one.
 ///
 /// # Errors
 /// All problems of the policy at once.
 pub(crate) fn compile(
     policy: &Policy,
     keys: Option<KeyRing>,
+    model: Option<Arc<dyn EntityFinder>>,
     project: &Project,
     left_out: &BTreeSet<TableName>,
     tables: &[Arc<TableSchema>],
@@ -210,7 +221,7 @@ pub(crate) fn compile(
         false => None,
     };
     let gate = policy.compile_without(left_out, tables, keys, Some(Arc::new(vault)), clock.clone())?;
-    let gate = match entities::load(policy, &project.dir).map_err(|error| vec![model_problem(policy, &error)])? {
+    let gate = match model {
         Some(model) => gate.with_entities(model).map_err(one)?,
         None => gate,
     };
@@ -220,9 +231,13 @@ pub(crate) fn compile(
     }
 }
 
-/// What is wrong with the policy's model, at its line.
-pub(crate) fn model_problem(policy: &Policy, error: &Error) -> Problem {
-    as_problem(POLICY_FILE, policy.model().map(|model| model.line), error)
+/// The policy's model, if it names one.
+///
+/// # Errors
+/// What is wrong with it, at its line.
+pub(crate) fn model(policy: &Policy, project: &Project) -> std::result::Result<Option<Arc<dyn EntityFinder>>, Problem> {
+    let line = policy.model().map(|model| model.line);
+    entities::load(policy, &project.dir).map_err(|error| as_problem(POLICY_FILE, line, &error))
 }
 
 /// Which tables of one source take part in a run.

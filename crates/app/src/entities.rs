@@ -1,10 +1,38 @@
 //! The model that a policy's free text is searched with: read from its folder, compared with the SHA-256 that the policy names, prepared.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use change::Result;
-use gate::{EntityFinder, Policy};
+use gate::{EntityFinder, Label, NotSearched, Policy};
+
+/// Whether a model is being asked on this thread: it may panic.
+pub(crate) fn is_asking() -> bool {
+    #[cfg(feature = "ner")]
+    return ner::is_asking();
+    #[cfg(not(feature = "ner"))]
+    false
+}
+
+/// Stands for the model where no text is searched, and finds none searched.
+struct Absent(String);
+
+impl EntityFinder for Absent {
+    fn model(&self) -> &str {
+        &self.0
+    }
+
+    fn find(&self, _: &str) -> std::result::Result<Vec<(Range<usize>, Label)>, NotSearched> {
+        Err(NotSearched)
+    }
+}
+
+/// What stands for the model of a policy in a gate through which no row goes.
+pub(crate) fn absent(policy: &Policy) -> Option<Arc<dyn EntityFinder>> {
+    let model = policy.model()?;
+    Some(Arc::new(Absent(model.sha256.clone())))
+}
 
 /// The model of a policy, ready to be asked; `None` when the policy names none. `dir` is the project folder.
 ///

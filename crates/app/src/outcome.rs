@@ -47,7 +47,9 @@ pub(crate) fn quiet_panics() {
             }
             std::process::exit(i32::from(!why.starts_with("Broken pipe")));
         }
-        eprintln!("{}", told(panic));
+        if !crate::entities::is_asking() {
+            eprintln!("{}", told(panic));
+        }
     }));
 }
 

@@ -254,7 +254,7 @@ impl Pipeline {
         let clear = || gates.clear(batch, &self.gate, self.keeper.as_mut());
         // A model can take minutes for a batch: what else this thread would do goes to others meanwhile.
         let cleared = match Handle::current().runtime_flavor() {
-            RuntimeFlavor::MultiThread if self.gate.asks_model() => block_in_place(clear),
+            RuntimeFlavor::MultiThread if self.gate.asks_model(&table) => block_in_place(clear),
             _ => clear(),
         };
         match cleared {

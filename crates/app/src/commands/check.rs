@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use capture::postgres;
 use change::{Clock, Problem, Result, Severity, TableName, TableSchema};
-use gate::Policy;
+use gate::{EntityFinder, Policy};
 use lake::Lake;
 
 use crate::cli::Check;
@@ -22,13 +22,13 @@ pub(crate) async fn run(dir: &Path, options: &Check) -> Result<Outcome> {
         Err(found) => problems.extend(found),
         Ok(project) => {
             problems.extend(assemble::offline_problems(&project));
-            if let Ok(policy) = project.policy()
-                && let Err(error) = entities::load(&policy, &project.dir)
-            {
-                problems.push(assemble::model_problem(&policy, &error));
-            }
+            let model = project.policy().map_or(Ok(None), |policy| assemble::model(&policy, &project));
+            let model = model.unwrap_or_else(|problem| {
+                problems.push(problem);
+                project.policy().ok().and_then(|policy| entities::absent(&policy))
+            });
             if options.connect {
-                problems.extend(connected_problems(&project).await);
+                problems.extend(connected_problems(&project, model).await);
             }
         }
     }
@@ -53,7 +53,7 @@ pub(crate) async fn run(dir: &Path, options: &Check) -> Result<Outcome> {
 }
 
 /// What only the databases and the lake can tell.
-async fn connected_problems(project: &Project) -> Vec<Problem> {
+async fn connected_problems(project: &Project, model: Option<Arc<dyn EntityFinder>>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let (mut schemas, mut refused): (Vec<Arc<TableSchema>>, _) = (Vec::new(), BTreeSet::new());
     let policy = project.policy().ok();
@@ -87,7 +87,7 @@ async fn connected_problems(project: &Project) -> Vec<Problem> {
     };
     // What is wrong with the policy alone is among the offline problems.
     if let Some(policy) = policy.filter(|_| !schemas.is_empty()) {
-        let met = met(project, policy, lake.as_deref().ok(), &refused, &schemas).await;
+        let met = met(project, policy, model, lake.as_deref().ok(), &refused, &schemas).await;
         problems.extend(met.unwrap_or_else(|found| found));
     }
     if let Err(error) = lake {
@@ -108,16 +108,22 @@ async fn probe(lake: &Lake) -> Result<()> {
 async fn met(
     project: &Project,
     mut policy: Policy,
+    model: Option<Arc<dyn EntityFinder>>,
     lake: Option<&Lake>,
     refused: &BTreeSet<TableName>,
     schemas: &[Arc<TableSchema>],
 ) -> std::result::Result<Vec<Problem>, Vec<Problem>> {
     let keys = keys::load(policy.keys(), &project.dir);
     let keys = keys.map_err(|error| vec![assemble::as_problem(POLICY_FILE, None, &error)])?;
-    if let Some(lake) = lake {
-        assemble::drop_at_source(&mut policy, schemas, lake).await;
+    let asked = match lake {
+        Some(lake) => assemble::drop_at_source(&mut policy, schemas, lake).await.is_ok(),
+        None => false,
+    };
+    if !asked {
+        // What keeps the lake away is said beside this.
+        schemas.iter().for_each(|schema| policy.drop_unasked(schema));
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let gate = assemble::compile(&policy, keys, project, refused, schemas, &clock)?;
+    let gate = assemble::compile(&policy, keys, model, project, refused, schemas, &clock)?;
     Ok(gate.notes().to_vec())
 }

@@ -178,7 +178,11 @@ async fn show(project: &Project, policy: &Policy, store: &HeldStore, id: i64) ->
     let left_out: BTreeSet<_> = policy.tables().filter(|table| **table != line.table).cloned().collect();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (then, tables) = (policy.of_then(&structure), std::slice::from_ref(&structure));
-    let gate = match assemble::compile(&then, Some(keys), project, &left_out, tables, &clock) {
+    let model = match assemble::model(policy, project) {
+        Ok(model) => model,
+        Err(problem) => return refused(&[problem]),
+    };
+    let gate = match assemble::compile(&then, Some(keys), model, project, &left_out, tables, &clock) {
         Ok(gate) => gate,
         Err(problems) => return refused(&problems),
     };

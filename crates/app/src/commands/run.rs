@@ -216,7 +216,12 @@ async fn gather_for(
         return nothing_to_do(&company).map(Err);
     }
     limits::check_open_files(company.sources.values().map(|cast| cast.followed.len()).sum())?;
-    let gate = match assemble::compile(&policy, keys.clone(), &project, &company.left_out, &company.schemas, &clock) {
+    let model = match assemble::model(&policy, &project) {
+        Ok(model) => model,
+        Err(problem) => return refused(&[problem]).map(Err),
+    };
+    let (left_out, schemas) = (&company.left_out, &company.schemas);
+    let gate = match assemble::compile(&policy, keys.clone(), model, &project, left_out, schemas, &clock) {
         Ok(gate) => gate,
         Err(problems) => return refused(&problems).map(Err),
     };
@@ -268,7 +273,7 @@ async fn cast(project: &Project, policy: &mut Policy, named: &BTreeSet<TableName
     for (name, entry) in &project.file.sources {
         let config = assemble::postgres_config(project, name, entry)?;
         let Tables { followable, refused } = postgres::tables(&config).await.map_err(|error| error.context(name))?;
-        assemble::drop_at_source(policy, &followable, lake).await;
+        assemble::drop_at_source(policy, &followable, lake).await?;
         let mut cast = Cast::default();
         for table in policy.tables().filter(|table| table.source == *name) {
             if !named.contains(table) {

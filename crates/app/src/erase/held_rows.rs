@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use change::{Clock, Error, Kind, Result, TableName, TableSchema};
+use change::{Clock, Error, Kind, Result, Severity, TableName, TableSchema};
 use gate::{KeyRing, Policy, RowKey, Sealed, Suppressed, TableGate};
 
-use crate::assemble;
 use crate::held::{HeldLine, HeldStore};
 use crate::project::Project;
+use crate::{assemble, entities};
 
 /// Tells held rows of suppressed persons by gates that keep those persons out.
 #[derive(Clone, Copy)]
@@ -105,9 +105,14 @@ impl Finder<'_> {
         let tables = std::slice::from_ref(structure);
         let keys = Some(self.keys.clone());
         let policy = self.policy.of_then(structure);
-        let compiled = assemble::compile(&policy, keys, self.project, &left_out, tables, self.clock);
-        let gate = compiled.map_err(|_| {
-            Error::new(Kind::Config, format!("rows of {} are held that its rules do not fit any more", structure.table))
+        // Whose a row is, no text tells.
+        let model = entities::absent(&policy);
+        let compiled = assemble::compile(&policy, keys, model, self.project, &left_out, tables, self.clock);
+        let gate = compiled.map_err(|problems| {
+            let why = problems.into_iter().find(|problem| problem.severity == Severity::Error);
+            let why = why.map_or_else(String::new, |problem| format!(": {}", problem.what));
+            let what = format!("rows of {} are held that its rules do not fit any more{why}", structure.table);
+            Error::new(Kind::Config, what)
                 .fix("Release or drop them first (lockgate held list), or mend policy.yaml (lockgate check).")
         })?;
         gate.suppressing(self.persons.to_vec())?.table(structure)

@@ -199,22 +199,57 @@ async fn values_that_were_logged_under_a_name_do_not_pass_by_the_rule_of_the_col
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_that_the_source_has_dropped_is_null_also_after_a_new_start() {
-    const RULES: &str = "  db.public.person: { id: keep, plan: keep, extra: keep, ssn: drop }\n";
-    let setup = "CREATE TABLE person (id int PRIMARY KEY, plan text, extra text, ssn text); INSERT INTO person VALUES (1, 'p', 'e', 's'), (2, 'p', 'e', 's');";
+    const RULES: &str = "  db.public.person: { id: keep, plan: keep, extra: keep, old: keep, ssn: drop }\n";
+    let setup = "CREATE TABLE person (id int PRIMARY KEY, plan text, extra text, old text, ssn text);
+        INSERT INTO person VALUES (1, 'p', 'e', 'o', 's'), (2, 'p', 'e', 'o', 's');";
     let project = Project::new("dropped", setup, &["public.person"], RULES).await;
     project.lockgate_ok(&["run", "--once"]);
-    let dropped = "ALTER TABLE person DROP COLUMN extra, DROP COLUMN ssn; INSERT INTO person VALUES (3, 'p')";
+    let dropped =
+        "ALTER TABLE person DROP COLUMN extra, DROP COLUMN old, DROP COLUMN ssn; INSERT INTO person VALUES (3, 'p')";
     project.database.batch_execute(dropped).await.unwrap();
+    let check = || {
+        let output = project.lockgate(&["check", "--connect"]);
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
     for _ in 0..2 {
         let said = project.lockgate(&["run", "--once"]);
         let said = String::from_utf8_lossy(&said.stderr).into_owned();
         for column in ["extra", "ssn"] {
             assert!(said.contains(&format!("person.{column} was dropped at the source")), "{said}");
         }
-        let checked = project.lockgate_ok(&["check", "--connect"]);
-        assert!(checked.contains("nothing to fix; next: lockgate run"), "{checked}");
+        let (code, checked) = check();
+        assert!(code == Some(0) && checked.contains("nothing to fix; next: lockgate run"), "{checked}");
         assert_eq!(project.query("SELECT id, extra FROM db.public.person ORDER BY id"), ["1,e", "2,e", "3,"]);
+        let advice = |column: &str, fix: &str| {
+            let line =
+                checked.lines().skip_while(|line| !line.contains(&format!("person.{column} was dropped"))).nth(1);
+            assert!(line.is_some_and(|line| line.contains(fix)), "{column}: {checked}");
+        };
+        advice("extra", "Keep the rule for as long as the lake keeps its values");
+        advice("ssn", "nothing of it is in the lake");
     }
+    // A rule that is `drop` only now leaves what is stored, until it is taken out.
+    let rules = RULES.replace("old: keep", "old: drop");
+    project.write_policy(&rules);
+    let (_, checked) = check();
+    assert!(
+        checked.contains("person.old was dropped at the source, and its values from before are still"),
+        "{checked}"
+    );
+    project.lockgate_ok(&["remask"]);
+    assert_eq!(project.query("SELECT * FROM db.public.person WHERE id = 1").join("").matches('o').count(), 0);
+    let (_, checked) = check();
+    assert!(!checked.contains("still in the lake") && checked.contains("person.old was dropped"), "{checked}");
+    // A lake that cannot be asked makes no column a mistake.
+    let (lake, away) = (project.dir.join("lake"), project.dir.join("away"));
+    std::fs::rename(&lake, &away).unwrap();
+    std::fs::write(&lake, "no folder").unwrap();
+    let (code, said) = check();
+    assert!(code == Some(1) && said.contains("1 to fix"), "{said}");
+    assert!(said.contains("Whether it ever had one is known once the lake can be read"), "{said}");
+    std::fs::remove_file(&lake).unwrap();
+    std::fs::rename(&away, &lake).unwrap();
+    project.write_policy(RULES);
     // A name that no column ever had is a mistake, and one that was renamed is not one that was dropped.
     project.write_policy(&RULES.replace("extra: keep", "extra: keep, plans: keep"));
     let refused = project.lockgate(&["run", "--once"]);

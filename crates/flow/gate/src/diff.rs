@@ -199,7 +199,12 @@ fn optional(before: Option<&Rule>, after: Option<&Rule>) -> Vec<Change> {
         found.push((Effect::Alters, why));
     }
     if before.null_as != after.null_as {
-        found.push((Effect::Alters, "null is stored as another value"));
+        found.push(match before.null_as {
+            Some(_) => {
+                (Effect::Loosens, "where null stood as one value it does so no more, which can tell who has none")
+            }
+            None => (Effect::Alters, "null is stored as another value"),
+        });
     }
     if before.on_invalid != after.on_invalid && before.transform.can_fail() && after.transform.can_fail() {
         found.push(match after.on_invalid {

@@ -8,7 +8,7 @@ use crate::canonical::{self, Form};
 use crate::class::words;
 use crate::kernel::place::ZIP3_VINTAGE;
 use crate::keys::hex;
-use crate::policy::{NewColumns, Policy, Rule, TableRules};
+use crate::policy::{Gone, NewColumns, Policy, Rule, TableRules};
 use crate::report::{Report, did_you_mean};
 use crate::suppress::{Suppressed, Suppression};
 use crate::table::TableGate;
@@ -88,8 +88,7 @@ impl Policy {
         vault: Option<Arc<dyn Vault>>,
         clock: Arc<dyn Clock>,
     ) -> Result<Gate, Vec<Problem>> {
-        let suppression = Suppression::default();
-        let means = Means { keys: keys.map(Arc::new), vault, cell_keys: None, entities: None, clock, suppression };
+        let means = Means { keys: keys.map(Arc::new), vault, clock, ..Means::none() };
         let mut report = Report::new(&self.file);
         self.check_means(&means, &mut report);
         for (name, rules) in self.tables.iter().filter(|(name, _)| !left_out.contains(*name)) {
@@ -269,16 +268,16 @@ impl Gate {
     /// The same gate, with the model that the policy names. A table whose rules ask one has no gate without it.
     ///
     /// # Errors
-    /// [`Kind::Privacy`] when it is another model.
+    /// [`Kind::Config`] when it is another model.
     pub fn with_entities(mut self, finder: Arc<dyn EntityFinder>) -> Result<Self> {
         self.policy.check_model(&*finder)?;
         self.means.entities = Some(finder);
         Ok(self)
     }
 
-    /// Whether a model looks at texts, so that clearing a batch can take minutes.
-    pub fn asks_model(&self) -> bool {
-        self.means.entities.is_some()
+    /// Whether a model looks at texts of the table, so that clearing a row can take a second.
+    pub fn asks_model(&self, table: &TableName) -> bool {
+        self.policy.asks_model(table)
     }
 
     /// What the user should know and nothing stops for: columns and tables that no rule names.
@@ -340,13 +339,29 @@ impl Gate {
 
 fn check_table(schema: &TableSchema, rules: &TableRules, report: &mut Report) {
     for rule in rules.columns.iter().filter(|rule| schema.index_of(&rule.column).is_none()) {
-        if rules.gone.contains(&rule.column) {
+        if let Some(gone) = rules.gone.get(&rule.column) {
             let what = format!("{}.{} was dropped at the source", schema.table, rule.column);
-            let fix = match rule.transform {
-                Transform::Drop => "Remove the rule: nothing of it is in the lake.",
-                _ => "It is null from here on. Keep the rule for as long as the lake keeps its values.",
-            };
-            report.note(rule.line, what, fix);
+            match (gone, rule.transform == Transform::Drop) {
+                (Gone::NeverStored, true) => {
+                    report.note(rule.line, what, "Remove the rule: nothing of it is in the lake.");
+                }
+                (Gone::Stored, true) => {
+                    let what = format!("{what}, and its values from before are still in the lake");
+                    report.warning(
+                        rule.line,
+                        what,
+                        "Run `lockgate remask`, which takes them out; then remove the rule.",
+                    );
+                }
+                (Gone::Stored | Gone::NeverStored, false) => {
+                    let fix = "It is null from here on. Keep the rule for as long as the lake keeps its values.";
+                    report.note(rule.line, what, fix);
+                }
+                (Gone::Unasked, _) => {
+                    let what = format!("{} has no column `{}`", schema.table, rule.column);
+                    report.note(rule.line, what, "Whether it ever had one is known once the lake can be read.");
+                }
+            }
             continue;
         }
         let fix = match did_you_mean(&rule.column, schema.columns.iter().map(|column| column.name.as_str())) {

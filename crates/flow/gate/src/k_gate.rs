@@ -20,7 +20,6 @@ use crate::kernel::subject::Beside;
 use crate::kernel::{Kernel, Setup};
 use crate::keys::hex;
 use crate::policy::{OnInvalid, Rule};
-use crate::suppress::Suppression;
 use crate::{Effect, Transform};
 
 /// The smallest group of a release where the policy says nothing else: what PCORnet and CMS publish.
@@ -128,8 +127,7 @@ impl KGate {
     /// [`Kind::Contract`] when the table lacks a column or a level cannot read one.
     pub fn counting(&self, table: &TableName, columns: &Schema, clock: Arc<dyn Clock>) -> Result<Counting> {
         let today = Date::from_timestamp(clock.now());
-        let suppression = Suppression::default();
-        let means = Means { keys: None, vault: None, cell_keys: None, entities: None, clock, suppression };
+        let means = Means { clock, ..Means::none() };
         let setup = Setup { profile: crate::Profile::None, means: &means, table: Some(table) };
         let index = |column: &str| {
             columns.index_of(column).map_err(|_| {

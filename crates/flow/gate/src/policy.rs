@@ -45,6 +45,17 @@ pub(crate) struct Expert {
     pub(crate) expires: Date,
 }
 
+/// What the lake has of a column that the source has dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gone {
+    /// Values from before.
+    Stored,
+    /// Nothing: its rule was `drop`.
+    NeverStored,
+    /// The lake could not be asked, and the column may be one that never was.
+    Unasked,
+}
+
 /// The rules of one table.
 #[derive(Clone, Debug)]
 pub(crate) struct TableRules {
@@ -53,8 +64,8 @@ pub(crate) struct TableRules {
     /// How the table is released.
     pub(crate) k_gate: Option<KGate>,
     pub(crate) new_columns: NewColumns,
-    /// Columns with a rule that the lake has and the source has dropped: they are null from here on.
-    pub(crate) gone: BTreeSet<String>,
+    /// Columns with a rule that the source has dropped: they are null from here on.
+    pub(crate) gone: BTreeMap<String, Gone>,
 }
 
 /// What becomes of a column that no rule names. It never passes.
@@ -198,19 +209,30 @@ impl Policy {
     /// The same rules for rows of the structure that their table had once: a column that it lacked is no mistake.
     #[must_use]
     pub fn of_then(&self, structure: &TableSchema) -> Self {
-        let lacking: BTreeSet<String> = self.missing(structure).into_iter().map(str::to_owned).collect();
         let mut policy = self.clone();
-        if let Some(rules) = policy.tables.get_mut(&structure.table) {
-            rules.gone = lacking;
-        }
+        policy.drop_unasked(structure);
         policy
     }
 
     /// Takes the missing columns that the table once had, by the `stamp` of its rows in the lake, for dropped at the source. A name that is only
     /// misspelt is not among them.
     pub fn drop_at_source(&mut self, schema: &TableSchema, stamp: &TableStamp) {
-        let was_there = |column: &&str| stamp.numbers.contains_key(*column);
-        let gone: BTreeSet<String> = self.missing(schema).into_iter().filter(was_there).map(str::to_owned).collect();
+        let stored = |column: &str| match stamp.rules.get(column).map(String::as_str) {
+            Some("drop") => Gone::NeverStored,
+            _ => Gone::Stored,
+        };
+        let there = |column: &str| stamp.numbers.contains_key(column).then(|| stored(column));
+        self.set_gone(schema, there);
+    }
+
+    /// Takes all missing columns for dropped at the source, where the lake cannot tell which of them the table once had.
+    pub fn drop_unasked(&mut self, schema: &TableSchema) {
+        self.set_gone(schema, |_| Some(Gone::Unasked));
+    }
+
+    fn set_gone(&mut self, schema: &TableSchema, how: impl Fn(&str) -> Option<Gone>) {
+        let missing = self.missing(schema).into_iter();
+        let gone = missing.filter_map(|column| Some((column.to_owned(), how(column)?))).collect();
         if let Some(rules) = self.tables.get_mut(&schema.table) {
             rules.gone = gone;
         }
@@ -226,12 +248,17 @@ impl Policy {
         self.model.as_ref()
     }
 
+    /// Whether texts of the table are searched with the model.
+    pub fn asks_model(&self, table: &TableName) -> bool {
+        self.rules().any(|(of, rule)| of == table && rule.transform.asks_model())
+    }
+
     /// # Errors
-    /// [`Kind::Privacy`] when a finder is not the model that the policy names.
+    /// [`Kind::Config`] when a finder is not the model that the policy names.
     pub(crate) fn check_model(&self, finder: &dyn EntityFinder) -> change::Result<()> {
         match &self.model {
             Some(model) if model.sha256 == finder.model() => Ok(()),
-            _ => Err(Error::new(Kind::Privacy, "the model is not the one that the policy names")
+            _ => Err(Error::new(Kind::Config, "the model is not the one that the policy names")
                 .fix("Put the model back that `ner` names, or write the SHA-256 of this one there.")),
         }
     }

@@ -15,7 +15,6 @@ use crate::kernel::subject::Beside;
 use crate::kernel::{Kernel, Setup, Stored};
 use crate::policy::Rule;
 use crate::stamp::is_same;
-use crate::suppress::Suppression;
 use crate::{EntityFinder, KeyRing, Policy, PolicyStamp, TableStamp, Transform, Vault};
 
 /// Makes a [`Remask`] for each table of a policy.
@@ -49,8 +48,7 @@ impl Policy {
     /// With the keys and the vault of a run; `clock` tells the day of processing.
     pub fn remasker(&self, keys: Option<KeyRing>, vault: Option<Arc<dyn Vault>>, clock: Arc<dyn Clock>) -> Remasker {
         let today = Date::from_timestamp(clock.now());
-        let suppression = Suppression::default();
-        let means = Means { keys: keys.map(Arc::new), vault, cell_keys: None, entities: None, clock, suppression };
+        let means = Means { keys: keys.map(Arc::new), vault, clock, ..Means::none() };
         Remasker { policy: self.clone(), means, today }
     }
 
@@ -89,7 +87,7 @@ impl Remasker {
     /// The same with the model that the policy names, which texts that were kept so far are searched with.
     ///
     /// # Errors
-    /// [`Kind::Privacy`] when it is another model.
+    /// [`Kind::Config`] when it is another model.
     pub fn with_entities(mut self, finder: Arc<dyn EntityFinder>) -> Result<Self> {
         self.policy.check_model(&*finder)?;
         self.means.entities = Some(finder);

@@ -315,6 +315,11 @@ impl Transform {
         }
     }
 
+    /// Whether its texts are searched with the model.
+    pub(crate) fn asks_model(&self) -> bool {
+        matches!(self, Transform::ScrubText { tier: Tier::DetectNer, .. })
+    }
+
     /// Whether its values are documents, of which inner rules say what passes.
     pub(crate) fn is_document(&self) -> bool {
         matches!(self, Transform::JsonPaths { .. } | Transform::X12Map { .. })

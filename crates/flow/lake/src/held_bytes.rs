@@ -8,12 +8,26 @@ const ALONE_MAX: usize = 48 << 20;
 /// Bytes of rows that all areas of a lake may hold before those with more than their share write files.
 const TOGETHER_MAX: usize = 192 << 20;
 
-/// What all areas of a lake hold.
-#[derive(Default)]
+/// What all areas of a lake hold, and may hold.
 pub(crate) struct HeldTogether {
+    alone_max: usize,
+    together_max: usize,
     bytes: AtomicUsize,
     /// Areas that hold something.
     areas: AtomicUsize,
+}
+
+impl Default for HeldTogether {
+    fn default() -> Self {
+        Self::new(ALONE_MAX, TOGETHER_MAX)
+    }
+}
+
+impl HeldTogether {
+    /// One area may hold `alone_max` bytes, all of them `together_max` before those with more than their share write files.
+    pub(crate) fn new(alone_max: usize, together_max: usize) -> Self {
+        Self { alone_max, together_max, bytes: AtomicUsize::new(0), areas: AtomicUsize::new(0) }
+    }
 }
 
 /// What one area holds.
@@ -45,10 +59,11 @@ impl HeldBytes {
     /// Whether the area should write a file: it has much; or all have too much, and it no less than its share; or all have twice as much, and
     /// then whatever it has. So all together never hold more than that and what they take in at a time.
     pub(crate) fn are_too_many(&self) -> bool {
+        let HeldTogether { alone_max, together_max, .. } = *self.together;
         let together = self.together.bytes.load(Ordering::Relaxed);
-        let share = TOGETHER_MAX / self.together.areas.load(Ordering::Relaxed).max(1);
-        let too_many = together > TOGETHER_MAX && self.bytes >= share;
-        self.bytes >= ALONE_MAX || too_many || together > 2 * TOGETHER_MAX
+        let share = together_max / self.together.areas.load(Ordering::Relaxed).max(1);
+        let too_many = together > together_max && self.bytes >= share;
+        self.bytes >= alone_max || too_many || together > 2 * together_max
     }
 
     /// Nothing is held any more.

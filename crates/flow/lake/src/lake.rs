@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::failure::Explain;
+use crate::held_bytes::HeldTogether;
 use crate::log::{DataFile, TableLog};
 use crate::naming::{LakeTable, Layer};
 use crate::remask::stamp_of;
@@ -94,6 +95,14 @@ impl Lake {
         let root = logstore_in(&store, &url)?;
         let shared = Shared::of(&root);
         Ok(Self { url, options: HashMap::new(), given: Some(store), root, shared })
+    }
+
+    /// The same lake, of which one table may hold so many bytes of streamed rows in memory before it writes a file, and all of them `together` before
+    /// those with more than their share do; 48 and 192 MiB without this. To be said before a table is opened.
+    #[must_use]
+    pub fn holding_at_most(mut self, alone: usize, together: usize) -> Self {
+        self.shared.held = Arc::new(HeldTogether::new(alone, together));
+        self
     }
 
     pub(crate) fn root(&self) -> &LogStoreRef {

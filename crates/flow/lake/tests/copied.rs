@@ -1,19 +1,19 @@
-//! Copied rows are encoded once for both tables of a source table.
+//! Copied rows are encoded once for both tables of a source table, and streamed ones held in memory for all tables together.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use change::{Op, Origin};
-use lake::Layer;
+use lake::{Lake, LakeOptions, Layer};
 
-use crate::table::{Cell, Row, TestLake, commit_copy, done, keyed, position, progress, row, text};
+use crate::table::{Cell, Row, TestLake, commit_copy, commit_stream, done, keyed, position, progress, row, text};
 
 fn copied(ids: std::ops::Range<i64>) -> Vec<Row> {
     ids.map(|id| row(Op::Copy, 1, 0, &[Cell::Int(id), text("a"), text("b")])).collect()
 }
 
 /// Inodes of the data files below a folder.
-fn inodes(folder: &Path) -> Vec<u64> {
+pub(crate) fn inodes(folder: &Path) -> Vec<u64> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
@@ -60,4 +60,28 @@ async fn other_rows_are_never_taken_for_the_same() {
     assert_eq!(lake.read(Layer::Changes).await.len(), 3);
     let ids: Vec<String> = lake.read(Layer::Current).await.into_iter().map(|row| row["id"].clone()).collect();
     assert_eq!(ids, ["0", "1", "2", "3", "4"]);
+}
+
+#[tokio::test]
+async fn rows_of_all_tables_together_stay_within_their_memory() {
+    let door = keyed();
+    let mut lake = TestLake::new().await;
+    let fresh = Lake::open(lake.dir.join("lake").to_str().unwrap(), LakeOptions::default()).await.unwrap();
+    lake.lake = fresh.holding_at_most(100 << 20, 150 << 10);
+    let mut changes = lake.writer(&door, Layer::Changes).await;
+    let mut current = lake.writer(&door, Layer::Current).await;
+    for round in 1..=2 {
+        let insert = |id: i64| row(Op::Insert, round, id as u64, &[Cell::Int(id), text(&"n".repeat(1000)), text("b")]);
+        let rows: Vec<Row> = (0..100).map(|id| insert(round as i64 * 1000 + id)).collect();
+        let batch = door.batch(Origin::Stream, &rows);
+        let files = || [Layer::Changes, Layer::Current].map(|layer| inodes(&lake.folder(layer)).len() as u64);
+        changes.write(&batch).await.unwrap();
+        assert_eq!(files(), [round - 1, round - 1], "some 100 KB have room");
+        // The second table is what makes them too many.
+        current.write(&batch).await.unwrap();
+        assert_eq!(files(), [round - 1, round]);
+        done(commit_stream(&mut changes, round).await);
+        done(commit_stream(&mut current, round).await);
+        assert_eq!(files(), [round, round]);
+    }
 }

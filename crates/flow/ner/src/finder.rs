@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -21,6 +22,15 @@ pub trait Logits: Send + Sync {
     fn logits(&self, ids: &[u32]) -> Result<Vec<f32>, NotSearched>;
 }
 
+thread_local! {
+    static ASKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a model is being asked on this thread. One that panics is taken for one that does not answer: there is nothing to be said of it.
+pub fn is_asking() -> bool {
+    ASKING.get()
+}
+
 /// A model that is ready to be asked. The same text has the same answer.
 pub struct Finder {
     sha256: String,
@@ -30,7 +40,7 @@ pub struct Finder {
 }
 
 impl Finder {
-    /// `sha256` is that of the model's files; tries the model on an empty text.
+    /// `sha256` is that of the model's files; tries the model on an empty text, and on the last piece of its vocabulary.
     ///
     /// # Errors
     /// `Config` when the model does not give what its configuration says.
@@ -48,6 +58,12 @@ impl Finder {
                 "the model gives no number for each word piece and label of its config.json",
             )
             .fix("Export the model for token classification again, and use all files of one export.")
+        })?;
+        let largest = finder.cutter.largest();
+        finder.tags(&[largest]).map_err(|NotSearched| {
+            let what = format!("the tokenizer has a word piece of number {largest}, and the model none");
+            change::Error::new(Kind::Config, what)
+                .fix("Resize the model's embeddings to its tokenizer, and use all files of one export.")
         })?;
         Ok(finder)
     }
@@ -68,7 +84,9 @@ impl Finder {
     fn tags(&self, pieces: &[u32]) -> Result<Vec<usize>, NotSearched> {
         let ids: Vec<u32> = [self.cutter.first].iter().chain(pieces).chain([&self.cutter.last]).copied().collect();
         // A model that breaks down on a text must not take the pipeline with it.
+        ASKING.set(true);
         let run = catch_unwind(AssertUnwindSafe(|| self.model.logits(&ids)));
+        ASKING.set(false);
         let logits = run.map_err(|_| NotSearched)??;
         let labels = self.config.tags.len();
         if logits.len() != ids.len() * labels {

@@ -19,7 +19,7 @@ mod onnx;
 
 pub use config::Config;
 pub use files::Files;
-pub use finder::{Finder, Logits};
+pub use finder::{Finder, Logits, is_asking};
 #[cfg(feature = "onnx")]
 pub use onnx::onnx_model;
 pub use tag::{Entity, Tag};

@@ -44,11 +44,26 @@ struct Word {
     range: Range<usize>,
 }
 
+impl Word {
+    fn extend(&mut self, spelt: Option<char>, range: &Range<usize>) {
+        if self.range.is_empty() {
+            self.range = range.clone();
+        }
+        self.range.end = range.end;
+        self.text.extend(spelt);
+    }
+}
+
 impl WordPiece {
+    /// The largest number of a piece.
+    pub(crate) fn largest(&self) -> u32 {
+        self.vocabulary.values().copied().max().unwrap_or_default()
+    }
+
     /// Cuts a text. Names of marks in it, such as `[SEP]`, are words like others.
     pub fn cut(&self, text: &str) -> Pieces {
         let mut pieces = Pieces::default();
-        let mut word = Word::default();
+        let (mut word, mut spelling) = (Word::default(), String::new());
         for (at, character) in text.char_indices() {
             let range = at..at + character.len_utf8();
             if self.clean && is_control(character) {
@@ -56,33 +71,38 @@ impl WordPiece {
             }
             if is_space(character) {
                 self.finish(&mut word, &mut pieces);
-            } else if is_punctuation(character) || self.split_chinese && is_chinese(character) {
-                self.finish(&mut word, &mut pieces);
-                self.spell(character, range, &mut word);
-                self.finish(&mut word, &mut pieces);
-            } else {
-                self.spell(character, range, &mut word);
+                continue;
+            }
+            let chinese = self.split_chinese && is_chinese(character);
+            self.spell(character, &mut spelling);
+            if spelling.is_empty() {
+                // A mark belongs to what it stands on.
+                word.extend(None, &range);
+            }
+            // What is left of a character is judged, not what it was: of `≠` that is a sign of its own.
+            for spelt in spelling.chars() {
+                let alone = chinese || is_punctuation(spelt);
+                if alone {
+                    self.finish(&mut word, &mut pieces);
+                }
+                word.extend(Some(spelt), &range);
+                if alone {
+                    self.finish(&mut word, &mut pieces);
+                }
             }
         }
         self.finish(&mut word, &mut pieces);
         pieces
     }
 
-    /// Appends a character as the vocabulary spells it.
-    fn spell(&self, character: char, range: Range<usize>, word: &mut Word) {
-        if word.range.is_empty() {
-            word.range = range.clone();
-        }
-        word.range.end = range.end;
-        if character.is_ascii() {
-            word.text.push(if self.lowercase { character.to_ascii_lowercase() } else { character });
-            return;
-        }
+    /// A character as the vocabulary spells it.
+    fn spell(&self, character: char, spelling: &mut String) {
+        spelling.clear();
         let mut push = |character: char| match self.lowercase {
-            true => word.text.extend(character.to_lowercase()),
-            false => word.text.push(character),
+            true => spelling.extend(character.to_lowercase()),
+            false => spelling.push(character),
         };
-        if self.strip_accents {
+        if self.strip_accents && !character.is_ascii() {
             let plain = std::iter::once(character).nfd();
             plain.filter(|plain| plain.general_category() != GeneralCategory::NonspacingMark).for_each(&mut push);
         } else {

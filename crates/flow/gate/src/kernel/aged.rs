@@ -67,7 +67,6 @@ mod tests {
     use crate::kernel::Setup;
     use crate::kernel::subject::Beside;
     use crate::policy::tests::stopped_clock;
-    use crate::suppress::Suppression;
 
     const THEN: Date = Date { year: 2026, month: 11, day: 21 };
     const NOW: Date = Date { year: 2029, month: 2, day: 3 };
@@ -82,14 +81,7 @@ mod tests {
         let text = format!("profile: none\ntables:\n  db.public.t: {{ c: {rule} }}\n");
         let policy = Policy::parse(&text, "policy.yaml").unwrap_or_else(|problems| panic!("{problems:?}"));
         let (_, rule) = policy.rules().next().unwrap();
-        let means = Means {
-            keys: None,
-            vault: None,
-            cell_keys: None,
-            entities: None,
-            clock: stopped_clock(),
-            suppression: Suppression::default(),
-        };
+        let means = Means { clock: stopped_clock(), ..Means::none() };
         let setup = Setup { profile: policy.profile(), means: &means, table: None };
         let kernel = Kernel::new(rule, &DataType::Utf8, &setup).unwrap().unwrap();
         let aged = kernel.aged().unwrap();

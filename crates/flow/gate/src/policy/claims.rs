@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Policy;
 use crate::report::Report;
-use crate::transform::Tier;
 use crate::{Profile, Transform};
 
 /// Adds everything that is wrong with the rules as a whole.
@@ -52,8 +51,7 @@ fn check_profile(policy: &Policy, report: &mut Report) {
 
 /// A rule that asks a model needs one, and a model that nobody asks is a rule that was misspelt.
 fn check_model(policy: &Policy, report: &mut Report) {
-    let asks = |transform: &Transform| matches!(transform, Transform::ScrubText { tier: Tier::DetectNer, .. });
-    let asking = policy.rules().map(|(_, rule)| rule).find(|rule| asks(&rule.transform));
+    let asking = policy.rules().map(|(_, rule)| rule).find(|rule| rule.transform.asks_model());
     match (&policy.model, asking) {
         // What is wrong with `ner` itself has been said.
         (None, Some(rule)) if !report.has_errors() => {

@@ -1,6 +1,6 @@
 //! From the text of `policy.yaml` to a [`Policy`], with everything that is wrong in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use arrow::datatypes::DataType;
 use change::{Problem, TableName};
@@ -165,7 +165,7 @@ impl Reader {
         let columns: Vec<Rule> = named.filter_map(|column| self.rule_with(column, None, default)).collect();
         let k_gate = every.and_then(|every| self.k_gate(every, &columns));
         let new_columns = every.map_or(NewColumns::Drop, |every| self.new_columns(every));
-        let rules = TableRules { line: entry.line, columns, k_gate, new_columns, gone: BTreeSet::new() };
+        let rules = TableRules { line: entry.line, columns, k_gate, new_columns, gone: BTreeMap::new() };
         policy.tables.insert(TableName::new(source, schema, table), rules);
     }
 

@@ -64,8 +64,9 @@ impl DiskFile for File {
         let wanted = bytes.len();
         match preadv2(self, &mut [io::IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT) {
             Ok(read) => Ok(read == wanted),
-            // A file system that cannot tell, or a kernel.
-            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => Ok(false),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+            // A file system that cannot tell, or a kernel: whether it has to be waited for is not known, and nothing is asked ahead.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.read_exact_at(bytes, offset).map(|()| true),
             Err(error) => Err(error.into()),
         }
     }

@@ -7,7 +7,6 @@ use crate::{Policy, Profile};
 
 use super::*;
 use crate::gate::Means;
-use crate::suppress::Suppression;
 use std::sync::Arc;
 
 /// `x12_map(name)` with these lines of its own.
@@ -24,14 +23,7 @@ fn map(name: &str, own: &str) -> X12Map {
 
 /// The kernel of a column under that map.
 fn kernel(name: &str, own: &str) -> X12 {
-    let means = Means {
-        keys: keys(0).map(Arc::new),
-        vault: None,
-        cell_keys: None,
-        entities: None,
-        clock: stopped_clock(),
-        suppression: Suppression::default(),
-    };
+    let means = Means { keys: keys(0).map(Arc::new), clock: stopped_clock(), ..Means::none() };
     X12::new(&map(name, own), &Setup { profile: Profile::None, means: &means, table: None }).unwrap()
 }
 
