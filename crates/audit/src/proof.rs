@@ -5,6 +5,7 @@ use std::io::BufRead;
 
 use change::{Error, Kind, Result, Timestamp};
 
+use crate::anchored::KeptHead;
 use crate::entry::{Entry, Line, Outline, chained};
 use crate::finding::Finding;
 use crate::head::SignedHead;
@@ -18,9 +19,9 @@ use crate::{Because, Event, Former, Hash, PublicKey};
 const UNSIGNED_MICROS_MAX: i64 = 150_000_000;
 
 /// What all logs of a proof are judged by.
-pub(crate) struct Means {
+pub(crate) struct Means<'a> {
     /// Heads that were kept elsewhere, by number.
-    pub(crate) anchored: Vec<SignedHead>,
+    pub(crate) anchored: Vec<&'a KeptHead>,
     pub(crate) now: Timestamp,
     /// Keys of logs, as the logs after them name them.
     pub(crate) named: HashMap<Hash, PublicKey>,
@@ -135,15 +136,14 @@ impl<'a> Proof<'a> {
     }
 
     /// Takes in the heads of this log that were kept elsewhere.
-    fn read_anchored(&mut self, log: Hash, anchored: &[SignedHead]) {
-        for signed in anchored.iter().filter(|signed| signed.said.log == log) {
-            let head = &signed.said;
-            if !signed.is_proven_by(&self.key.public) {
+    fn read_anchored(&mut self, log: Hash, anchored: &[&KeptHead]) {
+        for head in anchored.iter().filter(|head| head.log == log) {
+            if !head.is_proven_by(&self.key.public) {
                 self.find(Finding::Signature { head: head.nth, later: 0, anchored: true });
                 continue;
             }
             self.report.anchored += 1;
-            if !self.has_head(head.nth, &signed.hash) {
+            if !self.has_head(head.nth, &head.hash) {
                 self.find(Finding::HeadGone { head: head.nth, later: 0 });
             }
             self.claims.push(Claim { nth: head.nth, entries: head.entries, root: head.root, anchored: true });
@@ -151,7 +151,7 @@ impl<'a> Proof<'a> {
         self.claims.sort_by_key(|claim| claim.entries);
     }
 
-    pub(crate) fn read_entries<L: BufRead>(&mut self, mut log: L, anchored: &[SignedHead]) -> Result<()> {
+    pub(crate) fn read_entries<L: BufRead>(&mut self, mut log: L, anchored: &[&KeptHead]) -> Result<()> {
         let (mut text, mut number) = (Vec::new(), 0_u64);
         let (mut tree, mut next) = (Tree::default(), 0);
         // The hash that the line before should have; `None` when that cannot be known.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use audit::{
-    AnchorSeen, Event, Evidence, Files, Given, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Opener, Program, Report,
-    RunEnding, SigningKey, verify,
+    AnchorSeen, Anchored, Event, Evidence, Files, Given, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Opener, Program,
+    Report, RunEnding, SigningKey, verify,
 };
 use zeroize::Zeroizing;
 
@@ -41,7 +41,8 @@ pub(crate) fn moment(seconds: i64) -> Moment {
 
 pub(crate) fn opener(writer: &str) -> Opener {
     let writer = Hex::new(writer).unwrap();
-    Opener { writer, program: Program::Run, by: None, anchor: AnchorSeen::None, former: None, because: None }
+    let (by, anchor, former, because, in_force) = (None, AnchorSeen::None, None, None, None);
+    Opener { writer, program: Program::Run, by, anchor, former, because, in_force }
 }
 
 pub(crate) fn open(folder: &Path, writer: &str, seconds: i64) -> Log {
@@ -61,10 +62,12 @@ pub(crate) fn proof(folder: &Path, seconds: i64, anchored: &[String]) -> Report 
 
 /// As [`proof`], of a folder and those before it, and with the key of the MACs.
 pub(crate) fn proof_of(folders: &[&Path], seconds: i64, anchored: &[String], key_file: Option<&SigningKey>) -> Report {
+    let mut kept = Anchored::of_keys([key(1).public()]);
+    anchored.iter().for_each(|line| kept.add(line));
     let evidence = Evidence {
         log: files(folders[0]),
         before: folders[1..].iter().map(|folder| files(folder)).collect(),
-        anchored: anchored.to_vec(),
+        anchored: &kept,
         key: Given { public: key(1).public(), macs: key_file.map(SigningKey::macs) },
         former_keys: vec![],
         now: moment(seconds).at,
@@ -109,7 +112,7 @@ fn heads_that_others_sign_without_another_entry_are_followed() {
 }
 
 /// Bytes that this thread has read so far.
-fn bytes_read() -> u64 {
+pub(crate) fn bytes_read() -> u64 {
     let counts = std::fs::read_to_string("/proc/thread-self/io").unwrap();
     counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
 }
@@ -260,5 +263,8 @@ fn a_new_log_names_the_head_that_its_anchor_had() {
     Log::open(&next.0, key(1), moment(5), opener).unwrap().close(moment(6)).unwrap();
     let text = std::fs::read_to_string(next.0.join(LOG_FILE)).unwrap();
     let entry = audit::read_line(text.lines().next().unwrap()).unwrap();
-    assert_eq!(entry.what, Event::Begun { anchor: AnchorSeen::Head, former: Some(former), because: None });
+    assert_eq!(
+        entry.what,
+        Event::Begun { anchor: AnchorSeen::Head, former: Some(former), because: None, in_force: None }
+    );
 }

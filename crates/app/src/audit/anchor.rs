@@ -97,14 +97,13 @@ impl Anchor {
         Ok(newest_head(newest.iter().map(String::as_str), key))
     }
 
-    /// The lines of all heads that were kept, of whatever logs.
-    pub(crate) async fn heads(&self) -> Result<Vec<String>> {
-        let mut lines = Vec::new();
+    /// Hands over the lines of all heads that were kept, of whatever logs.
+    pub(crate) async fn each_head(&self, mut take: impl FnMut(&str)) -> Result<()> {
         for object in self.store.objects_below(&[FOLDER]).await? {
             if let Some(bytes) = self.store.object_at(&object).await? {
-                lines.push(String::from_utf8_lossy(&bytes).into_owned());
+                take(&String::from_utf8_lossy(&bytes));
             }
         }
-        Ok(lines)
+        Ok(())
     }
 }

@@ -1,19 +1,22 @@
 mod copying;
 mod renewing;
+mod starting;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::audit::{
-    Because, Event, Evidence, Files, Finding, Given, HEADS_FILE, Heads, HeadsKnown, LOG_FILE, Log, Moment, Program,
-    PublicKey, Report, verify,
+    Anchored, Because, Event, Evidence, Files, Finding, Given, HEADS_FILE, Hash, Heads, HeadsKnown, LOG_FILE, Log,
+    Moment, Program, PublicKey, Report, verify,
 };
 use change::{Clock, Kind, Timestamp};
 use tokio::time::Instant;
 
 use super::anchor::Anchor;
 use super::copies::Copies;
+use super::hold::Hold;
+use super::renewal::{self, Keys, STAGED};
 use super::{Auditor, folder, key, opener, renew, set_aside};
 use crate::project::{Project, ProjectFile};
 
@@ -107,7 +110,7 @@ fn proof_with(folders: &[PathBuf], keys: &[PublicKey], now: Timestamp) -> Report
     let mut given = keys.iter().map(|key| Given { public: *key, macs: None });
     let (log, before) = (files(&folders[0]), folders[1..].iter().map(files).collect());
     let (key, former_keys) = (given.next().unwrap(), given.collect());
-    verify(Evidence { log, before, anchored: vec![], key, former_keys, now }).unwrap()
+    verify(Evidence { log, before, anchored: &Anchored::default(), key, former_keys, now }).unwrap()
 }
 
 /// What lies below a folder.
