@@ -336,6 +336,7 @@ pub(crate) fn source_config(parts: &Parts, name: &str, cast: &Cast) -> Result<Po
     let mut config = postgres_config(&parts.project, name, entry)?;
     config.tables = cast.followed.iter().map(written).collect();
     config.kept = cast.refused.keys().chain(&cast.left).map(written).collect();
+    config.copy.slow = cast.followed.iter().filter(|table| parts.gate.asks_model(table)).cloned().collect();
     Ok(config)
 }
 

@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Check(Check),
     /// Copy the tables, then follow the database's log until told to stop
     ///
-    /// Stands aside for commands that have to be alone (erase, remask, repair, keys rotate, keys retire): gives its turn at a boundary, waits,
+    /// Stands aside for commands that have to be alone (erase, remask, repair, keys rotate, keys retire, audit renew): gives its turn at a boundary, waits,
     /// and goes on with everything read anew. With --once it goes on to its end, and they wait.
     Run(Run),
     /// Show the lag of every source, rows and version of every table, what is stopped, and the last error of the run

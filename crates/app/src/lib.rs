@@ -20,6 +20,7 @@ mod key_wait;
 mod keys;
 mod limits;
 mod logs;
+mod long_work;
 mod named;
 mod outcome;
 mod output;

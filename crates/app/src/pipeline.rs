@@ -10,14 +10,13 @@ use change::{
 };
 use gate::{Cleared, Gate, TableGate};
 use lake::{Lake, Layer};
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
 
 use crate::batching::{Batching, Pending};
 use crate::error_policy::{Action, table_action};
 use crate::feed::Feed;
 use crate::held::{Keeper, Witness};
+use crate::long_work::letting_others_on;
 use crate::resent::Resent;
 use crate::spool::{self, Known, SpoolFolder};
 use crate::watch::Watch;
@@ -65,6 +64,8 @@ struct Progress {
     gates: BTreeMap<TableName, Gates>,
     /// Tables whose lake tables are being opened.
     openings: Openings,
+    /// Rows that are cleared a few at a time, because a model looks at their texts; nothing else is taken before.
+    in_hand: Option<Box<ChangeBatch>>,
     /// First copies that are not finished in every layer, begun or not, with the reports still missing.
     copies: BTreeMap<TableName, usize>,
     /// Tables that the source has dropped, for the end of the run: nothing of theirs can come any more.
@@ -107,6 +108,8 @@ pub enum Ended {
 
 /// How often an idle stream's position is written to the lake before it is confirmed.
 const RECORD_EVERY: Duration = Duration::from_secs(10);
+/// Rows of which a model reads the texts at a time: some seconds of one core when each is a page.
+const ROWS_WITH_MODEL: usize = 16;
 /// How long a run that was told to stop waits for a boundary.
 const LEAVE_WITHIN: Duration = Duration::from_secs(20);
 
@@ -164,7 +167,7 @@ impl Pipeline {
                 return Ok(());
             }
             let drains = progress.openings.is_empty() && self.drains(progress);
-            let takes = progress.openings.have_room() && self.spool.is_none();
+            let takes = progress.openings.have_room() && self.spool.is_none() && progress.in_hand.is_none();
             let patience = progress.patience(&self.batching, self.clock.monotonic());
             tokio::select! {
                 biased;
@@ -174,6 +177,7 @@ impl Pipeline {
                 report = self.workers.report() => self.settle(report?, progress).await?,
                 Some(opened) = progress.openings.next() => self.enter(opened, progress).await?,
                 () = std::future::ready(()), if drains => self.drain(progress).await?,
+                () = std::future::ready(()), if progress.in_hand.is_some() => self.clear_some(progress).await?,
                 event = self.feed.next(), if takes => {
                     if let Some(event) = self.resent.pass(event?) {
                         self.take_in_turn(event, progress).await?;
@@ -240,9 +244,20 @@ impl Pipeline {
             progress.boundary = None;
         }
         if let Some(batch) = self.cut_at_release(batch, progress).await? {
-            self.clear_whole(batch, progress).await?;
+            match self.gate.asks_model(&batch.schema().table) {
+                true => progress.in_hand = Some(Box::new(batch)),
+                false => self.clear_whole(batch, progress).await?,
+            }
         }
         Ok(())
+    }
+
+    /// The next rows that are in hand. What came before them is committed meanwhile, and who wants to leave does not wait for all of them.
+    async fn clear_some(&mut self, progress: &mut Progress) -> Result<()> {
+        let Some(mut batch) = progress.in_hand.take() else { return Ok(()) };
+        let some = batch.take_first(ROWS_WITH_MODEL);
+        progress.in_hand = Some(batch).filter(|left| !left.is_empty());
+        self.clear_whole(some, progress).await
     }
 
     async fn clear_whole(&mut self, mut batch: ChangeBatch, progress: &mut Progress) -> Result<()> {
@@ -252,12 +267,7 @@ impl Pipeline {
         let rows = batch.len() as u64;
         let share = batch.take_share();
         let clear = || gates.clear(batch, &self.gate, self.keeper.as_mut());
-        // A model can take minutes for a batch: what else this thread would do goes to others meanwhile.
-        let cleared = match Handle::current().runtime_flavor() {
-            RuntimeFlavor::MultiThread if self.gate.asks_model(&table) => block_in_place(clear),
-            _ => clear(),
-        };
-        match cleared {
+        match letting_others_on(self.gate.asks_model(&table), clear) {
             Ok(cleared) if cleared.batch.is_empty() && !streamed => Ok(()),
             Ok(cleared) => {
                 self.watch.table(&table, |seen| seen.cleared(rows, &cleared.invalid));

@@ -256,6 +256,14 @@ impl ChangeBatch {
         (self.slice(0, at), above)
     }
 
+    /// Takes the first rows off, `rows` of them or all that there are.
+    #[must_use]
+    pub fn take_first(&mut self, rows: usize) -> Self {
+        let first = self.slice(0, rows.min(self.len()));
+        *self = self.slice(first.len(), self.len() - first.len());
+        first
+    }
+
     fn slice(&self, from: usize, rows: usize) -> Self {
         let mask = |mask: &Option<BooleanBuffer>| mask.as_ref().map(|mask| mask.slice(from, rows));
         Self {

@@ -53,7 +53,7 @@ async fn source(parts: &Parts, auditor: &Auditor, name: &str, cast: &Cast, optio
     let mut reader = postgres::reread(assemble::source_config(parts, name, cast)?, parts.clock.clone()).await?;
     let recorded = records::recorded(&parts.lake, name).await?.common;
     let Some(start) = begin(parts, name, &mut reader, &recorded, (options.force, !cast.left.is_empty())).await? else {
-        return Ok(true);
+        return forget_seen(parts, cast).map(|()| true);
     };
     forget_held(parts, cast, &recorded, &start)?;
     let mut left = Vec::new();
@@ -96,6 +96,8 @@ async fn source(parts: &Parts, auditor: &Auditor, name: &str, cast: &Cast, optio
         print_line(&format!("not repaired yet, and no run goes on before: {}", left.join(", ")));
         return Ok(false);
     }
+    // Before the mark: behind it no repair would come by again.
+    forget_seen(parts, cast)?;
     // The stream's place first: without it the new slot would look like a stranger's.
     parts.lake.put_stream_checkpoint(&start.stream).await?;
     parts.lake.put_repair_mark(name, &RepairMark { start: Some(start), finished: true }).await?;
@@ -141,6 +143,12 @@ async fn begin(
     let start = reader.start_anew(recorded).await?;
     parts.lake.put_repair_mark(name, &RepairMark { start: Some(start.clone()), finished: false }).await?;
     Ok(Some(start))
+}
+
+/// What was seen of the source's tables is not needed when each is done, left to a copy, or gone from the lake.
+fn forget_seen(parts: &Parts, cast: &Cast) -> Result<()> {
+    let any = cast.followed.first();
+    any.map_or(Ok(()), |table| repair::forget_source_of(&parts.project.state_dir(), table))
 }
 
 /// What was held back of the tables is in what their source has now.
@@ -195,7 +203,8 @@ async fn one(
     let number = repair::level(&parts.lake, &mut workers, table, start).await?;
     let stored = parts.lake.stored(table, Layer::Current).await?;
     let stored = stored.ok_or_else(|| Error::new(Kind::Bug, "it is not in the lake"))?;
-    let limits = Limits::new(options.limits.rate, options.limits.memory, parts.clock.clone());
+    let asked = (options.limits.rate, options.limits.memory);
+    let limits = Limits::new(asked, parts.gate.asks_model(table), parts.clock.clone());
     let stamp = TableStamp::of(parts.gate.stamp(), &gate);
     let ground = Ground::of(start, stamp, &gate, &stored);
     let mut progress = Progress::open(&parts.project.state_dir(), ground, (reader, table), &limits).await?;

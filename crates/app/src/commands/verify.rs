@@ -114,7 +114,8 @@ async fn compare(parts: &Parts, reader: &Reread, table: &TableName, options: &Ve
     let gate = parts.gate.table(schema)?;
     joined(gate::TableStamp::of(parts.gate.stamp(), &gate), stored.stamp())?;
     let version = Some(stored.version());
-    let limits = Limits::new(options.limits.rate, options.limits.memory, parts.clock.clone());
+    let limits =
+        Limits::new((options.limits.rate, options.limits.memory), parts.gate.asks_model(table), parts.clock.clone());
     let mut sides = Sides::new(reader, &gate, stored, &limits, &low).await?;
     let mut notes = sides.notes();
     notes.extend(held(parts, table)?);

@@ -188,9 +188,11 @@ impl Worksite {
             request.save(&self.lake, &self.keys).await?;
         }
         self.shred(request).await?;
-        // What an unfinished repair has seen of their rows; it reads the tables again.
-        repair::forget_all(&self.state_dir)?;
         let mut failed = None;
+        // What an unfinished repair has seen of their rows; it reads the tables again.
+        if let Err(error) = repair::forget_all(&self.state_dir) {
+            failed.get_or_insert(error);
+        }
         for (table, columns) in request.places.clone() {
             if let Err(error) = self.delete_from(&table, columns, request).await {
                 tracing::warn!(%table, %error, "rows of the persons are still in the table");

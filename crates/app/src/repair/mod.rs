@@ -40,5 +40,5 @@ mod tally;
 pub(crate) use compare::{Verdict, verify};
 pub(crate) use limits::Limits;
 pub(crate) use mend::{Mended, Teller, level, mend};
-pub(crate) use progress::{Ground, Progress, forget_all};
+pub(crate) use progress::{Ground, Progress, forget_all, forget_source_of};
 pub(crate) use sides::Sides;

@@ -19,6 +19,7 @@ use crate::turn::unusable;
 
 const FOLDER: &str = "repair";
 const BEGUN_FILE: &str = "begun.json";
+const SOURCE_FILE: &str = "source";
 
 /// What fingerprints of a table rest upon. Those of another ground mean nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +28,7 @@ pub(crate) struct Ground {
     lockgate: String,
     /// Where the new stream begins: nothing was read before.
     start: FreshStart,
-    /// How rows are cleared.
+    /// How rows are cleared, in whatever year: a row that another year shows otherwise is looked at again, and is equal then.
     stamp: TableStamp,
     /// The columns that come out of the gate, with their types.
     cleared: Vec<(String, String)>,
@@ -42,8 +43,6 @@ struct Begun {
     ground: Ground,
     seed: u64,
     plan: CopyProgress,
-    /// The rows that a chunk of the plan was meant to have.
-    chunk_rows: u64,
 }
 
 /// How far the comparison of one table is.
@@ -62,7 +61,7 @@ impl Ground {
         Self {
             lockgate: env!("CARGO_PKG_VERSION").to_owned(),
             start: start.clone(),
-            stamp,
+            stamp: TableStamp { processed_in: None, ..stamp },
             cleared: cleared.collect(),
             stored: fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),
             key: stored.key().to_vec(),
@@ -86,14 +85,14 @@ impl Progress {
             Some(begun) if begun.ground == ground && reader.still_fits(table, &begun.plan).await? => begun,
             _ => {
                 remove(&folder)?;
-                let (chunk_rows, low) = (limits.chunk_rows(), &ground.start.stream.through);
-                let plan = reader.plan(table, low, chunk_rows).await?;
-                let begun = Begun { ground, seed: seed()?, plan, chunk_rows };
+                let plan = reader.plan(table, &ground.start.stream.through, limits.chunk_rows()).await?;
+                let begun = Begun { ground, seed: seed()?, plan };
                 write(&folder, &begun)?;
                 begun
             }
         };
-        let source = Runs::open(&folder.join("source"), begun.seed)?;
+        clear_out(&folder)?;
+        let source = Runs::open(&folder.join(SOURCE_FILE), begun.seed)?;
         Ok(Self { folder, begun, source })
     }
 
@@ -105,11 +104,6 @@ impl Progress {
     /// How the source is read.
     pub(crate) fn plan(&self) -> &CopyProgress {
         &self.begun.plan
-    }
-
-    /// In how many transactions a chunk is to be read, for one to have about `rows` rows.
-    pub(crate) fn parts(&self, rows: u64) -> u32 {
-        u32::try_from(self.begun.chunk_rows.div_ceil(rows.max(1))).unwrap_or(u32::MAX)
     }
 
     /// An empty file for what can be found again.
@@ -129,6 +123,15 @@ impl Progress {
 /// `Full` when it cannot be removed.
 pub(crate) fn forget_all(state_dir: &Path) -> Result<()> {
     remove(&state_dir.join(FOLDER))
+}
+
+/// The same for the tables of the source that `table` is of.
+///
+/// # Errors
+/// `Full` when it cannot be removed.
+pub(crate) fn forget_source_of(state_dir: &Path, table: &TableName) -> Result<()> {
+    let [source, ..] = LakeTable::new(table.clone(), Layer::Current)?.folders();
+    remove(&state_dir.join(FOLDER).join(source))
 }
 
 fn folder(state_dir: &Path, table: &TableName) -> Result<PathBuf> {
@@ -154,6 +157,18 @@ fn write(folder: &Path, begun: &Begun) -> Result<()> {
     let (path, written) = (folder.join(BEGUN_FILE), folder.join("begun.new"));
     let put = made.and_then(|()| std::fs::write(&written, text)).and_then(|()| std::fs::rename(&written, &path));
     put.map_err(|error| unusable(folder, error))
+}
+
+/// Removes what a comparison makes anew whenever it goes on.
+fn clear_out(folder: &Path) -> Result<()> {
+    let removed = std::fs::read_dir(folder).and_then(|mut files| {
+        files.try_for_each(|file| {
+            let file = file?;
+            let stays = [BEGUN_FILE, SOURCE_FILE].iter().any(|name| file.file_name() == *name);
+            if stays { Ok(()) } else { std::fs::remove_file(file.path()) }
+        })
+    });
+    removed.map_err(|error| unusable(folder, error))
 }
 
 fn remove(folder: &Path) -> Result<()> {

@@ -1,8 +1,8 @@
 //! Fingerprints in a file, so that a comparison of any size keeps few of them in memory, and goes on after a kill.
 //!
 //! A file is a row of frames. Each holds the fingerprints of some rows, by key in ascending order, under a number: that of the chunk that they
-//! were read in. Frames are only appended. Nothing is synced: a frame counts when its checksum does, and what a kill or a loss of power has torn
-//! is cut off.
+//! were read in. Frames are only appended; a file of which most was replaced is written anew when it is opened. Nothing but such a new file is
+//! synced: a frame counts when its checksum does, and what a kill or a loss of power has torn is cut off.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -48,13 +48,14 @@ impl Runs {
         Ok(Self { path: path.to_owned(), file, seed, end: 0, runs: BTreeMap::new() })
     }
 
-    /// The file as it was left; an empty one when there is none. Of frames with the same number the last one counts.
+    /// The file as it was left; an empty one when there is none. Of frames with the same number the last one counts; when less
+    /// than half of the file does, the others go.
     pub(crate) fn open(path: &Path, seed: u64) -> Result<Self> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let file = file.map_err(|error| unusable(path, error))?;
         let mut runs = Self { path: path.to_owned(), file, seed, end: 0, runs: BTreeMap::new() };
         runs.read_frames().map_err(|error| unusable(path, error))?;
-        Ok(runs)
+        if runs.bytes() < runs.end / 2 { runs.rewritten() } else { Ok(runs) }
     }
 
     /// Whether there is a frame with this number.
@@ -115,19 +116,16 @@ impl Runs {
 
     /// The fingerprints with keys below `bound` that were not given before, and the number of each; without a bound, all that are left.
     pub(crate) fn below(&mut self, bound: Option<u128>) -> Result<Vec<(u32, Print)>> {
-        let mut given = Vec::new();
-        let mut runs = std::mem::take(&mut self.runs);
-        for (number, runs) in &mut runs {
-            for run in runs {
-                let end = match bound {
-                    Some(bound) => self.first_at(run, bound).map_err(|error| unusable(&self.path, error))?,
-                    None => run.rows,
-                };
-                self.read(run, run.taken, end, |print| given.push((*number, print)))?;
-                run.taken = end;
-            }
+        let (mut given, mut ends) = (Vec::new(), Vec::new());
+        for (number, run) in self.runs.iter().flat_map(|(number, runs)| runs.iter().map(move |run| (*number, run))) {
+            let end = match bound {
+                Some(bound) => self.first_at(run, bound).map_err(|error| unusable(&self.path, error))?,
+                None => run.rows,
+            };
+            self.read(run, run.taken, end, |print| given.push((number, print)))?;
+            ends.push(end);
         }
-        self.runs = runs;
+        self.runs.values_mut().flatten().zip(ends).for_each(|(run, end)| run.taken = end);
         Ok(given)
     }
 
@@ -151,6 +149,23 @@ impl Runs {
             each(Print { key: number_in(&print[..16]), row: number_in(&print[16..]) });
         }
         Ok(())
+    }
+
+    /// The bytes of all frames that count.
+    fn bytes(&self) -> u64 {
+        self.runs.values().flatten().map(|run| HEAD_BYTES + run.rows * PRINT_BYTES).sum()
+    }
+
+    /// The same frames in a new file, which takes the place of this one when it is whole.
+    fn rewritten(self) -> Result<Self> {
+        let path = self.path.with_extension("new");
+        let mut new = Self::create(&path, self.seed)?;
+        for number in self.numbers() {
+            new.put(number, self.under(number)?)?;
+        }
+        let replaced = new.file.sync_data().and_then(|()| std::fs::rename(&path, &self.path));
+        replaced.map_err(|error| unusable(&self.path, error))?;
+        Ok(Self { path: self.path, ..new })
     }
 
     /// Takes the frames up to the first that is torn, and cuts the rest off.
@@ -250,6 +265,45 @@ mod tests {
             runs.put(9, prints([8])).unwrap();
             assert_eq!(Runs::open(&path, 7).unwrap().under(9).unwrap(), prints([8]), "{length} bytes");
         }
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_which_less_than_half_counts_is_written_anew_and_no_other() {
+        let path = place("anew");
+        let mut runs = Runs::create(&path, 7).unwrap();
+        runs.put(0, prints([1, 2])).unwrap();
+        runs.put(1, prints([3])).unwrap();
+        let whole = runs.end;
+        runs.renew(0, prints([4, 5])).unwrap();
+        let renewed = runs.end;
+        assert_eq!(Runs::open(&path, 7).unwrap().end, renewed);
+        for _ in 0..3 {
+            runs.renew(0, prints([6, 7])).unwrap();
+        }
+        // Nothing of a new file that a kill has left counts.
+        std::fs::write(path.with_extension("new"), "torn").unwrap();
+        // The second time there is nothing to do.
+        for _ in 0..2 {
+            let runs = Runs::open(&path, 7).unwrap();
+            assert_eq!((runs.end, std::fs::metadata(&path).unwrap().len()), (whole, whole));
+            assert_eq!((runs.under(0).unwrap(), runs.under(1).unwrap()), (prints([6, 7]), prints([3])));
+        }
+        assert!(!path.with_extension("new").exists());
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_reading_that_failed_takes_nothing_away() {
+        let path = place("unread");
+        let mut runs = Runs::create(&path, 7).unwrap();
+        runs.put(0, prints([1, 3])).unwrap();
+        runs.put(1, prints([2])).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        assert!(runs.below(None).is_err());
+        std::fs::write(&path, whole).unwrap();
+        assert_eq!((runs.rows(), runs.below(None).unwrap().len()), (3, 3));
         std::fs::remove_file(path).unwrap();
     }
 

@@ -13,6 +13,7 @@ use super::Limits;
 use super::fingerprint::{Fingerprints, Print, seed};
 use super::progress::Progress;
 use super::tally::{Part, Tally};
+use crate::long_work::letting_others_on;
 
 /// Batches of the source that wait to be cleared.
 const BATCHES_AHEAD: usize = 2;
@@ -52,7 +53,7 @@ impl<'a> Sides<'a> {
         low: &Position,
     ) -> Result<Self> {
         let prints = Fingerprints::new(gate, &stored, seed()?)?;
-        let plan = reader.plan(&gate.schema().table, low, limits.chunk_rows()).await?;
+        let plan = reader.plan(&gate.schema().table, low, limits.transaction_rows()).await?;
         let (writes, withheld) = (false, AtomicBool::new(false));
         Ok(Self { reader, gate, stored, prints, limits, plan, parts: 1, writes, withheld })
     }
@@ -69,7 +70,7 @@ impl<'a> Sides<'a> {
         progress: &Progress,
     ) -> Result<Self> {
         let prints = Fingerprints::new(gate, &stored, progress.seed())?;
-        let (plan, parts) = (progress.plan().clone(), progress.parts(limits.chunk_rows()));
+        let (plan, parts) = (progress.plan().clone(), limits.parts());
         Ok(Self { reader, gate, stored, prints, limits, plan, parts, writes: true, withheld: AtomicBool::new(false) })
     }
 
@@ -81,7 +82,8 @@ impl<'a> Sides<'a> {
     /// The same sides as they are now: the lake's newest version, and the source in its present size.
     pub(crate) async fn anew(&mut self, stored: StoredTable) -> Result<()> {
         self.stored = stored;
-        self.plan = self.reader.plan(&self.gate.schema().table, &self.plan.low, self.limits.chunk_rows()).await?;
+        let (table, rows) = (&self.gate.schema().table, self.limits.transaction_rows());
+        self.plan = self.reader.plan(table, &self.plan.low, rows).await?;
         Ok(())
     }
 
@@ -100,7 +102,7 @@ impl<'a> Sides<'a> {
 
     /// Everything in one part when it is small; else the buckets of keys that differ, found by reading both sides once.
     pub(crate) async fn survey(&self) -> Result<Survey> {
-        let about = u64::from(self.plan.chunks).saturating_mul(self.limits.chunk_rows());
+        let about = u64::from(self.plan.chunks).saturating_mul(self.limits.transaction_rows());
         if self.stored.rows().max(about) <= self.limits.rows_max() {
             return Ok(Survey { parts: vec![Part::All], rows: None });
         }
@@ -137,14 +139,12 @@ impl<'a> Sides<'a> {
         let taking = async {
             while let Some(batch) = batches.recv().await {
                 let rows = batch.len() as u64;
-                // What is left of the transaction is passed over.
-                if self.withheld() {
-                    continue;
-                }
-                let Cleared { batch: cleared, invalid, .. } = self.gate.clear(batch)?;
+                let clear = || self.gate.clear(batch);
+                let Cleared { batch: cleared, invalid, .. } = letting_others_on(self.limits.asks_model(), clear)?;
                 if self.writes && self.gate.would_hold(&invalid) {
                     self.withheld.store(true, Ordering::Relaxed);
-                    continue;
+                    batches.close();
+                    break;
                 }
                 let prints = self.prints.of(&self.stored.fit(&cleared)?, self.gate)?;
                 each(cleared, prints).await?;

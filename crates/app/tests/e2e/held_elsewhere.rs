@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::io::AsyncReadExt as _;
 
 use super::project::Project;
 
@@ -39,18 +40,20 @@ fn lockgate(dir: &Path, arguments: &[&str]) -> (Output, String) {
 }
 
 /// A run that is killed when its time is over, unless it has ended: its exit code, and what it has said.
-fn run_for(dir: &Path, time: Duration) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lockgate"));
+async fn run_for(dir: &Path, time: Duration) -> (Option<i32>, String) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_lockgate"));
     let command = command.arg("--dir").arg(dir).args(["run", "--once"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let begun = Instant::now();
-    while begun.elapsed() < time && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(Duration::from_millis(2));
+    let mut said = child.stderr.take().unwrap();
+    let reading = tokio::spawn(async move {
+        let mut text = String::new();
+        said.read_to_string(&mut text).await.unwrap();
+        text
+    });
+    if tokio::time::timeout(time, child.wait()).await.is_err() {
+        child.kill().await.unwrap();
     }
-    // It may have ended by itself.
-    drop(child.kill());
-    let output = child.wait_with_output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    (child.wait().await.unwrap().code(), reading.await.unwrap())
 }
 
 /// A run to its end: its exit code, and what it has said.
@@ -153,7 +156,7 @@ async fn in_turn(seed: u64) {
             let (output, said) = lockgate(dir, &["held", "release", "--all"]);
             assert!(output.status.success(), "{said}");
         }
-        let (code, said) = run_for(dir, Duration::from_millis(random.random_range(50..900)));
+        let (code, said) = run_for(dir, Duration::from_millis(random.random_range(50..900))).await;
         killed += u64::from(code.is_none());
         let turned_away = is_turned_away(dir, &said);
         stopped += u64::from(turned_away);

@@ -75,6 +75,33 @@ mod with_models {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn a_person_is_erased_without_the_model_and_a_held_row_is_not_shown_without_it() {
+        let rule = format!("{RULE}\n    born: {{ transform: date_year, on_invalid: hold }}\nmax_invalid_percent: 100");
+        let project = project("models-erase", &rule).await;
+        project
+            .database
+            .batch_execute("ALTER TABLE t ADD COLUMN born text; UPDATE t SET born = 'unknown' WHERE id = 2")
+            .await
+            .unwrap();
+        project.write_policy(&policy(&rule, SHA256).replace("id: keep", "id: hmac_token(person)"));
+        assert_eq!(project.lockgate(&["run", "--once"]).status.code(), Some(3), "a row is held");
+        assert!(project.lockgate_ok(&["held", "show", "1"]).contains("note: the patient is well"));
+        let (models, away) = (project.dir.join("models"), project.dir.join("away"));
+        std::fs::rename(&models, &away).unwrap();
+        let shown = project.lockgate(&["held", "show", "1"]);
+        let said = [shown.stdout, shown.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        assert!(shown.status.code() == Some(1) && said.contains("the model's folder has no config.json"), "{said}");
+        // One of the two persons has a row that is held.
+        let said = project.erase_ok(&["--subject", "db.public.t.id"], "1\n2\n");
+        assert!(said.contains("2 persons") && said.contains("no trace"), "{said}");
+        assert!(!project.lockgate_ok(&["held", "list"]).contains("db.public.t"), "the held row is erased");
+        std::fs::rename(&away, &models).unwrap();
+        project.lockgate_ok(&["run", "--once"]);
+        assert_eq!(project.query("SELECT count(*) FROM db.public.t"), ["3"]);
+        project.end().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_missing_or_another_model_is_named_and_nothing_is_read() {
         let project = project("models-wrong", RULE).await;
         let refused = |command: &[&str], what: &str| {

@@ -1,11 +1,12 @@
 //! The policy of a simulated run, and what its tokens stand for.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
 use change::Clock;
-use gate::{Gate, KeyRing, Policy};
+use gate::{EntityFinder, Gate, KeyRing, Label, NotSearched, Policy};
 use zeroize::Zeroizing;
 
 use crate::clock::SimClock;
@@ -17,6 +18,9 @@ fn rule(table: &Table, column: &str, holds: bool) -> String {
     let on_invalid = if holds { "hold" } else { "null" };
     match column {
         "name" if table.holds => format!("{{ transform: age_cap, on_invalid: {on_invalid} }}"),
+        "name" if table.asks => {
+            "{ transform: scrub_text(detect+ner), reason: names of rows, reviewer: sim }".to_owned()
+        }
         "id" | "name" if table.masks => format!("hmac_token({column})"),
         _ => "keep".to_owned(),
     }
@@ -32,13 +36,31 @@ pub(crate) fn gate(script: &Script, holds: bool, clock: Arc<SimClock>) -> Gate {
     let held = if script.holds { "max_invalid_percent: 100\nheld_days: 365\n" } else { "" };
     let keyed = script.holds || script.spools || script.masks;
     let keys = if keyed { "keys: k\n" } else { "" };
-    let policy = Policy::parse(&format!("profile: none\n{keys}{held}tables:\n{tables}"), "policy.yaml").unwrap();
+    let model = if script.asks() { format!("ner: {{ model: ./model, sha256: {MODEL} }}\n") } else { String::new() };
+    let policy = Policy::parse(&format!("profile: none\n{keys}{held}{model}tables:\n{tables}"), "policy.yaml").unwrap();
     let keys = keyed.then(|| {
         let text = KeyRing::generate("test", Zeroizing::new(std::array::from_fn(|at| at as u8 * 7 + 1))).unwrap();
         KeyRing::parse(&text).unwrap()
     });
     let schemas: Vec<_> = script.tables.iter().map(|table| table.schema(script.widest())).collect();
-    policy.compile(&schemas, keys, None, clock).map_err(|problems| format!("{problems:?}")).unwrap()
+    let gate = policy.compile(&schemas, keys, None, clock).map_err(|problems| format!("{problems:?}")).unwrap();
+    if script.asks() { gate.with_entities(Arc::new(Model)).unwrap() } else { gate }
+}
+
+/// The SHA-256 that the policy names.
+const MODEL: &str = "5151515151515151515151515151515151515151515151515151515151515151";
+
+/// A model that finds nobody.
+struct Model;
+
+impl EntityFinder for Model {
+    fn model(&self) -> &str {
+        MODEL
+    }
+
+    fn find(&self, _: &str) -> Result<Vec<(Range<usize>, Label)>, NotSearched> {
+        Ok(Vec::new())
+    }
 }
 
 /// How the columns of a table's lake tables are read.

@@ -123,6 +123,8 @@ pub(crate) struct Table {
     pub(crate) holds: bool,
     /// The lake has tokens for its key, and for `name` where that is no age.
     pub(crate) masks: bool,
+    /// A model looks at its names.
+    pub(crate) asks: bool,
 }
 
 /// A database's whole life.
@@ -153,6 +155,9 @@ const BEFORE_THE_SPOOL: [u64; 5] = [96, 179, 238, 500_790, 601_732];
 
 /// Seeds that found a defect before processes shared a folder.
 const BEFORE_SHARING: [u64; 4] = [800_082, 800_083, 800_155, 902_071];
+
+/// Seeds that found a defect before a model looked at texts.
+const BEFORE_A_MODEL: [u64; 7] = [800_082, 800_083, 800_155, 902_071, 950_524, 1_001_744, 1_003_212];
 
 /// The source's name.
 pub(crate) const SOURCE: &str = "db";
@@ -252,9 +257,16 @@ impl Script {
         let discards = holds && (draw >> 36).is_multiple_of(3) && !older;
         let reshapes = (draw >> 40).is_multiple_of(2) && !older;
         let shares = holds && (draw >> 44).is_multiple_of(3) && !older && !BEFORE_SHARING.contains(&seed);
+        let asks = (draw >> 48).is_multiple_of(2) && !older && !BEFORE_A_MODEL.contains(&seed);
         let table = |name: &str, identity| {
             let keyed = matches!(identity, Identity::Key(_));
-            Table { name: TableName::new(SOURCE, "public", name), identity, holds: holds && keyed, masks }
+            Table {
+                name: TableName::new(SOURCE, "public", name),
+                identity,
+                holds: holds && keyed,
+                masks,
+                asks: asks && !masks && !(holds && keyed),
+            }
         };
         let mut tables = vec![table("keyed", Identity::Key(vec![0]))];
         if random.random_bool(0.6) {
@@ -274,6 +286,11 @@ impl Script {
         let unreadable = (StdRng::seed_from_u64(draw), share);
         let (tables, log) = Writer { random, tables, heaps, shapes, ids, reshaping, unreadable }.write();
         Self { tables, log, holds, jumps, spools, discards, reshapes, masks, shares }
+    }
+
+    /// Whether a model looks at texts of any table.
+    pub(crate) fn asks(&self) -> bool {
+        self.tables.iter().any(|table| table.asks)
     }
 
     /// The number of transactions that are committed at this time.

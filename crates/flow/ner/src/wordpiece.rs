@@ -113,7 +113,8 @@ impl WordPiece {
     /// Ends a word: the longest pieces from left to right, or the unknown one for the whole when something is in no piece.
     fn finish(&self, word: &mut Word, pieces: &mut Pieces) {
         let Word { text, range } = std::mem::take(word);
-        if range.is_empty() {
+        // Marks that stand on nothing leave nothing.
+        if text.is_empty() {
             return;
         }
         let (before, number) = (pieces.ids.len(), pieces.words.len() as u32);

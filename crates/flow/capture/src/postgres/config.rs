@@ -1,7 +1,8 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use change::{Problem, Result, Severity};
+use change::{Problem, Result, Severity, TableName};
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
@@ -181,11 +182,24 @@ pub struct CopyConfig {
     pub parallel: usize,
     /// Rows that a chunk should hold: what has to be read again after a crash.
     pub chunk_rows: u64,
+    /// Tables of which a row can take a good part of a second on its way: their chunks are small, because each is read in one transaction.
+    #[serde(skip)]
+    pub slow: BTreeSet<TableName>,
+}
+
+/// Rows of a chunk of a slow table at most.
+const SLOW_CHUNK_ROWS: u64 = 500;
+
+impl CopyConfig {
+    /// Rows that a chunk of the table should hold.
+    pub(crate) fn chunk_rows_of(&self, table: &TableName) -> u64 {
+        if self.slow.contains(table) { self.chunk_rows.min(SLOW_CHUNK_ROWS) } else { self.chunk_rows }
+    }
 }
 
 impl Default for CopyConfig {
     fn default() -> Self {
-        Self { parallel: 2, chunk_rows: 500_000 }
+        Self { parallel: 2, chunk_rows: 500_000, slow: BTreeSet::new() }
     }
 }
 

@@ -346,10 +346,17 @@ pub(crate) async fn end_of_log(address: &Address, session: &Session) -> Result<L
     Lsn::parse(row.get(0)).map_err(|_| failure::ended(address))
 }
 
-/// Makes the server write its log out to the end soon, also when nobody else writes: a transaction with a number does.
-pub(crate) async fn nudge(address: &Address, session: &Session) -> Result<()> {
-    let done = session.client.batch_execute("select pg_current_xact_id()").await;
-    done.map_err(|e| failure::asking(address, "writing the log out", e))
+/// As [`end_of_log`], for a stream that then comes to it even if nobody writes. It is sent what is on the disk; what is not yet (of transactions that do
+/// not wait for it, above all) may stay so for long, unless a transaction with a number follows, after which it gets there within `wal_writer_delay`.
+pub(crate) async fn end_to_reach(address: &Address, session: &Session) -> Result<Lsn> {
+    let end = end_of_log(address, session).await?;
+    let asked = session.client.query_one("select pg_current_wal_flush_lsn()::text", &[]).await;
+    let row = asked.map_err(|e| failure::asking(address, "reading the position of the log", e))?;
+    if Lsn::parse(row.get(0)).map_err(|_| failure::ended(address))? < end {
+        let done = session.client.batch_execute("select pg_current_xact_id()").await;
+        done.map_err(|e| failure::asking(address, "writing the log out", e))?;
+    }
+    Ok(end)
 }
 
 #[cfg(test)]

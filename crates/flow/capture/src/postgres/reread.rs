@@ -92,8 +92,7 @@ impl Reread {
 
     /// The end of the database's log now, in the epoch of `like`. A stream comes to it even if nobody writes.
     pub async fn end_of_log(&self, like: &Position) -> Result<Position> {
-        let end = end_of_log(&self.address, &self.session).await?;
-        measure::nudge(&self.address, &self.session).await?;
+        let end = measure::end_to_reach(&self.address, &self.session).await?;
         Ok(PgPosition::boundary(PgPosition::parse(like)?.epoch, end).position())
     }
 
@@ -217,7 +216,7 @@ impl Reread {
         Ok(earlier.of() == now.of() && earlier.still_fits(now.leaves()))
     }
 
-    /// Reads one chunk of a plan in short transactions, `parts` of them.
+    /// Reads one chunk of a plan in short transactions, `parts` of them. When `out` is closed, the one that goes on is the last.
     ///
     /// # Errors
     /// `Unavailable` when the connection broke, or the table was rewritten since it was planned; `Data` for values that cannot be read.
@@ -231,6 +230,9 @@ impl Reread {
         let table = self.table(table)?;
         let Some(range) = Plan::read(progress)?.range(chunk) else { return Ok(()) };
         for range in range.parts(parts) {
+            if out.is_closed() {
+                break;
+            }
             self.part(table, (range, chunk), &progress.low, &out).await?;
         }
         Ok(())
@@ -256,8 +258,9 @@ impl Reread {
         let hand_over = |batch| {
             let out = out.clone();
             async move {
-                // Who does not listen any more has an error of its own to tell.
-                out.send(batch).await.map_err(|_| Error::new(Kind::Bug, "nobody takes the rows of a comparison"))
+                // When nobody listens any more, the rest of the transaction is passed over: it has to come to its end.
+                drop(out.send(batch).await);
+                Ok(())
             }
         };
         match read.run(&self.session, self.clock.as_ref(), hand_over).await? {

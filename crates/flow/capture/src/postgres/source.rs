@@ -82,8 +82,7 @@ impl PostgresSource {
     /// comes to it even if nobody writes.
     pub async fn end_of_log(&self) -> Result<Position> {
         let session = self.address.connect("end of log").await?;
-        let end = measure::end_of_log(&self.address, &session).await?;
-        measure::nudge(&self.address, &session).await?;
+        let end = measure::end_to_reach(&self.address, &session).await?;
         Ok(PgPosition::boundary(self.epoch, end).position())
     }
 }

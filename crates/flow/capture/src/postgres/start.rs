@@ -11,7 +11,7 @@ use super::apply::{Followed, TableFlags, Tables};
 use super::catalog::{self, CatalogTable};
 use super::client::{Address, Session};
 use super::config::PostgresConfig;
-use super::copy::plan::Plan;
+use super::copy::plan::{Leaf, Plan};
 use super::copy::read::leaves;
 use super::copy::run::{Copies, Job};
 use super::copy::settle::Base;
@@ -245,7 +245,7 @@ impl Opening<'_> {
                 }
                 Some((progress, plan)) => {
                     let keyed = matches!(catalog.table.identity, Identity::Key(_));
-                    let now = leaves(&self.address, &self.session, &catalog.table, self.config.copy.chunk_rows).await?;
+                    let now = self.leaves(&catalog.table).await?;
                     let fits = keyed && (progress.is_read() || plan.still_fits(&now));
                     if fits { Copy::GoesOn(progress) } else { Copy::Begins { anew: true } }
                 }
@@ -304,6 +304,11 @@ impl Opening<'_> {
         Ok(Work { tables, jobs, watched })
     }
 
+    /// How much of a table there is to read, in chunks.
+    async fn leaves(&self, table: &super::table::PgTable) -> Result<Vec<Leaf>> {
+        leaves(&self.address, &self.session, table, self.config.copy.chunk_rows_of(&table.table)).await
+    }
+
     /// A copy that begins anew is announced before anything is streamed, because it voids what the table holds.
     async fn plan_anew(
         &self,
@@ -312,7 +317,7 @@ impl Opening<'_> {
         low: PgPosition,
         started: &mut Vec<Event>,
     ) -> Result<CopyProgress> {
-        let leaves = leaves(&self.address, &self.session, table, self.config.copy.chunk_rows).await?;
+        let leaves = self.leaves(table).await?;
         let progress = Plan::new(standing.clone(), leaves).begin(low.position())?;
         started.push(Event::CopyStarted { table: table.table.clone(), progress: progress.clone() });
         Ok(progress)
@@ -348,8 +353,7 @@ impl Opening<'_> {
         let copies = Copies {
             address: self.address.clone(),
             clock,
-            chunk_rows: self.config.copy.chunk_rows,
-            parallel: self.config.copy.parallel,
+            copy: self.config.copy.clone(),
             on_unfit: self.config.on_unfit,
             out,
             room,

@@ -14,7 +14,7 @@ use super::client::Address;
 use super::copy::settle::Next;
 use super::failure;
 use super::identity::StreamIdentity;
-use super::measure::{Health, end_of_log, nudge};
+use super::measure::{Health, end_to_reach};
 use super::pgoutput::{self, Message, OldTuple, POSTGRES_EPOCH_US, Relation};
 use super::position::PgPosition;
 use super::room::Room;
@@ -397,9 +397,7 @@ impl Follower {
                 Next::Look => {
                     self.connect_aside().await?;
                     let Some(session) = &self.progress.side else { return Ok(()) };
-                    let end = end_of_log(&self.address, session).await?;
-                    // The stream then comes to it even if nobody writes.
-                    nudge(&self.address, session).await?;
+                    let end = end_to_reach(&self.address, session).await?;
                     if let Some(table) = self.tables.get_mut(oid) {
                         table.base.look(end);
                     }

@@ -44,6 +44,8 @@ fn names_are_found_with_their_bytes() {
         ("zebu", Label::Name),
     ];
     assert_eq!(found(&finder, text), expected.map(|(text, label)| (text.to_owned(), label)));
+    // Of a sign that is made of two, the base parts words.
+    assert_eq!(found(&finder, "zebu≠oxbow"), [("zebu".to_owned(), Label::Name), ("oxbow".to_owned(), Label::Place)]);
     assert_eq!(found(&finder, "the patient is well"), []);
     assert_eq!(found(&finder, ""), []);
 }

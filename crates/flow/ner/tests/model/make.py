@@ -33,6 +33,8 @@ SENTENCES = [
     "Zebulon Quillip was seen by Dr. Ardwin at Mercygate Halls in Oxbow.",
     "Élan, a tanner, is well; no pain.",
     "Norbertine and zxqvly (病院) with 17",
+    "zebulon≠ardwin, Zoe\u0308 \u0308 a\u0007b",
+    "in 한글 " + "x" * 101 + " a",
 ]
 
 

@@ -44,6 +44,17 @@ fn wrong_files_are_refused_and_say_what_to_do() {
 }
 
 #[test]
+fn a_tokenizer_with_more_pieces_than_the_model_is_refused() {
+    let more = with("tokenizer.json", |bytes| {
+        let text = String::from_utf8(bytes).unwrap();
+        let end = text.rfind("\n  }").unwrap();
+        format!("{},\n   \"one-more\": 5000{}", &text[..end], &text[end..]).into_bytes()
+    });
+    let error = Finder::load(&more).err().unwrap();
+    assert!(error.what().contains("a word piece of number 5000, and the model none"), "{error}");
+}
+
+#[test]
 fn labels_that_are_not_as_many_as_the_model_has_are_refused() {
     let fewer = with("config.json", |bytes| {
         let text = String::from_utf8(bytes).unwrap();

@@ -11,6 +11,7 @@ use super::read::{ChunkRead, Outcome, leaves};
 use super::snapshot::{Snapshot, wait_for_writers};
 use crate::postgres::apply::TableFlags;
 use crate::postgres::client::{Address, Session};
+use crate::postgres::config::CopyConfig;
 use crate::postgres::failure;
 use crate::postgres::measure::Health;
 use crate::postgres::position::PgPosition;
@@ -45,8 +46,7 @@ impl Job {
 pub(crate) struct Copies {
     pub(crate) address: Address,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) chunk_rows: u64,
-    pub(crate) parallel: usize,
+    pub(crate) copy: CopyConfig,
     pub(crate) on_unfit: OnUnfit,
     pub(crate) out: mpsc::Sender<Result<Event>>,
     pub(crate) room: Room,
@@ -62,7 +62,7 @@ impl Copies {
         if let Err(error) = copies.prepare(&jobs).await {
             return copies.fail(error).await;
         }
-        let places = Arc::new(Semaphore::new(copies.parallel));
+        let places = Arc::new(Semaphore::new(copies.copy.parallel));
         let mut running = JoinSet::new();
         for job in jobs {
             let (copies, places) = (Arc::clone(&copies), Arc::clone(&places));
@@ -147,7 +147,7 @@ impl Copies {
 
     /// Plans after LOW was fixed, which the plan's upper bound relies on.
     pub(crate) async fn plan(&self, job: &Job, session: &Session) -> Result<CopyProgress> {
-        let leaves = leaves(&self.address, session, &job.table, self.chunk_rows).await?;
+        let leaves = leaves(&self.address, session, &job.table, self.copy.chunk_rows_of(&job.table.table)).await?;
         Plan::new(job.standing.clone(), leaves).begin(job.low.position())
     }
 
