@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::audit::{
-    Because, Event, Former, Heads, Log, Moment, Opener, PUBLIC_KEY_FILE, Program, PublicKey, Remains, SigningKey,
+    AnchorSeen, Because, Event, Former, Heads, Log, Moment, Opener, PUBLIC_KEY_FILE, Program, PublicKey, Remains,
+    SigningKey,
 };
 use change::{Clock, Error, Kind, Result};
 
@@ -112,6 +113,13 @@ async fn move_aside(project: &Project, because: Because, clock: &dyn Clock) -> R
     }
     let keys = Keys::of(project, &log, because)?;
     let (old, anchor) = (keys.old, Anchor::of(project).await?);
+    // The folder may be another's: the anchor knows what the key has signed before.
+    if because == Because::KeyExposed && project.file.audit.key.is_some() {
+        let (signed, _) = look(anchor.as_ref(), &keys.new.public()).await;
+        if signed == AnchorSeen::Head {
+            return Err(still_named());
+        }
+    }
     // From here on nobody goes on in a log that says that it was set aside.
     empty(&staged).map_err(|error| unmoved(&staged, error))?;
     let is_ended = keys.has_old && end(project, &log, because, clock)?;
@@ -178,10 +186,7 @@ impl Keys {
                 "the key of the audit log is not lost",
                 "Say --because key-exposed, or damaged. If keys/audit.key is not the key of this log, move it away first.",
             ),
-            (Because::KeyExposed, Some(_)) if !is_own && has_old => refused(
-                "audit.key still names the key that somebody else may have",
-                "Put another key there first, then run this again.",
-            ),
+            (Because::KeyExposed, Some(_)) if !is_own && has_old => Err(still_named()),
             (Because::KeyLost | Because::KeyExposed, Some(new)) if !is_own => {
                 Ok(Self { old: shown(log)?, has_old, new })
             }
@@ -192,6 +197,11 @@ impl Keys {
             }
         }
     }
+}
+
+fn still_named() -> Error {
+    Error::new(Kind::Config, "audit.key still names the key that somebody else may have")
+        .fix("Put another key there first, then run this again.")
 }
 
 /// What a log shows as its key; `None` where it has no heads either that one could have signed.

@@ -148,7 +148,7 @@ async fn a_key_that_was_exposed_does_not_stay_whatever_the_folder_shows() {
     assert!(proof_with(&[place.log(), renewed.aside.unwrap()], &[renewed.key, old], clock.now()).is_proven());
 
     // Where the user names the key, another one is asked for.
-    let (mut place, clock) = (Place::new("stays-named"), RuntimeClock::begun());
+    let (mut place, clock) = (Place::with_anchor("stays-named"), RuntimeClock::begun());
     place.act(&clock).await;
     std::fs::rename(place.key_file(), place.0.dir.join("named.key")).unwrap();
     place.0.file.audit.key = Some(Reference::parse("${file:./named.key}").unwrap());
@@ -156,6 +156,11 @@ async fn a_key_that_was_exposed_does_not_stay_whatever_the_folder_shows() {
     let refused = renew(&place.0, Because::KeyExposed, clock.clone()).await.err().unwrap();
     assert!(refused.what().contains("still names the key"), "{refused}");
     assert!(renew(&place.0, Because::KeyLost, clock.clone()).await.err().unwrap().what().contains("not lost"));
+    // Also where nothing is left in the folder that it has signed.
+    exchange(&place, &clock);
+    let refused = renew(&place.0, Because::KeyExposed, clock.clone()).await.err().unwrap();
+    assert!(refused.what().contains("still names the key"), "{refused}");
+    assert!(!place.0.state_dir().join(STAGED).exists());
 }
 
 #[tokio::test]
