@@ -158,7 +158,7 @@ pub(crate) fn waited_for(state_dir: &Path) -> String {
 }
 
 /// Waits in a thread, so that the system wakes it.
-async fn locked(file: File, lock: fn(&File) -> std::io::Result<()>) -> std::io::Result<File> {
+pub(crate) async fn locked(file: File, lock: fn(&File) -> std::io::Result<()>) -> std::io::Result<File> {
     let waiting = tokio::task::spawn_blocking(move || {
         loop {
             match lock(&file) {
@@ -172,7 +172,11 @@ async fn locked(file: File, lock: fn(&File) -> std::io::Result<()>) -> std::io::
 
 /// Waits, and says now and then what for; `None` when that takes too long.
 #[allow(clippy::print_stderr)]
-async fn patiently<T>(waiting: impl Future<Output = T>, patience: Duration, said: impl Fn() -> String) -> Option<T> {
+pub(crate) async fn patiently<T>(
+    waiting: impl Future<Output = T>,
+    patience: Duration,
+    said: impl Fn() -> String,
+) -> Option<T> {
     tokio::pin!(waiting);
     let start = tokio::time::Instant::now();
     let mut say_at = start + SAY_AFTER;

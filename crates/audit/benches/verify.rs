@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use audit::{
-    AnchorSeen, Event, Evidence, Files, Given, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Name, Opener, Program,
+    AnchorSeen, Anchored, Event, Evidence, Files, Given, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Name, Opener, Program,
     SigningKey, verify,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -21,8 +21,15 @@ fn prove(criterion: &mut Criterion) {
     let folder = std::env::temp_dir().join(format!("lockgate-audit-bench-{}", std::process::id()));
     let key = || SigningKey::parse(&SigningKey::generate(&Zeroizing::new([1; 32]))).unwrap();
     let writer = Hex::new("aa").unwrap();
-    let opener =
-        Opener { writer, program: Program::Run, by: None, anchor: AnchorSeen::None, former: None, because: None };
+    let opener = Opener {
+        writer,
+        program: Program::Run,
+        by: None,
+        anchor: AnchorSeen::None,
+        former: None,
+        because: None,
+        in_force: None,
+    };
     let mut log = Log::open(&folder, key(), moment(0), opener).unwrap();
     for entry in 1..ENTRIES {
         let policy = Hex::new("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef").unwrap();
@@ -43,7 +50,7 @@ fn prove(criterion: &mut Criterion) {
                 let evidence = Evidence {
                     log: Files { entries: entries.as_slice(), heads: heads.as_slice() },
                     before: Vec::new(),
-                    anchored: Vec::new(),
+                    anchored: &Anchored::default(),
                     key: Given { public: key.public(), macs },
                     former_keys: Vec::new(),
                     now: moment(ENTRIES).at,

@@ -264,7 +264,7 @@ fn of_rules(event: &Event) -> Option<Act> {
 
 fn of_log(event: &Event) -> Option<Act> {
     let (words, amounts) = match event {
-        Event::Begun { anchor, former, because } => {
+        Event::Begun { anchor, former, because, in_force: _ } => {
             let former = former.as_ref().map_or_else(String::new, |former| {
                 format!(", after log {} with {} entries", former.log.short(), former.entries)
             });

@@ -18,6 +18,9 @@ pub enum Event {
         /// Why somebody set the log before aside.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         because: Option<Because>,
+        /// What the last run of that one had in force, where its key proves it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        in_force: Option<InForce>,
     },
     /// Somebody set the log aside, and another one begins: its last entry, where its key was there to write it.
     Ended {
@@ -366,6 +369,22 @@ pub enum AnchorSeen {
     Head,
 }
 
+impl Event {
+    /// Whether it is what a renewal leaves at the end of the log that it sets aside, also when it is killed and done again.
+    pub(crate) fn is_of_a_renewal(&self) -> bool {
+        match self {
+            Self::Opened { program, .. } => *program == Program::Audit,
+            Self::Ended { .. }
+            | Self::Closed {}
+            | Self::Recovered { .. }
+            | Self::HeadsMissing { .. }
+            | Self::ClosedUnsigned { .. }
+            | Self::ClockJumped { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// A head of a log before this one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -383,6 +402,20 @@ pub struct Former {
     /// Its key, where the log that names it has another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PublicKey>,
+}
+
+/// What a run has in force: its [`Event::RunStarted`] says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InForce {
+    /// SHA-256 of `lockgate.yaml`.
+    pub config: Hash,
+    /// The compiled policy.
+    pub policy: Hex,
+    /// The epoch of new tokens.
+    pub key_epoch: Option<u32>,
+    /// The fingerprint of that epoch's key.
+    pub key_fingerprint: Option<Hex>,
 }
 
 /// Why a log was set aside.

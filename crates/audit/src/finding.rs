@@ -58,6 +58,10 @@ pub enum Finding {
     OtherLog { log: Hash, heads: u64, entries: u64, last: Timestamp },
     /// Heads of other logs at the anchor are signed by none of the keys.
     ForeignHeads { heads: u64 },
+    /// Nobody gave the key of this log: the one after it names it. And so many keys that were given have signed none of the logs.
+    KeyNamed { unused: u64 },
+    /// The line is of a command that goes on after the log was set aside, and so are later ones.
+    GoesOn { line: u64, later: u64 },
     /// There is no entry at all.
     Empty,
 }
@@ -82,6 +86,7 @@ impl Finding {
             }
             (Self::HeadGone { later, .. }, Self::HeadGone { .. })
             | (Self::HeadNamed { later, .. }, Self::HeadNamed { .. })
+            | (Self::GoesOn { later, .. }, Self::GoesOn { .. })
             | (Self::UnreadableAnchored { objects: later }, Self::UnreadableAnchored { .. })
             | (Self::ForeignHeads { heads: later }, Self::ForeignHeads { .. }) => count(later, true),
             _ => false,
@@ -131,6 +136,13 @@ impl fmt::Display for Finding {
                 seconds(*silent_micros)
             ),
             Self::Empty => f.write_str("there is no entry"),
+            Self::GoesOn { line, later } => {
+                write!(f, "line {line}: the log goes on after it was set aside{}", more(*later, "lines"))
+            }
+            Self::KeyNamed { unused } => write!(
+                f,
+                "its key is named by the log after it alone, and {unused} keys that you gave have signed no log here: another log may have taken its place"
+            ),
             of_heads => of_heads.tell_of_heads(f),
         }
     }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use change::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +50,12 @@ impl SignedHead {
         let tree = Tree::resume(self.said.entries, self.said.peaks.clone());
         self.is_signed_by(key) && tree.is_some_and(|tree| tree.root() == self.said.root)
     }
+
+    /// What the log after this one says of it.
+    pub(crate) fn former(&self) -> Former {
+        let Head { log, nth, entries, at, .. } = self.said;
+        Former { log, head: nth, hash: self.hash, entries, at, key: None }
+    }
 }
 
 /// The head of a line, when the key signed it.
@@ -55,10 +63,16 @@ pub fn proven_head(line: &str, key: &PublicKey) -> Option<Head> {
     SignedHead::read(line).filter(|signed| signed.is_proven_by(key)).map(|signed| signed.said)
 }
 
-/// The newest of these lines of heads that the key signed, whatever their logs; `None` when there is none.
+/// The newest of these lines of heads that the key signed: of each log the one with the highest number, and of these the latest. `None` when
+/// there is none.
 pub fn newest_head<'a>(lines: impl IntoIterator<Item = &'a str>, key: &PublicKey) -> Option<Former> {
-    let signed = lines.into_iter().filter_map(SignedHead::read).filter(|signed| signed.is_proven_by(key));
-    let newest = signed.max_by_key(|signed| (signed.said.at, signed.said.nth))?;
-    let Head { log, nth, entries, at, .. } = newest.said;
-    Some(Former { log, head: nth, hash: newest.hash, entries, at, key: None })
+    let mut newest: BTreeMap<Hash, Former> = BTreeMap::new();
+    for signed in lines.into_iter().filter_map(SignedHead::read).filter(|signed| signed.is_proven_by(key)) {
+        let head = newest.entry(signed.said.log).or_insert_with(|| signed.former());
+        // Within a log a clock that was set does not count.
+        if head.head < signed.said.nth {
+            *head = signed.former();
+        }
+    }
+    newest.into_values().max_by_key(|head| head.at)
 }

@@ -1,13 +1,13 @@
 //! The file of signed heads: read from its end by writers, and from any place on by whoever copies heads elsewhere.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Result, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Result, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::backwards::Backwards;
-use crate::head::SignedHead;
+use crate::head::{SignedHead, proven_head};
 use crate::log::open_private;
-use crate::{HEADS_FILE, Head};
+use crate::{HEADS_FILE, Hash, Head, PublicKey};
 
 /// The heads of a log, in its folder.
 pub struct Heads(PathBuf);
@@ -15,10 +15,12 @@ pub struct Heads(PathBuf);
 /// A head as it stands in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeadLine {
-    /// What it says; `None` for a line that is no head.
+    /// What it says; `None` for a line that is no head of the key.
     pub head: Option<Head>,
     /// The line, without its line break.
     pub line: String,
+    /// SHA-256 of its bytes.
+    pub hash: Hash,
     /// Where the next one begins.
     pub end: u64,
 }
@@ -48,11 +50,12 @@ impl Heads {
         }
     }
 
-    /// Up to `most` heads from a place in the file on, where a line begins. One that is being written is not there yet.
+    /// Up to `most` lines from a place in the file on, where one begins, and the heads among them that the key signed. One that is being written
+    /// is not there yet.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn from(&self, start: u64, most: usize) -> Result<Vec<HeadLine>> {
+    pub fn from(&self, start: u64, most: usize, key: &PublicKey) -> Result<Vec<HeadLine>> {
         let Some(mut file) = self.open()? else { return Ok(Vec::new()) };
         file.seek(SeekFrom::Start(start))?;
         let (mut reader, mut end, mut lines) = (BufReader::new(file), start, Vec::new());
@@ -63,52 +66,59 @@ impl Heads {
                 break;
             }
             end += bytes as u64;
+            let hash = Hash::of(&[&line]);
             let line = String::from_utf8_lossy(&line).into_owned();
-            lines.push(HeadLine { head: SignedHead::read(&line).map(|signed| signed.said), line, end });
+            lines.push(HeadLine { head: proven_head(&line, key), line, hash, end });
         }
         Ok(lines)
     }
 
-    /// Whether a line ends at this place of the file, or the file begins there.
+    /// SHA-256 of the line that ends at this place of the file, zero where the file begins; `None` where no line ends.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn is_between_lines(&self, place: u64) -> Result<bool> {
-        let Some(before) = place.checked_sub(1) else { return Ok(true) };
-        let Some(mut file) = self.open()? else { return Ok(false) };
-        let mut byte = [0];
-        file.seek(SeekFrom::Start(before))?;
-        Ok(file.read(&mut byte)? == 1 && byte == *b"\n")
+    pub fn line_before(&self, place: u64) -> Result<Option<Hash>> {
+        if place == 0 {
+            return Ok(Some(Hash::default()));
+        }
+        let Some(file) = self.open()? else { return Ok(None) };
+        if file.metadata()?.len() < place {
+            return Ok(None);
+        }
+        let line = Backwards::new(&file, place).line()?;
+        Ok(line.filter(|line| line.whole).map(|line| Hash::of(&[&line.text])))
     }
 
-    /// Whether the file has this line of a head. It is looked for from the end on, as far as heads have its number or a higher one.
+    /// Whether the file has this line of a head. It is looked for from the end on, as far as heads of the key have its number or a higher one.
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn have(&self, head: &Head, line: &str) -> Result<bool> {
-        let Some(file) = self.open()? else { return Ok(false) };
+    pub fn have(&self, head: &Head, line: &str, key: &PublicKey) -> Result<bool> {
+        let found =
+            self.last_that(|signed| signed.line() == line || signed.said.nth < head.nth && signed.is_proven_by(key))?;
+        Ok(found.is_some_and(|found| found.line() == line))
+    }
+
+    /// The last head that the key signed.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn newest(&self, key: &PublicKey) -> Result<Option<(Head, String)>> {
+        let newest = self.last_that(|signed| signed.is_proven_by(key))?;
+        Ok(newest.map(|signed| (signed.said.clone(), signed.line())))
+    }
+
+    /// The last head of which this is true: looked for from the end on, line by line.
+    pub(crate) fn last_that(&self, mut is_it: impl FnMut(&SignedHead) -> bool) -> Result<Option<SignedHead>> {
+        let Some(file) = self.open()? else { return Ok(None) };
         let mut lines = Backwards::new(&file, file.metadata()?.len());
-        while let Some(found) = lines.line()? {
-            if found.whole && found.text == line.as_bytes() {
-                return Ok(true);
-            }
-            let read = std::str::from_utf8(&found.text).ok().and_then(SignedHead::read);
-            if read.is_some_and(|read| read.said.nth < head.nth) {
-                break;
+        while let Some(line) = lines.line()? {
+            let read = std::str::from_utf8(&line.text).ok().filter(|_| line.whole).and_then(SignedHead::read);
+            if let Some(signed) = read.filter(&mut is_it) {
+                return Ok(Some(signed));
             }
         }
-        Ok(false)
-    }
-
-    /// The newest head.
-    ///
-    /// # Errors
-    /// Those of the disk.
-    pub fn newest(&self) -> Result<Option<(Head, String)>> {
-        match self.last()? {
-            LastHead::Is(signed) => Ok(Some((signed.said.clone(), signed.line()))),
-            LastHead::None | LastHead::Unreadable => Ok(None),
-        }
+        Ok(None)
     }
 
     /// A run asks for it each minute: of a long file only the end is read. A head that was cut off by a stop of the machine is not there; the

@@ -17,9 +17,12 @@ mod keys;
 mod signed;
 
 mod backwards;
+mod chain;
 mod log;
+mod remains;
 mod standing;
 
+mod anchored;
 mod finding;
 mod proof;
 mod verify;
@@ -28,10 +31,11 @@ mod writers;
 mod digest;
 mod review;
 
+pub use anchored::Anchored;
 pub use digest::{Acts, Digest, Principal, Subject, Sum};
 pub use entry::{Entry, read_line, read_newer_line};
 pub use event::{
-    AnchorSeen, Because, Event, Former, HeadsKnown, HeldAction, Program, Purge, Purpose, Reason, RunEnding,
+    AnchorSeen, Because, Event, Former, HeadsKnown, HeldAction, InForce, Program, Purge, Purpose, Reason, RunEnding,
 };
 pub use finding::Finding;
 pub use head::{Head, newest_head, proven_head};
@@ -39,6 +43,7 @@ pub use heads_file::{HeadLine, Heads};
 pub use hex::{Hash, Hex, Name};
 pub use keys::{MacKey, PublicKey, SigningKey};
 pub use log::{HEADS_FILE, LOG_FILE, Log, Moment, Opener, PUBLIC_KEY_FILE};
+pub use remains::Remains;
 pub use review::Review;
 pub use standing::{Approval, Standing};
 pub use time::utc;

@@ -13,7 +13,9 @@ use crate::entry::{self, Entry, Line, Outline};
 use crate::head::{Head, SignedHead};
 use crate::heads_file::{Heads, LastHead};
 use crate::tree::Tree;
-use crate::{AnchorSeen, Because, Event, Former, Hash, HeadsKnown, Hex, MacKey, Name, Program, PublicKey, SigningKey};
+use crate::{
+    AnchorSeen, Because, Event, Former, Hash, HeadsKnown, Hex, InForce, MacKey, Name, Program, PublicKey, SigningKey,
+};
 
 /// The entries, in the log's folder.
 pub const LOG_FILE: &str = "audit.jsonl";
@@ -60,6 +62,8 @@ pub struct Opener {
     pub former: Option<Former>,
     /// Why that was set aside; said when the log begins.
     pub because: Option<Because>,
+    /// What its last run had in force; said when the log begins.
+    pub in_force: Option<InForce>,
 }
 
 /// What has been written so far, by whomever.
@@ -108,11 +112,6 @@ pub struct Log {
 }
 
 impl Log {
-    /// Whether a folder has a log.
-    pub fn is_begun(folder: &Path) -> bool {
-        std::fs::metadata(folder.join(LOG_FILE)).is_ok_and(|file| file.len() > 0)
-    }
-
     /// Opens the log in a folder, which is made when it is missing, and says so in it; and what of it is not as the last process left it.
     ///
     /// # Errors
@@ -153,15 +152,18 @@ impl Log {
 
     /// The first entries of a process.
     fn begin(&mut self, now: Moment, opener: Opener, caught: &Caught) -> Result<()> {
-        let Opener { program, by, anchor, former, because, .. } = opener;
+        let Opener { program, by, anchor, former, because, in_force, .. } = opener;
         if self.written.first.is_none() {
-            self.add(now, Event::Begun { anchor, former, because })?;
-        } else if !self.written.macs {
-            self.add(now, Event::MacsBegun {})?;
-        } else if let Some(micros) =
-            self.written.at.map(|at| now.at.saturating_sub(at)).filter(|ago| *ago < -JUMP_MICROS)
-        {
-            self.add(now, Event::ClockJumped { micros })?;
+            self.add(now, Event::Begun { anchor, former, because, in_force })?;
+        } else {
+            let back = self.written.at.map(|at| now.at.saturating_sub(at)).filter(|ago| *ago < -JUMP_MICROS);
+            // The first entry with a MAC says that there are MACs.
+            if !self.written.macs {
+                self.add(now, Event::MacsBegun {})?;
+            }
+            if let Some(micros) = back {
+                self.add(now, Event::ClockJumped { micros })?;
+            }
         }
         if let Some(missing) = self.missing() {
             self.add(now, missing)?;

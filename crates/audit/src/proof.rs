@@ -5,6 +5,7 @@ use std::io::BufRead;
 
 use change::{Error, Kind, Result, Timestamp};
 
+use crate::anchored::KeptHead;
 use crate::entry::{Entry, Line, Outline, chained};
 use crate::finding::Finding;
 use crate::head::SignedHead;
@@ -12,15 +13,15 @@ use crate::log::JUMP_MICROS;
 use crate::tree::Tree;
 use crate::verify::{Given, Report};
 use crate::writers::Writers;
-use crate::{Event, Former, Hash, PublicKey};
+use crate::{Because, Event, Former, Hash, PublicKey};
 
 /// Heads come every minute; what is older than this and not covered has lost its head.
 const UNSIGNED_MICROS_MAX: i64 = 150_000_000;
 
 /// What all logs of a proof are judged by.
-pub(crate) struct Means {
+pub(crate) struct Means<'a> {
     /// Heads that were kept elsewhere, by number.
-    pub(crate) anchored: Vec<SignedHead>,
+    pub(crate) anchored: Vec<&'a KeptHead>,
     pub(crate) now: Timestamp,
     /// Keys of logs, as the logs after them name them.
     pub(crate) named: HashMap<Hash, PublicKey>,
@@ -58,6 +59,10 @@ pub(crate) struct Proof<'a> {
     future: Option<(u64, u64, i64)>,
     /// The log before this one, by this one's first entry.
     pub(crate) former: Option<Former>,
+    /// Whether the reason for this one is that it gets another key.
+    is_rekeyed: bool,
+    /// Whether the log was set aside at an entry before.
+    has_ended: bool,
 }
 
 impl<'a> Proof<'a> {
@@ -77,13 +82,17 @@ impl<'a> Proof<'a> {
             shift: 0,
             future: None,
             former: None,
+            is_rekeyed: false,
+            has_ended: false,
         }
     }
 
-    /// The log before, and its key, when this one has been proven so far as to say so.
+    /// The log before, and its key, when this one has been proven so far as to say so. Without a reason for another one it is this one's:
+    /// nobody who exchanges a log gets the key of theirs named.
     pub(crate) fn named_key(&self) -> Option<(Hash, PublicKey)> {
         let former = self.former.as_ref().filter(|_| self.report.proven > 0)?;
-        former.key.map(|key| (former.log, key))
+        let other = former.key.filter(|_| self.is_rekeyed);
+        Some((former.log, other.unwrap_or(self.key.public)))
     }
 
     pub(crate) fn has_head(&self, nth: u64, hash: &Hash) -> bool {
@@ -127,15 +136,14 @@ impl<'a> Proof<'a> {
     }
 
     /// Takes in the heads of this log that were kept elsewhere.
-    fn read_anchored(&mut self, log: Hash, anchored: &[SignedHead]) {
-        for signed in anchored.iter().filter(|signed| signed.said.log == log) {
-            let head = &signed.said;
-            if !signed.is_proven_by(&self.key.public) {
+    fn read_anchored(&mut self, log: Hash, anchored: &[&KeptHead]) {
+        for head in anchored.iter().filter(|head| head.log == log) {
+            if !head.is_proven_by(&self.key.public) {
                 self.find(Finding::Signature { head: head.nth, later: 0, anchored: true });
                 continue;
             }
             self.report.anchored += 1;
-            if !self.has_head(head.nth, &signed.hash) {
+            if !self.has_head(head.nth, &head.hash) {
                 self.find(Finding::HeadGone { head: head.nth, later: 0 });
             }
             self.claims.push(Claim { nth: head.nth, entries: head.entries, root: head.root, anchored: true });
@@ -143,7 +151,7 @@ impl<'a> Proof<'a> {
         self.claims.sort_by_key(|claim| claim.entries);
     }
 
-    pub(crate) fn read_entries<L: BufRead>(&mut self, mut log: L, anchored: &[SignedHead]) -> Result<()> {
+    pub(crate) fn read_entries<L: BufRead>(&mut self, mut log: L, anchored: &[&KeptHead]) -> Result<()> {
         let (mut text, mut number) = (Vec::new(), 0_u64);
         let (mut tree, mut next) = (Tree::default(), 0);
         // The hash that the line before should have; `None` when that cannot be known.
@@ -249,8 +257,15 @@ impl<'a> Proof<'a> {
         self.report.span = Some((self.report.span.map_or(outline.at, |(first, _)| first), outline.at));
         let found = self.writers.follow(&outline, event.as_ref(), number, last);
         found.into_iter().for_each(|finding| self.find(finding));
+        if self.has_ended && event.as_ref().is_some_and(|event| !event.is_of_a_renewal()) {
+            self.find(Finding::GoesOn { line: number, later: 0 });
+        }
         match event {
-            Some(Event::Begun { former, .. }) if number == 1 => self.former = former,
+            Some(Event::Begun { former, because, .. }) if number == 1 => {
+                self.is_rekeyed = matches!(because, Some(Because::KeyLost | Because::KeyExposed));
+                self.former = former;
+            }
+            Some(Event::Ended { .. }) => self.has_ended = true,
             Some(Event::ClosedUnsigned { .. }) => self.report.closed_unsigned += 1,
             _ => {}
         }

@@ -1,11 +1,11 @@
-//! What the log has of the policy in force, and of approvals of the next one.
+//! What the log has of the policy in force, of approvals of the next one, and of what the last run had in force.
 
-use change::{Error, Kind, Result};
+use change::Result;
 
-use crate::backwards::Backwards;
-use crate::entry::{Entry, Line, chained};
+use crate::chain::read_back;
+use crate::entry::{Entry, Line};
 use crate::log::tampered;
-use crate::{Event, Hash, Log, MacKey, Name};
+use crate::{Event, Hash, InForce, Log, MacKey, Name};
 
 /// The policy that came into force last, and every approval since.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,35 +35,43 @@ impl Log {
     /// `Privacy` when the log is not what its writers left; `Unavailable` when it cannot be read.
     pub fn standing(&mut self) -> Result<Standing> {
         let (file, bytes, newest, macs) = self.taken_in()?;
-        let mut lines = Backwards::new(file, bytes);
-        let mut line = || {
-            let unreadable = |error| Error::new(Kind::Unavailable, "the audit log cannot be read").source(error);
-            lines.line().map_err(unreadable).map(|line| line.map(|line| line.text))
-        };
         let mut standing = Standing::default();
-        let (mut text, mut expected) = (line()?, newest);
-        while let Some(newer) = text {
-            let older = line()?;
-            let previous = match older.as_deref().map(Line::read) {
-                None => Hash::default(),
-                Some(read) => read.ok_or_else(|| tampered("an entry cannot be read"))?.hash,
-            };
-            let entry = Line::read(&newer).filter(|newer| newer.hash == expected);
-            let entry = entry.filter(|newer| chained(&previous, newer.body) == newer.hash);
-            let entry = entry.ok_or_else(|| tampered("its chain of hashes is broken"))?;
-            if standing.take(&entry, macs)? {
-                break;
-            }
-            (text, expected) = (older, previous);
-        }
+        read_back(file, bytes, newest, |line| standing.take(line, macs))?;
         Ok(standing)
     }
+
+    /// What the last run had in force: the log is read back to its start, as [`Log::standing`] does; `None` when there was none.
+    ///
+    /// # Errors
+    /// As [`Log::standing`].
+    pub fn in_force(&mut self) -> Result<Option<InForce>> {
+        let (file, bytes, newest, _) = self.taken_in()?;
+        let mut found = None;
+        read_back(file, bytes, newest, |line| in_force_by(line, &mut found))?;
+        Ok(found)
+    }
+}
+
+/// Takes in an entry; whether it says what the last run had in force, or that nobody knows.
+pub(crate) fn in_force_by(line: &Line<'_>, found: &mut Option<InForce>) -> Result<bool> {
+    if !may_be(line.body, b"run_started") && !may_be(line.body, b"begun") {
+        return Ok(false);
+    }
+    *found = match serde_json::from_slice::<Entry>(line.body).map(|entry| entry.what) {
+        Ok(Event::RunStarted { config, policy, key_epoch, key_fingerprint, .. }) => {
+            Some(InForce { config, policy, key_epoch, key_fingerprint })
+        }
+        Ok(Event::Begun { in_force, .. }) => in_force,
+        // A newer version wrote it.
+        _ => None,
+    };
+    Ok(true)
 }
 
 impl Standing {
     /// Takes in an entry; whether it is the one that everything after it counts from.
     fn take(&mut self, line: &Line<'_>, macs: &MacKey) -> Result<bool> {
-        if !may_concern(line.body) {
+        if !may_be(line.body, b"policy_") {
             return Ok(false);
         }
         let proven = line.mac.is_some_and(|mac| macs.proves(&line.hash, &mac));
@@ -81,9 +89,9 @@ impl Standing {
     }
 }
 
-/// Whether an entry's bytes can be one of these: a log is long, and has few of them.
-fn may_concern(body: &[u8]) -> bool {
+/// Whether an entry's bytes can be of an event whose word begins so: a log is long, and has few of them.
+fn may_be(body: &[u8], word: &[u8]) -> bool {
     const EVENT: &[u8] = b"\"what\":{\"event\":\"";
     let at = body.windows(EVENT.len()).position(|part| part == EVENT);
-    at.is_some_and(|at| body[at + EVENT.len()..].starts_with(b"policy_"))
+    at.is_some_and(|at| body[at + EVENT.len()..].starts_with(word))
 }

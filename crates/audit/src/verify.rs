@@ -5,10 +5,11 @@ use std::io::BufRead;
 
 use change::{Error, Kind, Result, Timestamp};
 
-use crate::entry::Line;
+use crate::anchored::{Anchored, KeptHead};
 use crate::finding::Finding;
 use crate::head::SignedHead;
 use crate::proof::{Means, Proof};
+use crate::remains::log_of;
 use crate::{Hash, MacKey, PublicKey};
 
 /// A log's files.
@@ -34,8 +35,8 @@ pub struct Evidence<'a, L> {
     pub log: Files<L>,
     /// Kept copies of logs before it.
     pub before: Vec<Files<L>>,
-    /// Lines of heads that were kept elsewhere, of all logs.
-    pub anchored: Vec<String>,
+    /// Heads that were kept elsewhere, of all logs.
+    pub anchored: &'a Anchored,
     /// The key of the log.
     pub key: Given<'a>,
     /// Those of logs before it that had others.
@@ -91,7 +92,12 @@ const FINDINGS_MAX: usize = 100;
 pub fn verify<L: BufRead>(evidence: Evidence<'_, L>) -> Result<Report> {
     let Evidence { log, before, anchored, key, former_keys, now } = evidence;
     let mut findings = Vec::new();
-    let mut means = Means { anchored: read_anchored(&anchored, &mut findings), now, named: HashMap::new() };
+    if anchored.unreadable > 0 {
+        findings.push(Finding::UnreadableAnchored { objects: anchored.unreadable });
+    }
+    let mut kept: Vec<&KeptHead> = anchored.heads.iter().collect();
+    kept.sort_by_key(|head| head.nth);
+    let mut means = Means { anchored: kept, now, named: HashMap::new() };
     let given: Vec<Given<'_>> = std::iter::once(key).chain(former_keys).collect();
     let mut proofs = vec![(0, prove(log, &means, key, false)?)];
     let mut waiting = Vec::new();
@@ -111,6 +117,7 @@ pub fn verify<L: BufRead>(evidence: Evidence<'_, L>) -> Result<Report> {
     let mut proofs: Vec<Proof<'_>> = proofs.into_iter().map(|(_, proof)| proof).collect();
     let keys = given.iter().map(|given| given.public).chain(means.named.values().copied()).collect::<Vec<_>>();
     findings.extend(other_logs(&mut proofs, &means.anchored, &keys));
+    judge_named_keys(&mut proofs, &given);
     let mut reports = proofs.into_iter().map(|proof| proof.report);
     let mut report = reports.next().unwrap_or_default();
     findings.into_iter().for_each(|finding| report.find(finding));
@@ -118,7 +125,7 @@ pub fn verify<L: BufRead>(evidence: Evidence<'_, L>) -> Result<Report> {
     Ok(report)
 }
 
-fn prove<'a, L: BufRead>(files: Files<L>, means: &Means, key: Given<'a>, was_named: bool) -> Result<Proof<'a>> {
+fn prove<'a, L: BufRead>(files: Files<L>, means: &Means<'_>, key: Given<'a>, was_named: bool) -> Result<Proof<'a>> {
     let mut proof = Proof::new(means.now, key, was_named);
     proof.read_heads(files.heads)?;
     proof.read_entries(files.entries, &means.anchored)?;
@@ -153,41 +160,42 @@ impl<L: BufRead> Peeked<L> {
             bytes.iter().position(|byte| *byte == b'\n').map(|end| &bytes[..end])
         }
         let entry = first_line(files.entries.fill_buf().map_err(unreadable)?);
-        let log = entry.and_then(Line::read).map(|line| line.hash);
         let head = first_line(files.heads.fill_buf().map_err(unreadable)?);
+        let log = log_of(entry, head);
         let head = head.and_then(|line| std::str::from_utf8(line).ok()).and_then(SignedHead::read);
         Ok(Self { files, log, head })
     }
 
-    /// The given key that has signed its first head; else the one that the log after it names; else that of the newest log. And whether it was
-    /// named.
+    /// The given key that has signed its first head; else the one that the log after it names; else that of the newest log. And whether nobody
+    /// gave it.
     fn key<'a>(&self, given: &[Given<'a>], named: &HashMap<Hash, PublicKey>) -> (Given<'a>, bool) {
         let signed = |given: &&Given<'a>| self.head.as_ref().is_some_and(|head| head.is_signed_by(&given.public));
         if let Some(given) = given.iter().find(signed) {
             return (*given, false);
         }
-        match self.log.and_then(|log| named.get(&log)) {
-            Some(key) => (Given { public: *key, macs: None }, true),
-            None => (given[0], false),
+        let Some(key) = self.log.and_then(|log| named.get(&log)) else { return (given[0], false) };
+        match given.iter().find(|given| given.public == *key) {
+            Some(given) => (*given, false),
+            None => (Given { public: *key, macs: None }, true),
         }
     }
 }
 
-/// Heads that were kept elsewhere say what their logs were when they were taken away.
-fn read_anchored(lines: &[String], findings: &mut Vec<Finding>) -> Vec<SignedHead> {
-    let mut heads = Vec::new();
-    for line in lines {
-        match SignedHead::read(line.strip_suffix('\n').unwrap_or(line)) {
-            None => findings.push(Finding::UnreadableAnchored { objects: 1 }),
-            Some(signed) => heads.push(signed),
-        }
+/// Somebody who gives the key of a log before means it to be proven with it, and not with one that the files name.
+fn judge_named_keys(proofs: &mut [Proof<'_>], given: &[Given<'_>]) {
+    let has_signed = |key: &PublicKey| {
+        proofs
+            .iter()
+            .any(|proof| proof.report.heads > 0 && !proof.report.key_was_named && proof.report.key == Some(*key))
+    };
+    let unused = given[1..].iter().filter(|given| !has_signed(&given.public)).count() as u64;
+    for proof in proofs.iter_mut().filter(|proof| unused > 0 && proof.report.key_was_named) {
+        proof.report.find(Finding::KeyNamed { unused });
     }
-    heads.sort_by_key(|signed| signed.said.nth);
-    heads
 }
 
 /// Logs that the anchor or a log's first entry knows of, and that were not handed over.
-fn other_logs(proofs: &mut [Proof<'_>], anchored: &[SignedHead], keys: &[PublicKey]) -> Vec<Finding> {
+fn other_logs(proofs: &mut [Proof<'_>], anchored: &[&KeptHead], keys: &[PublicKey]) -> Vec<Finding> {
     let known: HashSet<Hash> = proofs.iter().filter_map(|proof| proof.report.log).collect();
     let mut findings = Vec::new();
     // Heads, entries and time of each.
@@ -196,12 +204,15 @@ fn other_logs(proofs: &mut [Proof<'_>], anchored: &[SignedHead], keys: &[PublicK
         let other = others.entry(log).or_insert((0, 0, at));
         *other = (other.0 + heads, other.1.max(entries), other.2.max(at));
     };
-    for signed in anchored.iter().filter(|signed| !known.contains(&signed.said.log)) {
-        let head = &signed.said;
-        match keys.iter().any(|key| signed.is_proven_by(key)) {
+    let mut foreign = 0;
+    for head in anchored.iter().filter(|head| !known.contains(&head.log)) {
+        match keys.iter().any(|key| head.is_proven_by(key)) {
             true => see(head.log, 1, head.entries, head.at),
-            false => findings.push(Finding::ForeignHeads { heads: 1 }),
+            false => foreign += 1,
         }
+    }
+    if foreign > 0 {
+        findings.push(Finding::ForeignHeads { heads: foreign });
     }
     for former in proofs.iter().filter_map(|proof| proof.former.clone()).collect::<Vec<_>>() {
         if !known.contains(&former.log) {

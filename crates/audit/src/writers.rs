@@ -25,6 +25,8 @@ struct Seen {
     up: u64,
     heartbeats: bool,
     closed: bool,
+    /// How far the clock was set back before its first entry, where MACs begin there: the entry behind it says so.
+    unsaid: Option<(u64, i64)>,
 }
 
 impl Writers {
@@ -41,8 +43,9 @@ impl Writers {
         // An entry that says how the clock jumped is what a writer leaves.
         let jump_said = matches!(event, Some(Event::ClockJumped { .. }));
         let back = last.map_or(0, |last| entry.at.saturating_sub(last));
-        if back < -JUMP_MICROS && entry.nth == 1 && !jump_said {
-            findings.push(Finding::Clock { line, micros: back });
+        let mut unsaid = (back < -JUMP_MICROS && entry.nth == 1 && !jump_said).then_some((line, back));
+        if event != Some(&Event::MacsBegun {}) {
+            findings.extend(unsaid.take().map(|(line, micros)| Finding::Clock { line, micros }));
         }
         let heartbeats = matches!(event, Some(Event::Opened { program: Program::Run, .. }));
         let closed = event == Some(&Event::Closed {});
@@ -50,13 +53,15 @@ impl Writers {
             self.last = Some(entry.writer.clone());
         }
         let Some(seen) = self.seen.get_mut(&entry.writer) else {
-            let seen = Seen { nth: entry.nth, at: entry.at, up: entry.up, heartbeats, closed };
+            let seen = Seen { nth: entry.nth, at: entry.at, up: entry.up, heartbeats, closed, unsaid };
             self.seen.insert(entry.writer.clone(), seen);
             if entry.nth != 1 {
                 findings.push(Finding::Writer { line });
             }
             return findings;
         };
+        let unsaid = seen.unsaid.take().filter(|_| !jump_said);
+        findings.extend(unsaid.map(|(line, micros)| Finding::Clock { line, micros }));
         let passed = entry.up.cast_signed().saturating_sub(seen.up.cast_signed());
         let jumped = entry.at.saturating_sub(seen.at).saturating_sub(passed);
         if Some(entry.nth) != seen.nth.checked_add(1) || passed < 0 || seen.closed {

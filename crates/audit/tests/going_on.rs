@@ -222,19 +222,36 @@ fn another_key_does_not_take_the_place_of_the_log_s_own() {
 fn heads_are_read_from_any_place_on() {
     let folder = run("places");
     let heads = Heads::of(&folder.0);
-    let all = heads.from(0, 100).unwrap();
+    let key = key(1).public();
+    let all = heads.from(0, 100, &key).unwrap();
     assert_eq!(all.iter().map(|line| line.line.clone()).collect::<Vec<_>>(), lines(&folder.0, HEADS_FILE));
-    assert_eq!(heads.from(all[3].end, 2).unwrap(), all[4..6]);
+    assert_eq!(heads.from(all[3].end, 2, &key).unwrap(), all[4..6]);
     assert_eq!(all.last().unwrap().end, heads.length().unwrap());
     for line in &all {
-        assert!(heads.is_between_lines(line.end).unwrap() && !heads.is_between_lines(line.end - 1).unwrap());
-        assert!(heads.have(line.head.as_ref().unwrap(), &line.line).unwrap());
+        assert_eq!(heads.line_before(line.end).unwrap(), Some(line.hash));
+        assert_eq!(heads.line_before(line.end - 1).unwrap(), None);
+        assert!(heads.have(line.head.as_ref().unwrap(), &line.line, &key).unwrap());
     }
+    assert_eq!((heads.line_before(0).unwrap(), heads.line_before(1 << 40).unwrap()), (Some(Hash::default()), None));
+    let of_another = super::writing::key(2).public();
+    assert!(heads.from(0, 100, &of_another).unwrap().iter().all(|line| line.head.is_none()));
+    assert_eq!(heads.newest(&of_another).unwrap(), None);
     let mut other = all[5].head.clone().unwrap();
-    assert!(!heads.have(&other, "another line").unwrap());
+    assert!(!heads.have(&other, "another line", &key).unwrap());
     other.nth = 99;
-    assert!(!heads.have(&other, &all[5].line).unwrap(), "it is looked for among those of its number and later");
+    assert!(!heads.have(&other, &all[5].line, &key).unwrap(), "it is looked for among those of its number and later");
     let none = Heads::of(&folder.0.join("nowhere"));
-    assert!(none.from(0, 9).unwrap().is_empty() && none.length().unwrap() == 0);
-    assert_eq!(Hash::parse("no"), None);
+    assert!(none.from(0, 9, &key).unwrap().is_empty() && none.length().unwrap() == 0);
+    assert_eq!(none.newest(&key).unwrap(), None);
+}
+
+#[test]
+fn of_one_log_the_head_with_the_highest_number_is_the_newest_whatever_the_clock_said() {
+    let folder = Folder::new("newest");
+    for second in [5000, 100, 3000] {
+        open(&folder.0, "aa", second).close(moment(second + 1)).unwrap();
+    }
+    let heads = lines(&folder.0, HEADS_FILE);
+    let newest = audit::newest_head(heads.iter().map(String::as_str), &key(1).public()).unwrap();
+    assert_eq!(newest.head, heads.len() as u64);
 }

@@ -3,6 +3,7 @@
 
 mod approving;
 mod going_on;
+mod remains;
 mod renewing;
 mod reviewing;
 mod tampering;

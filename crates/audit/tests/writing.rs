@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use audit::{
-    AnchorSeen, Event, Evidence, Files, Given, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Opener, Program, Report,
-    RunEnding, SigningKey, verify,
+    AnchorSeen, Anchored, Event, Evidence, Files, Given, HEADS_FILE, Hex, LOG_FILE, Log, Moment, Opener, Program,
+    Report, RunEnding, SigningKey, verify,
 };
 use zeroize::Zeroizing;
 
@@ -41,7 +41,8 @@ pub(crate) fn moment(seconds: i64) -> Moment {
 
 pub(crate) fn opener(writer: &str) -> Opener {
     let writer = Hex::new(writer).unwrap();
-    Opener { writer, program: Program::Run, by: None, anchor: AnchorSeen::None, former: None, because: None }
+    let (by, anchor, former, because, in_force) = (None, AnchorSeen::None, None, None, None);
+    Opener { writer, program: Program::Run, by, anchor, former, because, in_force }
 }
 
 pub(crate) fn open(folder: &Path, writer: &str, seconds: i64) -> Log {
@@ -61,10 +62,12 @@ pub(crate) fn proof(folder: &Path, seconds: i64, anchored: &[String]) -> Report 
 
 /// As [`proof`], of a folder and those before it, and with the key of the MACs.
 pub(crate) fn proof_of(folders: &[&Path], seconds: i64, anchored: &[String], key_file: Option<&SigningKey>) -> Report {
+    let mut kept = Anchored::of_keys([key(1).public()]);
+    anchored.iter().for_each(|line| kept.add(line));
     let evidence = Evidence {
         log: files(folders[0]),
         before: folders[1..].iter().map(|folder| files(folder)).collect(),
-        anchored: anchored.to_vec(),
+        anchored: &kept,
         key: Given { public: key(1).public(), macs: key_file.map(SigningKey::macs) },
         former_keys: vec![],
         now: moment(seconds).at,
@@ -109,7 +112,7 @@ fn heads_that_others_sign_without_another_entry_are_followed() {
 }
 
 /// Bytes that this thread has read so far.
-fn bytes_read() -> u64 {
+pub(crate) fn bytes_read() -> u64 {
     let counts = std::fs::read_to_string("/proc/thread-self/io").unwrap();
     counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
 }
@@ -217,6 +220,20 @@ fn a_log_without_macs_is_proven_and_goes_on_with_them() {
 }
 
 #[test]
+fn a_clock_that_is_behind_where_macs_begin_accuses_nobody() {
+    let (folder, end) = without_macs("behind");
+    open(&folder.0, "aa", end - 3600).close(moment(end - 3599)).unwrap();
+    let text = std::fs::read_to_string(folder.0.join(LOG_FILE)).unwrap();
+    assert!(text.contains("macs_begun") && text.contains("clock_jumped"), "{text}");
+    assert_eq!(proof_of(&[&folder.0], end + 1, &[], Some(&key(1))).findings, []);
+    // It is found when it is not said.
+    let unsaid: Vec<String> = text.lines().filter(|line| !line.contains("clock_jumped")).map(str::to_owned).collect();
+    super::tampering::write(&folder.0, LOG_FILE, &super::tampering::rechained(&unsaid));
+    let found = proof_of(&[&folder.0], end + 1, &[], None).findings;
+    assert!(found.iter().any(|finding| matches!(finding, audit::Finding::Clock { line: 7, .. })), "{found:?}");
+}
+
+#[test]
 fn lines_without_macs_are_taken_in_up_to_the_last_head_and_no_further() {
     let (folder, end) = without_macs("tail");
     let heads = include_str!("without_macs/heads.jsonl");
@@ -246,5 +263,8 @@ fn a_new_log_names_the_head_that_its_anchor_had() {
     Log::open(&next.0, key(1), moment(5), opener).unwrap().close(moment(6)).unwrap();
     let text = std::fs::read_to_string(next.0.join(LOG_FILE)).unwrap();
     let entry = audit::read_line(text.lines().next().unwrap()).unwrap();
-    assert_eq!(entry.what, Event::Begun { anchor: AnchorSeen::Head, former: Some(former), because: None });
+    assert_eq!(
+        entry.what,
+        Event::Begun { anchor: AnchorSeen::Head, former: Some(former), because: None, in_force: None }
+    );
 }

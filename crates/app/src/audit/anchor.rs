@@ -16,7 +16,7 @@ pub(crate) struct Anchor {
 }
 
 const FOLDER: &str = "lockgate-audit";
-/// Heads that are read to see whether a log has them, at either end.
+/// Heads that are looked at to see whether a log has them, at either end.
 const LOOKED_AT: usize = 16;
 
 impl Anchor {
@@ -51,15 +51,28 @@ impl Anchor {
     /// Heads of a log that the key signed and that have this number or a higher one: the first ones and the last ones of them.
     pub(super) async fn from(&self, log: &Hash, number: u64, key: &PublicKey) -> Result<Vec<(Head, String)>> {
         let objects = self.store.objects_after(&[FOLDER, &log.short()], &format!("{number:010}")).await?;
-        let (first, rest) = objects.split_at(objects.len().min(LOOKED_AT));
-        let mut heads = Vec::new();
-        for object in first.iter().chain(rest.iter().rev().take(LOOKED_AT)) {
-            let Some(bytes) = self.store.object_at(object).await? else { continue };
-            let line = String::from_utf8_lossy(&bytes).into_owned();
-            let head = proven_head(&line, key).filter(|head| head.log == *log);
-            heads.extend(head.map(|head| (head, line)));
+        let (mut heads, mut looked_at) = (Vec::new(), 0);
+        for object in &objects {
+            looked_at += 1;
+            heads.extend(self.head_at(object, log, key).await?);
+            if heads.len() == LOOKED_AT {
+                break;
+            }
+        }
+        // What is no head of ours takes the place of none.
+        for object in objects[looked_at..].iter().rev() {
+            heads.extend(self.head_at(object, log, key).await?);
+            if heads.len() == 2 * LOOKED_AT {
+                break;
+            }
         }
         Ok(heads)
+    }
+
+    async fn head_at(&self, object: &str, log: &Hash, key: &PublicKey) -> Result<Option<(Head, String)>> {
+        let Some(bytes) = self.store.object_at(object).await? else { return Ok(None) };
+        let line = String::from_utf8_lossy(&bytes).into_owned();
+        Ok(proven_head(&line, key).filter(|head| head.log == *log).map(|head| (head, line)))
     }
 
     /// The newest head that the key signed, of whatever log.
@@ -84,14 +97,13 @@ impl Anchor {
         Ok(newest_head(newest.iter().map(String::as_str), key))
     }
 
-    /// The lines of all heads that were kept, of whatever logs.
-    pub(crate) async fn heads(&self) -> Result<Vec<String>> {
-        let mut lines = Vec::new();
+    /// Hands over the lines of all heads that were kept, of whatever logs.
+    pub(crate) async fn each_head(&self, mut take: impl FnMut(&str)) -> Result<()> {
         for object in self.store.objects_below(&[FOLDER]).await? {
             if let Some(bytes) = self.store.object_at(&object).await? {
-                lines.push(String::from_utf8_lossy(&bytes).into_owned());
+                take(&String::from_utf8_lossy(&bytes));
             }
         }
-        Ok(lines)
+        Ok(())
     }
 }

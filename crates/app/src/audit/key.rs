@@ -3,7 +3,7 @@
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use ::audit::{Log, SigningKey};
+use ::audit::{Remains, SigningKey};
 use change::{Error, Kind, Result};
 use zeroize::Zeroizing;
 
@@ -24,7 +24,7 @@ pub(super) fn signing_key(project: &Project) -> Result<SigningKey> {
     let path = own_file(project);
     if project.file.audit.key.is_none() && !path.exists() {
         let log = folder(&project.state_dir());
-        if Log::is_begun(&log) {
+        if Remains::of(&log).are_any() {
             let what = format!("{} is missing, which signs the audit log in {}", path.display(), log.display());
             return Err(Error::new(Kind::Privacy, what).fix(
                 "Restore the key from its backup. Without one: `lockgate audit renew --because key-lost` sets the log aside and begins another, \

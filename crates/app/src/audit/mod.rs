@@ -2,6 +2,7 @@
 
 mod anchor;
 mod copies;
+mod hold;
 mod key;
 mod news;
 mod renewal;
@@ -11,17 +12,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use ::audit::{
-    AnchorSeen, Event, Former, Hash, HeldAction, Hex, Log, Moment, Name, Opener, Program, PublicKey, Standing,
+    AnchorSeen, Event, Former, Hash, HeldAction, Hex, InForce, Log, Moment, Name, Opener, Program, PublicKey, Remains,
+    Standing,
 };
 use change::{Clock, Error, Kind, Result};
 use gate::PolicyStamp;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::anchor::Anchor;
 use self::copies::Copies;
+use self::hold::Hold;
 pub(crate) use self::key::existing_key;
 pub(crate) use self::renewal::{renew, set_aside};
 use crate::held::Witness;
@@ -48,7 +50,8 @@ pub(crate) struct Auditor {
     log: Mutex<Log>,
     clock: Arc<dyn Clock>,
     copies: Option<Copies>,
-    last: PathBuf,
+    /// No renewal goes on while it is there: until the log is closed.
+    hold: Mutex<Option<Hold>>,
     /// Cancelled at the end: nothing is written behind it.
     closed: CancellationToken,
     /// Cancelled once the log is found to be changed by something else.
@@ -58,19 +61,7 @@ pub(crate) struct Auditor {
 /// Who opens a log: this process, for its user.
 fn opener(program: Program) -> Result<Opener> {
     let (writer, by) = (Hex::of(&random::<8>()?), Some(Name::new(user().0)));
-    Ok(Opener { writer, program, by, anchor: AnchorSeen::None, former: None, because: None })
-}
-
-/// The file of what was in force, in the log's folder.
-const IN_FORCE_FILE: &str = "in-force.json";
-
-/// What was in force at the last start, to tell what changed.
-#[derive(Serialize, Deserialize, PartialEq, Eq)]
-struct InForce {
-    config: Hash,
-    policy: Hex,
-    key_epoch: Option<u32>,
-    key_fingerprint: Option<Hex>,
+    Ok(Opener { writer, program, by, anchor: AnchorSeen::None, former: None, because: None, in_force: None })
 }
 
 impl Auditor {
@@ -81,18 +72,20 @@ impl Auditor {
     /// not done.
     pub(crate) async fn open(project: &Project, clock: Arc<dyn Clock>, program: Program) -> Result<Arc<Self>> {
         let folder = folder(&project.state_dir());
+        let hold = Mutex::new(Some(Hold::beside_others(&project.state_dir()).await?));
         renewal::must_be_finished(project)?;
         let key = key::signing_key(project)?;
         let anchor = Anchor::of(project).await?;
-        let (anchor_seen, former) = match Log::is_begun(&folder) {
+        let has_begun = Remains::of(&folder).have_begun().map_err(|error| unreadable(&folder, error))?;
+        let (anchor_seen, former) = match has_begun {
             true => (AnchorSeen::None, None),
             false => look(anchor.as_ref(), &key.public()).await,
         };
-        let copies = anchor.map(|anchor| Copies::of(&folder, anchor)).transpose()?;
+        let copies = anchor.map(|anchor| Copies::of(&folder, anchor, key.public())).transpose()?;
         let opener = Opener { anchor: anchor_seen, former, ..opener(program)? };
         let log = Log::open(&folder, key, Moment::of(&*clock), opener)?;
-        let (last, closed, refused) = (folder.join(IN_FORCE_FILE), CancellationToken::new(), CancellationToken::new());
-        let auditor = Arc::new(Self { log: Mutex::new(log), clock, copies, last, closed, refused });
+        let (closed, refused) = (CancellationToken::new(), CancellationToken::new());
+        let auditor = Arc::new(Self { log: Mutex::new(log), clock, copies, hold, closed, refused });
         let (beat, copy) = (beat(Arc::downgrade(&auditor)), copy(Arc::downgrade(&auditor)));
         // Beside each other: an anchor that takes long to answer must not look like a process that does not live.
         // Detached: it ends with the log. A heartbeat that is missing is a finding of the proof, and a copy that is missing fails `close`.
@@ -147,10 +140,10 @@ impl Auditor {
         self.refused.cancelled().await;
     }
 
-    /// Records a run's start, and what is another than at the last one.
+    /// Records a run's start, and what is another than at the last one, as the log has it.
     ///
     /// # Errors
-    /// As [`Auditor::record`].
+    /// As [`Auditor::record`] and [`Auditor::standing`].
     pub(crate) fn run_started(&self, project: &Project, stamp: &PolicyStamp, tables: usize) -> Result<()> {
         let now = InForce {
             config: Hash::of(&[project.file_text.as_bytes()]),
@@ -158,23 +151,13 @@ impl Auditor {
             key_epoch: stamp.key_epoch,
             key_fingerprint: stamp.key_fingerprint.as_deref().map(Hex::new).transpose()?,
         };
-        let before: Option<InForce> =
-            std::fs::read(&self.last).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let before = self.log().in_force();
+        let before = self.judged(before)?;
         let mut events = before.as_ref().map(|before| changes(before, &now)).unwrap_or_default();
-        events.push(Event::RunStarted {
-            config: now.config,
-            policy: now.policy.clone(),
-            key_epoch: now.key_epoch,
-            key_fingerprint: now.key_fingerprint.clone(),
-            tables: u32::try_from(tables).unwrap_or(u32::MAX),
-        });
-        self.record_all(events)?;
-        let text = serde_json::to_vec(&now).map_err(|error| Error::new(Kind::Bug, "the audit log").source(error))?;
-        std::fs::write(&self.last, text).map_err(|error| {
-            Error::new(Kind::Full, format!("cannot write {}", self.last.display()))
-                .source(error)
-                .fix("Free space there.")
-        })
+        let InForce { config, policy, key_epoch, key_fingerprint } = now;
+        let tables = u32::try_from(tables).unwrap_or(u32::MAX);
+        events.push(Event::RunStarted { config, policy, key_epoch, key_fingerprint, tables });
+        self.record_all(events)
     }
 
     /// Writes down what a run does until `done`: what became durable, what was stopped or changed.
@@ -214,22 +197,16 @@ impl Auditor {
     /// Copies heads to the anchor, once it was asked for heads that the log lacks.
     async fn copy_heads(&self) -> Result<bool> {
         let Some(copies) = &self.copies else { return Ok(true) };
-        let (log, key) = {
-            let log = self.log();
-            (log.id(), log.public_key())
-        };
-        match copies.lacking(log, &key).await {
-            Ok(Some(head)) => {
-                tracing::error!(head, "the anchor has heads of the audit log that the log lacks: it was set back");
-                let mut log = self.log();
-                if !self.closed.is_cancelled() {
-                    log.lacks(Moment::of(&*self.clock), head)?;
-                }
+        let log = self.log().id();
+        let note = |head| {
+            tracing::error!(head, "the anchor has heads of the audit log that the log lacks: it was set back");
+            let mut log = self.log();
+            if self.closed.is_cancelled() {
+                return Ok(false);
             }
-            Ok(None) => {}
-            // Who may write there may perhaps not list.
-            Err(error) => tracing::warn!(%error, "the anchor cannot be asked which heads of the audit log it has"),
-        }
+            self.judged(log.lacks(Moment::of(&*self.clock), head)).map(|()| true)
+        };
+        copies.ask(log, note).await?;
         copies.send().await
     }
 
@@ -238,6 +215,13 @@ impl Auditor {
     /// # Errors
     /// As [`Auditor::record`]; and `Unavailable` when the anchor lacks the last head.
     pub(crate) async fn close(&self) -> Result<()> {
+        let closed = self.end().await;
+        // Whoever still has this writes nothing with it.
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner).take();
+        closed
+    }
+
+    async fn end(&self) -> Result<()> {
         // While it can still be written down that the anchor has others.
         let copied = self.copy_heads().await;
         {
@@ -308,6 +292,12 @@ async fn look(anchor: Option<&Anchor>, key: &PublicKey) -> (AnchorSeen, Option<F
             (AnchorSeen::Away, None)
         }
     }
+}
+
+fn unreadable(folder: &Path, error: std::io::Error) -> Error {
+    Error::new(Kind::Full, format!("the audit log in {} cannot be read", folder.display()))
+        .source(error)
+        .fix("Give this user its files: what cannot be recorded is not done.")
 }
 
 fn changes(before: &InForce, now: &InForce) -> Vec<Event> {

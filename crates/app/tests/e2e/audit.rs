@@ -397,5 +397,24 @@ async fn what_cannot_be_recorded_is_not_done() {
     assert_eq!(refused.status.code(), Some(3), "{said}");
     assert!(said.contains("audit log was changed") && said.contains("audit verify"), "{said}");
     assert_eq!(project.query("SELECT max(v) FROM db.public.other"), ["10"]);
+
+    // Where no entry is left, that is found, and there is a way on.
+    std::fs::remove_file(&log).unwrap();
+    let (code, said) = verify(&project, &[]);
+    assert!(code == Some(1) && said.contains("there is no entry") && said.contains("cut off"), "{said}");
+    assert_eq!(project.lockgate(&["run", "--once"]).status.code(), Some(3));
+    project.lockgate_ok(&["audit", "renew", "--because", "damaged"]);
+    project.lockgate_ok(&["run", "--once"]);
+    assert_eq!(project.query("SELECT max(v) FROM db.public.other"), ["77"]);
+    let (code, said) = verify(&project, &[]);
+    assert!(code == Some(1) && said.contains("FOUND in log") && said.contains("there is no entry"), "{said}");
+    // Also when the file is not there at all.
+    let aside = std::fs::read_dir(project.dir.join(".lockgate")).unwrap().flatten();
+    let aside = aside.map(|entry| entry.path()).find(|path| path.to_string_lossy().contains("audit-")).unwrap();
+    std::fs::remove_file(aside.join("audit.jsonl")).unwrap();
+    assert_eq!(verify(&project, &[]), (code, said));
+    let report = project.lockgate(&["audit", "report"]);
+    assert_eq!(report.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&report.stdout).contains("runs: ended: done: once"));
     project.end().await;
 }

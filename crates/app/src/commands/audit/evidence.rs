@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use ::audit::{Evidence, Files, Given, HEADS_FILE, PUBLIC_KEY_FILE, PublicKey, Report, SigningKey};
+use ::audit::{Anchored, Evidence, Files, Given, HEADS_FILE, PUBLIC_KEY_FILE, PublicKey, Report, SigningKey};
 use change::{Clock, Error, Kind, Result};
 
 use super::{log_file, open};
@@ -24,7 +24,7 @@ pub(super) struct Gathered {
     /// Whether the key is the log's own copy.
     pub(super) own_key: bool,
     pub(super) has_anchor: bool,
-    anchored: Vec<String>,
+    anchored: Anchored,
 }
 
 /// A key, and its secret half when that was given.
@@ -56,17 +56,18 @@ impl Gathered {
             },
             None => None,
         };
+        let former_keys: Vec<Key> = keys.collect();
         // Before the log: what comes in between is then no finding.
-        let anchored = match &anchor {
-            Some(anchor) => anchor.heads().await?,
-            None => Vec::new(),
-        };
+        let mut anchored = Anchored::of_keys(std::iter::once(&first).chain(&former_keys).map(|key| key.public));
+        if let Some(anchor) = &anchor {
+            anchor.each_head(|line| anchored.add(line)).await?;
+        }
         let aside = match given.file.is_none() && given.before.is_empty() {
             true => set_aside(&dir.join(".lockgate"))?,
             false => given.before.clone(),
         };
         let before = aside.iter().map(|folder| log_file(dir, Some(folder)));
-        let (logs, former_keys) = (std::iter::once(log).chain(before).collect(), keys.collect());
+        let logs = std::iter::once(log).chain(before).collect();
         Ok(Self { logs, key: first, former_keys, own_key, has_anchor: anchor.is_some(), anchored })
     }
 
@@ -85,7 +86,7 @@ impl Gathered {
         ::audit::verify(Evidence {
             log,
             before: logs.collect(),
-            anchored: self.anchored.clone(),
+            anchored: &self.anchored,
             key: self.key.given(),
             former_keys: self.former_keys.iter().map(Key::given).collect(),
             now: SystemClock::new().now(),
@@ -96,24 +97,37 @@ impl Gathered {
 /// Both files as they are at one moment: a process that writes meanwhile is waited for, and what it adds later is left out.
 fn files(path: &Path) -> Result<Files<Box<dyn BufRead>>> {
     let unreadable = |error| Error::new(Kind::Unavailable, "the audit log cannot be read").source(error);
-    let entries = open(path)?.into_inner();
+    let entries = open_left(path)?;
     // Where files cannot be locked, nobody writes who would lock them.
-    let locked = entries.lock_shared();
+    let locked = entries.as_ref().filter(|entries| entries.lock_shared().is_ok());
     let heads = match File::open(path.with_file_name(HEADS_FILE)) {
         Ok(heads) => Some(heads),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(unreadable(error)),
     };
     let length = |file: &File| file.metadata().map(|file| file.len()).map_err(unreadable);
-    let (of_entries, of_heads) = (length(&entries)?, heads.as_ref().map_or(Ok(0), length)?);
-    if locked.is_ok() {
+    let (of_entries, of_heads) = (entries.as_ref().map_or(Ok(0), length)?, heads.as_ref().map_or(Ok(0), length)?);
+    if let Some(entries) = locked {
         entries.unlock().map_err(unreadable)?;
     }
-    let heads: Box<dyn BufRead> = match heads {
-        Some(heads) => Box::new(BufReader::new(heads.take(of_heads))),
-        None => Box::new(std::io::empty()),
+    let read = |file: Option<File>, bytes| -> Box<dyn BufRead> {
+        match file {
+            Some(file) => Box::new(BufReader::new(file.take(bytes))),
+            None => Box::new(std::io::empty()),
+        }
     };
-    Ok(Files { entries: Box::new(BufReader::new(entries.take(of_entries))), heads })
+    Ok(Files { entries: read(entries, of_entries), heads: read(heads, of_heads) })
+}
+
+/// The file of a log's entries; `None` where heads are all that is left of the log.
+///
+/// # Errors
+/// `Config` when it cannot be read.
+pub(super) fn open_left(path: &Path) -> Result<Option<File>> {
+    if !path.exists() && path.with_file_name(HEADS_FILE).exists() {
+        return Ok(None);
+    }
+    open(path).map(|file| Some(file.into_inner()))
 }
 
 /// A public key by its digits or its file, or a signing key by its file.
