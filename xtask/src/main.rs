@@ -5,6 +5,8 @@ mod command;
 mod fuzz;
 mod skips;
 
+use std::process::ExitCode;
+
 use anyhow::{Result, bail};
 
 const HELP: &str = "\
@@ -32,8 +34,19 @@ cargo x <chore> [arguments]
   up        raises the dependencies within their ranges, then looks at licences and advisories
 ";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Without the backtrace that a variable may ask for: what failed has just said why, and that would push it off the screen.
+        Err(error) => {
+            command::heading(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
     let Some((chore, rest)) = arguments.split_first() else { return chores::say(HELP) };
     match chore.as_str() {
         "check" => chores::check(),
