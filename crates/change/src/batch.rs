@@ -256,10 +256,12 @@ impl ChangeBatch {
         (self.slice(0, at), above)
     }
 
-    /// Takes the first rows off, `rows` of them or all that there are.
+    /// Takes the first rows off, `rows` of them or all that there are; one more where that parted the halves of an update of a key ([`Op::MoveOut`]
+    /// and [`Op::Insert`]).
     #[must_use]
     pub fn take_first(&mut self, rows: usize) -> Self {
-        let first = self.slice(0, rows.min(self.len()));
+        let parts = rows > 0 && self.meta.ops.get(rows - 1) == Some(&Op::MoveOut);
+        let first = self.slice(0, (rows + usize::from(parts)).min(self.len()));
         *self = self.slice(first.len(), self.len() - first.len());
         first
     }
