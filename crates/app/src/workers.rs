@@ -80,6 +80,8 @@ pub(crate) struct Writers {
 pub(crate) struct Opened {
     /// It still has to be copied.
     pub(crate) uncopied: bool,
+    /// Nothing is recorded of its copy, and it was there before: another process may have begun one, and write it first.
+    pub(crate) unclaimed: bool,
     /// The number of the last release of held rows in each lake table.
     pub(crate) released: [u64; Workers::LAYERS],
     /// How many of its rows are held back, as both lake tables say.
@@ -147,6 +149,7 @@ impl Workers {
         for (number, (layer, writer, stamp)) in layers.into_iter().enumerate() {
             let checkpoint = writer.checkpoint();
             opened.uncopied |= checkpoint.copy.as_ref().is_none_or(|copy| copy.finished.is_none());
+            opened.unclaimed |= checkpoint.copy.is_none() && writer.was_there();
             opened.released[number] = checkpoint.released;
             opened.held_back = opened.held_back.filter(|rows| *rows == writer.held_back());
             let streamed = checkpoint.stream.as_ref().map(|stream| stream.through.clone());

@@ -85,6 +85,9 @@ impl Pipeline {
         if opened.uncopied {
             // Its copy may begin after the stream has caught up.
             progress.copies.insert(table.clone(), Workers::LAYERS);
+            if opened.unclaimed {
+                progress.unclaimed.insert(table.clone());
+            }
         } else {
             self.watch.table(&table, |seen| seen.copied = true);
         }

@@ -64,10 +64,11 @@ const SEEDS: u64 = 180;
 /// table without key was copied, and rows that waited when the copy ended (902071); a copied row that was held after a truncate had passed
 /// beside its copy (950524); a spool that had a structure between rows and their boundary, so that deletes after a column had gone were
 /// looked for by it (1001744, 1003212); the copy of an empty table, which ended again after the stream had passed its beginning (3000686);
-/// an update of a key of which a model's rows were parted (3008987).
-const FOUND: [u64; 20] = [
+/// an update of a key of which a model's rows were parted (3008987); a confirmation beside another process's first copy with a lower LOW
+/// (3012163).
+const FOUND: [u64; 21] = [
     238, 101_232, 200_404, 200_588, 201_039, 301_241, 301_533, 302_712, 303_185, 500_790, 601_732, 800_082, 800_083,
-    800_155, 902_071, 950_524, 1_001_744, 1_003_212, 3_000_686, 3_008_987,
+    800_155, 902_071, 950_524, 1_001_744, 1_003_212, 3_000_686, 3_008_987, 3_012_163,
 ];
 
 #[test]

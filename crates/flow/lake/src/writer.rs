@@ -204,6 +204,11 @@ impl TableWriter {
         &self.log().record.checkpoint
     }
 
+    /// Whether the table was there before it was opened: until this writer's first commit another one may still write it.
+    pub fn was_there(&self) -> bool {
+        self.log().record.epoch > 1
+    }
+
     /// Whether another project folder was the last to write rows of the table, when it was opened.
     pub fn was_elsewhere(&self) -> bool {
         self.from_elsewhere

@@ -15,6 +15,9 @@ use crate::history::{Change, What};
 use crate::script::{BIG, Cell, Row, cell, is_unreadable, parts, position};
 use crate::source::shown;
 
+/// Beginnings of copies beside each other of which every choice is tried.
+const MAYBE_MAX: usize = 8;
+
 /// What is known of held rows, by table.
 pub(crate) struct Held {
     state_dir: PathBuf,
@@ -117,9 +120,16 @@ impl Judge {
         resets[table].insert(at);
     }
 
-    /// The places before which what was held stands for nothing, with the first so many of those that may be such.
-    fn resets(&self, table: usize, maybe: usize) -> BTreeSet<Position> {
-        self.held.resets[table].iter().chain(self.held.maybe_resets[table].iter().take(maybe)).cloned().collect()
+    /// The places before which what was held stands for nothing, in each way in which those that may be such are or are not: all of them first.
+    fn resets(&self, table: usize) -> impl Iterator<Item = BTreeSet<Position>> {
+        let maybe: Vec<&Position> = self.held.maybe_resets[table].iter().collect();
+        // Of very many, the last ones.
+        let first = maybe.len().saturating_sub(MAYBE_MAX);
+        let ways = (0..1_u32 << (maybe.len() - first)).rev();
+        ways.map(move |way| {
+            let are = maybe[first..].iter().enumerate().filter(|(bit, _)| way >> bit & 1 == 1).map(|(_, at)| *at);
+            self.held.resets[table].iter().chain(are).cloned().collect()
+        })
     }
 
     /// Notes that held rows were given up.
@@ -174,9 +184,8 @@ impl Judge {
     ) -> Result<Logged, String> {
         let recorded = self.as_recorded(table, sure, found);
         let mut unlike = None;
-        // A process that the other one turned away has made nothing void; nor have those after it, until it is over.
-        for begun in (0..=self.held.maybe_resets[table].len()).rev() {
-            let resets = self.resets(table, begun);
+        // A process that the other one turned away has made nothing void.
+        for resets in self.resets(table) {
             for skipped in [sure, &recorded] {
                 let wanted: Vec<Change> = self.wanted(table, through, skipped).into_iter().cloned().collect();
                 match self.unlike_log(table, found, &wanted, &resets) {
@@ -266,7 +275,7 @@ impl Judge {
             let name = self.script.tables[table].name.clone();
             let places: BTreeSet<&Position> =
                 lines.iter().filter(|line| line.table == name).map(|line| &line.position).collect();
-            let resets = self.resets(table, usize::MAX);
+            let resets = self.resets(table).next().unwrap_or_default();
             let last_reset = resets.last();
             let lost = self.held.missing[table]
                 .iter()
