@@ -186,7 +186,8 @@ impl Judge {
         let mut unlike = None;
         // A process that the other one turned away has made nothing void.
         for resets in self.resets(table) {
-            for skipped in [sure, &recorded] {
+            // With held rows a larger choice may skip what others of their key wait for, so the smaller ones are tried as well.
+            for skipped in (sure.len()..=recorded.len()).rev().map(|choice| &recorded[..choice]) {
                 let wanted: Vec<Change> = self.wanted(table, through, skipped).into_iter().cloned().collect();
                 match self.unlike_log(table, found, &wanted, &resets) {
                     Ok(logged) => return Ok(logged),
