@@ -1,26 +1,15 @@
 //! Files that people write: policy, project, keys; and records that only a key opens.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use change::{Clock, Problem, Timestamp};
+use change::{Problem, StoppedClock};
 use gate::{KeyRing, Policy};
 use zeroize::Zeroizing;
 
 use crate::project::{PROJECT_FILE, ProjectFile};
 
 /// 2026-11-21T00:00:00Z, for ever.
-struct StoppedClock;
-
-impl Clock for StoppedClock {
-    fn now(&self) -> Timestamp {
-        1_795_219_200_000_000
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-}
+const NOW: StoppedClock = StoppedClock(1_795_219_200_000_000);
 
 /// `policy.yaml`. What is taken can be explained, compared and shown on made-up values; what is refused says why and on which line.
 pub fn policy(bytes: &[u8]) {
@@ -29,7 +18,7 @@ pub fn policy(bytes: &[u8]) {
         Ok(policy) => {
             assert!(policy.changes_to(&policy).is_empty(), "a policy differs from itself");
             assert_eq!(policy.explain().policy_hash.len(), 64);
-            policy.rehearse(Arc::new(StoppedClock)).unwrap();
+            policy.rehearse(Arc::new(NOW)).unwrap();
         }
         Err(problems) => explained(text, &problems),
     }

@@ -11,3 +11,17 @@ pub trait Clock: Send + Sync {
     /// Time since an arbitrary fixed point; never goes backwards.
     fn monotonic(&self) -> Duration;
 }
+
+/// Stands still at a time: for what must not depend on it, and for tests.
+#[derive(Clone, Copy, Debug)]
+pub struct StoppedClock(pub Timestamp);
+
+impl Clock for StoppedClock {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}

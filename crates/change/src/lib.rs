@@ -16,7 +16,7 @@ mod source;
 
 pub use batch::{ChangeBatch, Op, Origin, RowMeta, RowMetaBuilder, Share, Unsent};
 pub use checkpoint::{Checkpoint, ChunkSet, CopyProgress, TableCheckpoint};
-pub use clock::{Clock, Timestamp};
+pub use clock::{Clock, StoppedClock, Timestamp};
 pub use error::{Error, Kind, Result};
 pub use position::Position;
 pub use problem::{Problem, Severity};

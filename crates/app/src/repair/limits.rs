@@ -2,12 +2,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use capture::postgres::SLOW_CHUNK_ROWS;
 use change::Clock;
 
 /// Rows of a chunk: what a kill costs a repair at most.
 const CHUNK_ROWS: u64 = 150_000;
-/// The same when a model reads texts of the rows: a page takes it a good part of a second.
-const CHUNK_ROWS_FOR_MODEL: u64 = 500;
 /// Seconds of reading that a transaction holds at most, because it stays open meanwhile.
 const TRANSACTION_SECONDS: u64 = 2;
 
@@ -46,7 +45,7 @@ impl Limits {
 
     /// The rows that a chunk should have, at any pace.
     pub(crate) fn chunk_rows(&self) -> u64 {
-        if self.asks_model { CHUNK_ROWS_FOR_MODEL } else { CHUNK_ROWS }
+        if self.asks_model { SLOW_CHUNK_ROWS } else { CHUNK_ROWS }
     }
 
     /// The rows that one transaction should read: a chunk, or less at a slow pace.

@@ -7,24 +7,12 @@ use std::time::Duration;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use capture::postgres::{PostgresConfig, PostgresSource, Resume};
 use change::{
-    ChangeBatch, Checkpoint, Clock, CopyProgress, Event, Identity, Op, Origin, Position, Source, TableCheckpoint,
-    TableName, TableNotice, TableSchema, Timestamp,
+    ChangeBatch, Checkpoint, CopyProgress, Event, Identity, Op, Origin, Position, Source, StoppedClock,
+    TableCheckpoint, TableName, TableNotice, TableSchema,
 };
 use sandbox::PrivatePostgres;
 
 pub(crate) type Row = Vec<Option<String>>;
-
-pub(crate) struct FixedClock;
-
-impl Clock for FixedClock {
-    fn now(&self) -> Timestamp {
-        1_700_000_000_000_000
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-}
 
 /// One table as the lake holds it.
 #[derive(Default)]
@@ -278,7 +266,7 @@ pub(crate) fn config(server: &PrivatePostgres, tables: &[&str]) -> PostgresConfi
 }
 
 pub(crate) async fn open(config: &PostgresConfig, resume: &Resume) -> change::Result<PostgresSource> {
-    capture::postgres::open(config.clone(), resume.clone(), Arc::new(FixedClock)).await
+    capture::postgres::open(config.clone(), resume.clone(), Arc::new(StoppedClock(1_700_000_000_000_000))).await
 }
 
 /// The end of the log now, as a position that the stream comes to.

@@ -1,7 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use change::{Clock, Column, Error, Identity, Kind, Problem, Result, Severity, TableName, TableSchema, Timestamp};
+use change::{
+    Clock, Column, Error, Identity, Kind, Problem, Result, Severity, StoppedClock, TableName, TableSchema, Timestamp,
+};
 use sha2::{Digest, Sha256};
 
 use crate::canonical::{self, Form};
@@ -32,7 +34,7 @@ impl Means {
             vault: None,
             cell_keys: None,
             entities: None,
-            clock: Arc::new(NoClock),
+            clock: Arc::new(StoppedClock(0)),
             suppression: Suppression::default(),
         }
     }
@@ -40,19 +42,6 @@ impl Means {
     /// For kernels that need keys alone.
     pub(crate) fn for_keys(keys: KeyRing) -> Self {
         Self { keys: Some(Arc::new(keys)), ..Self::none() }
-    }
-}
-
-/// Stands at the beginning: for what does not depend on time.
-struct NoClock;
-
-impl Clock for NoClock {
-    fn now(&self) -> Timestamp {
-        0
-    }
-
-    fn monotonic(&self) -> std::time::Duration {
-        std::time::Duration::ZERO
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use change::{Clock, Error, Identity, Position, Result, RowMeta, TableCheckpoint, Timestamp};
 use deltalake::logstore::LogStoreRef;
 use gate::{ClearedBatch, ClearedSchema};
@@ -16,14 +15,17 @@ use crate::copied::{CopiedFiles, CopyArea};
 use crate::current::{Current, stream_area};
 use crate::encode::Statistics;
 use crate::held_bytes::{HeldBytes, HeldTogether};
-use crate::identity::Identifier;
 use crate::index::{BootId, KeyIndex, Shape};
 use crate::log::{Committed as Written, TableLog};
 use crate::naming::{LakeTable, Layer};
 use crate::record::{HeldBack, Record};
-use crate::schema::{self, COMMITTED_AT, Evolution, OP, ORDINAL, TXID};
+use crate::schema::{self, COMMITTED_AT, OP, ORDINAL, TXID};
 use crate::stored::StoredRows;
-use crate::{area, foreign, rebuild, upkeep, widen};
+use crate::{area, foreign, rebuild, upkeep};
+
+mod structure;
+
+use structure::{allow, check_key, identity_names};
 
 /// How tables are written.
 #[derive(Clone)]
@@ -232,59 +234,6 @@ impl TableWriter {
     /// The table's version.
     pub fn version(&self) -> u64 {
         self.log().version
-    }
-
-    /// Meets the structure of the rows that will follow: new columns are added; a column that is gone stays, null from here on.
-    ///
-    /// # Errors
-    /// `Contract` when a column's type changed in a way that cannot be stored without loss, or the identity is another one.
-    pub async fn evolve(&mut self, cleared: &ClearedSchema) -> Result<()> {
-        let now_ms = self.now_ms();
-        schema::check_names(cleared)?;
-        let layer = match self.layers {
-            Layers::Current(_) => Layer::Current,
-            Layers::Changes(_) => Layer::Changes,
-        };
-        if let Layers::Current(current) = &mut self.layers {
-            check_key(&current.log, cleared)?;
-        }
-        let Some(Evolution { columns, widened }) = schema::evolve(&self.log().schema, cleared, layer)? else {
-            return self.reidentify(cleared).await;
-        };
-        match &mut self.layers {
-            Layers::Current(current) => {
-                // Rows that wait have the old structure.
-                current.stream.flush(&current.log.store, &current.log.schema, &current.statistics, now_ms).await?;
-                current.copy.flush(&current.log, &current.statistics, now_ms).await?;
-                allow(&mut current.statistics, cleared);
-                let mut added = identity_names(cleared);
-                added.retain(|name| current.log.schema.index_of(name).is_err());
-                if widened {
-                    widen_current(current, columns, added, &self.options, now_ms).await?;
-                    return self.reidentify(cleared).await;
-                }
-                change_schema(&mut current.log, columns, now_ms).await?;
-                if let Some((index, identifier)) = &mut current.index {
-                    index.advance(current.log.version)?;
-                    let names = [identifier.names(&current.log.schema), added].concat();
-                    *identifier = Identifier::new(&current.log.schema, &names, index.shape(), index.seed())?;
-                }
-                self.reidentify(cleared).await
-            }
-            Layers::Changes(changes) => {
-                changes.flush_all(now_ms).await?;
-                allow(&mut changes.statistics, cleared);
-                if widened {
-                    return changes.widen(columns, now_ms).await;
-                }
-                change_schema(&mut changes.log, columns, now_ms).await
-            }
-        }
-    }
-
-    async fn reidentify(&mut self, cleared: &ClearedSchema) -> Result<()> {
-        let Layers::Current(current) = &mut self.layers else { return Ok(()) };
-        current.reidentify(identity_names(cleared).into_iter().collect(), &self.options).await
     }
 
     /// Stages rows; nobody sees them before the commit. Rows at or below the checkpoint and rows of chunks that are done are passed over.
@@ -531,71 +480,4 @@ fn index_lost(log: &TableLog) -> Error {
         format!("{}: the key index on the local disk was not that of the table and is removed", log.table),
     )
     .fix("Nothing to do: it is built anew. Look at the disk's state if it happens again.")
-}
-
-/// Goes over to a structure in which a type grew, and which may have `added` more columns to the identity of a row. The index is built anew:
-/// places have moved to other files.
-async fn widen_current(
-    current: &mut Current,
-    columns: SchemaRef,
-    added: Vec<String>,
-    options: &WriterOptions,
-    now_ms: i64,
-) -> Result<()> {
-    let known = current.index.take();
-    for staged in current.stream.staged.iter_mut().chain(&mut current.copy.staged) {
-        staged.add = widen::file(&current.log.store, &staged.add, &columns, &current.statistics, now_ms).await?;
-    }
-    let renamed = widen::table(&mut current.log, columns.clone(), &columns, &current.statistics, now_ms).await?;
-    current.vectors.clear();
-    if let Some((index, identifier)) = known {
-        // Rows that wait are known by hashes with this seed.
-        let (shape, seed) = (index.shape(), index.seed());
-        let names = [identifier.names(&current.log.schema), added].concat();
-        drop(index);
-        let (path, boot) = index_place(&current.log, options);
-        current.index = Some(rebuild::build(&current.log, &names, shape, &path, boot, Some(seed)).await?);
-    }
-    current.follow_parted(&renamed).await
-}
-
-fn identity_names(schema: &ClearedSchema) -> Vec<String> {
-    schema.identity_columns().into_iter().map(|index| schema.columns[index].name.clone()).collect()
-}
-
-/// The rows that the table has were found by one key, and cannot be found by another.
-fn check_key(log: &TableLog, cleared: &ClearedSchema) -> Result<()> {
-    let known = &log.record.key;
-    let key = match &cleared.identity {
-        Identity::Key(_) => identity_names(cleared),
-        Identity::WholeRow | Identity::InsertOnly => Vec::new(),
-    };
-    if log.files.is_empty() && log.version == 0 || *known == key {
-        return Ok(());
-    }
-    let named = |key: &[String]| if key.is_empty() { "no key".to_owned() } else { key.join(", ") };
-    Err(Error::new(
-        change::Kind::Contract,
-        format!("{}: rows were identified by {} and now by {}", cleared.table, named(known), named(&key)),
-    )
-    .fix("Give the source table its key back, or remove the table's folders from the lake so that it is copied anew."))
-}
-
-fn allow(statistics: &mut Statistics, cleared: &ClearedSchema) {
-    for column in cleared.columns.iter().filter(|column| column.statistics) {
-        if !statistics.0.contains(&column.name) {
-            statistics.0.push(column.name.clone());
-        }
-    }
-}
-
-async fn change_schema(log: &mut TableLog, columns: SchemaRef, now_ms: i64) -> Result<()> {
-    let actions = schema::changed(log, &columns)?;
-    match log.commit("ADD COLUMNS", actions, log.record.clone(), now_ms).await? {
-        Written::Done => {
-            log.schema = columns;
-            Ok(())
-        }
-        Written::Fenced(error) | Written::Foreign(error) => Err(error),
-    }
 }

@@ -128,13 +128,20 @@ async fn what_the_key_has_not_signed_does_not_get_to_the_anchor() {
     assert!(kept.len() == 2 && kept.iter().all(|head| honest.contains(&head.as_str())), "{} heads", kept.len());
 }
 
+/// A command signs another head, which gets to the anchor, and then the log is put back to what it was before.
+async fn set_back(place: &Place, clock: &Arc<dyn Clock>) {
+    let (log, before) = (place.log(), place.0.dir.join("before"));
+    copy(&log, &before);
+    place.act(clock).await;
+    std::fs::remove_dir_all(&log).unwrap();
+    copy(&before, &log);
+}
+
 #[tokio::test]
 async fn forged_names_at_the_anchor_do_not_hide_what_it_has() {
     let (place, clock) = (Place::with_anchor("hidden"), RuntimeClock::begun());
     place.act(&clock).await;
-    let (log, before) = (place.log(), place.0.dir.join("before"));
-    copy(&log, &before);
-    place.act(&clock).await;
+    set_back(&place, &clock).await;
     let folder = objects(&place.anchor())[0].parent().unwrap().to_owned();
     for number in 0..40 {
         for name in [
@@ -144,8 +151,6 @@ async fn forged_names_at_the_anchor_do_not_hide_what_it_has() {
             std::fs::write(folder.join(name), "{}").unwrap();
         }
     }
-    std::fs::remove_dir_all(&log).unwrap();
-    copy(&before, &log);
     place.act(&clock).await;
     assert!(place.text().contains(r#""event":"heads_missing","known":"anchor","head":3"#), "{}", place.text());
 }
@@ -155,18 +160,14 @@ async fn forged_names_at_the_anchor_do_not_hide_what_it_has() {
 async fn what_the_anchor_has_is_written_down_however_late() {
     let (place, clock) = (Place::with_anchor("late"), RuntimeClock::begun());
     place.act(&clock).await;
-    let (log, before) = (place.log(), place.0.dir.join("before"));
-    copy(&log, &before);
-    place.act(&clock).await;
-    std::fs::remove_dir_all(&log).unwrap();
-    copy(&before, &log);
+    set_back(&place, &clock).await;
     let running = Running::of(&place, &clock).await;
     // Heads get there before the anchor was asked.
     for _ in 0..4 {
         running.sign();
         running.auditor.copies.as_ref().unwrap().send().await.unwrap();
     }
-    let (file, away) = (log.join(LOG_FILE), log.join("away"));
+    let (file, away) = (place.log().join(LOG_FILE), place.log().join("away"));
     std::fs::rename(&file, &away).unwrap();
     running.auditor.copy_heads().await.unwrap_err();
     let refused = tokio::time::timeout(Duration::from_secs(1), running.auditor.refused()).await;
@@ -183,11 +184,7 @@ async fn what_the_anchor_has_is_written_down_however_late() {
 async fn the_next_process_asks_for_what_the_one_before_could_not() {
     let (place, clock) = (Place::with_anchor("next"), RuntimeClock::begun());
     place.act(&clock).await;
-    let (log, before) = (place.log(), place.0.dir.join("before"));
-    copy(&log, &before);
-    place.act(&clock).await;
-    std::fs::remove_dir_all(&log).unwrap();
-    copy(&before, &log);
+    set_back(&place, &clock).await;
     let running = Running::of(&place, &clock).await;
     for _ in 0..4 {
         running.sign();

@@ -188,7 +188,7 @@ pub struct CopyConfig {
 }
 
 /// Rows of a chunk of a slow table at most.
-const SLOW_CHUNK_ROWS: u64 = 500;
+pub const SLOW_CHUNK_ROWS: u64 = 500;
 
 impl CopyConfig {
     /// Rows that a chunk of the table should hold.

@@ -39,7 +39,7 @@ pub mod rows;
 pub mod table;
 pub mod types;
 
-pub use config::{BudgetLevel, ByteSize, CopyConfig, PostgresConfig, Secret, WalBudget, WalPolicy};
+pub use config::{BudgetLevel, ByteSize, CopyConfig, PostgresConfig, SLOW_CHUNK_ROWS, Secret, WalBudget, WalPolicy};
 pub use describe::{Described, Tables, describe, lag, others, tables};
 pub use identity::Resume;
 pub use probe::{ProbeReport, probe};

@@ -1,13 +1,11 @@
 //! The door of a run, for the benches: a table of one column, whose rows are cleared.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{ArrayRef, StringArray};
 use arrow::datatypes::DataType;
 use change::{
-    ChangeBatch, Clock, Column, Identity, Op, Origin, RowMeta, RowMetaBuilder, TableName, TableSchema, Timestamp,
-    Unsent,
+    ChangeBatch, Column, Identity, Op, Origin, RowMeta, RowMetaBuilder, StoppedClock, TableName, TableSchema, Unsent,
 };
 use gate::{KeyRing, Policy, TableGate, Vault};
 
@@ -15,17 +13,7 @@ use gate::{KeyRing, Policy, TableGate, Vault};
 pub(crate) const ROWS: usize = 65_536;
 
 /// 2026-11-21T00:00:00Z, for ever.
-struct StoppedClock;
-
-impl Clock for StoppedClock {
-    fn now(&self) -> Timestamp {
-        1_795_219_200_000_000
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-}
+const NOW: StoppedClock = StoppedClock(1_795_219_200_000_000);
 
 /// Different values without an order, the same in every run.
 pub(crate) fn number(row: usize) -> u64 {
@@ -60,7 +48,7 @@ pub(crate) fn schema(data_type: &DataType) -> Arc<TableSchema> {
 pub(crate) fn gate(schema: &Arc<TableSchema>, transform: &str, vault: Option<Arc<dyn Vault>>) -> TableGate {
     let text = format!("profile: none\nkeys: none\ntables:\n  bench.public.values:\n    value: {transform}\n");
     let policy = Policy::parse(&text, "policy.yaml").expect("a right policy");
-    let gate = policy.compile(std::slice::from_ref(schema), Some(keys()), vault, Arc::new(StoppedClock));
+    let gate = policy.compile(std::slice::from_ref(schema), Some(keys()), vault, Arc::new(NOW));
     gate.expect("a policy that fits").table(schema).expect("a table that fits")
 }
 

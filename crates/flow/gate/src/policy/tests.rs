@@ -1,28 +1,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use arrow::datatypes::{DataType, TimeUnit};
-use change::{Clock, Column, Identity, Problem, Severity, TableName, TableSchema, Timestamp};
+use change::{Clock, Column, Identity, Problem, Severity, StoppedClock, TableName, TableSchema};
 use zeroize::Zeroizing;
 
 use crate::{Gate, KeyRing, Policy, Profile, Vault};
 
 /// 2026-11-21T00:00:00Z, for ever.
-struct StoppedClock;
-
-impl Clock for StoppedClock {
-    fn now(&self) -> Timestamp {
-        1_795_219_200_000_000
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
-}
+const NOW: StoppedClock = StoppedClock(1_795_219_200_000_000);
 
 pub(crate) fn stopped_clock() -> Arc<dyn Clock> {
-    Arc::new(StoppedClock)
+    Arc::new(NOW)
 }
 
 /// Numbers its codes, so that a test can foresee them.
@@ -75,7 +64,7 @@ pub(crate) fn rotated(newest: u32) -> KeyRing {
 
 /// Compiles with a fixed key, a vault of its own and a clock that stands.
 pub(crate) fn compile(policy: &Policy, tables: &[Arc<TableSchema>]) -> Result<Gate, Vec<Problem>> {
-    policy.compile(tables, keys(0), Some(Arc::new(CountingVault::default())), Arc::new(StoppedClock))
+    policy.compile(tables, keys(0), Some(Arc::new(CountingVault::default())), Arc::new(NOW))
 }
 
 fn members(identity: Identity) -> Arc<TableSchema> {
@@ -423,7 +412,7 @@ fn a_table_without_key_is_warned_of_transforms_that_change_with_the_years() {
 fn missing_means_are_named() {
     let policy = Policy::parse(&policy("    member_id: hmac_token(member)\n    zip: vault_code(zip)\n"), "p").unwrap();
     let tables = [members(Identity::Key(vec![0]))];
-    let problems = policy.compile(&tables, None, None, Arc::new(StoppedClock)).err().unwrap();
+    let problems = policy.compile(&tables, None, None, Arc::new(NOW)).err().unwrap();
     let is_error = |problem: &&Problem| problem.severity == Severity::Error;
     let errors: Vec<&str> = problems.iter().filter(is_error).map(|problem| problem.what.as_str()).collect();
     assert_eq!(errors.len(), 2, "{errors:?}");
@@ -435,7 +424,7 @@ fn the_stamp_follows_the_meaning_and_not_the_spelling() {
     let stamp = |text: &str, first_byte: u8| {
         let policy = Policy::parse(text, "p").unwrap();
         let tables = [members(Identity::Key(vec![0]))];
-        policy.compile(&tables, keys(first_byte), None, Arc::new(StoppedClock)).unwrap().stamp().clone()
+        policy.compile(&tables, keys(first_byte), None, Arc::new(NOW)).unwrap().stamp().clone()
     };
     let first = stamp(&policy("    member_id: hmac_token(member)\n    zip: zip3\n"), 0);
     let same =
@@ -472,7 +461,7 @@ fn the_hash_says_more_only_where_an_option_is_not_as_usual() {
 fn a_determination_holds_through_its_last_day() {
     let text = policy("    member_id: hmac_token(member)\n").replace("limited_data_set", "expert");
     let expert = Policy::parse(&(text.clone() + "expert: { name: A, method: B, expires: 2026-11-21 }\n"), "p").unwrap();
-    let (now, day) = (StoppedClock.now(), 86_400_000_000);
+    let (now, day) = (NOW.now(), 86_400_000_000);
     assert!(expert.still_claims(now + day - 1).is_ok());
     let error = expert.still_claims(now + day).unwrap_err();
     assert!(error.kind() == change::Kind::Privacy && error.what().contains("expired on 2026-11-21"), "{error}");
@@ -507,7 +496,7 @@ fn epochs_of_rules_are_checked() {
     }
     let tables = [members(Identity::Key(vec![0]))];
     let compiled = |rules: &str, keys: KeyRing| {
-        let compiled = read(rules).unwrap().compile(&tables, Some(keys), None, Arc::new(StoppedClock));
+        let compiled = read(rules).unwrap().compile(&tables, Some(keys), None, Arc::new(NOW));
         compiled.err().map(|problems| problems.into_iter().find(|problem| problem.severity == Severity::Error).unwrap())
     };
     let pinned = |option: &str| format!("    member_id: {{ transform: hmac_token(member), {option} }}\n");

@@ -1,25 +1,16 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{ArrayRef, Date32Array, Int64Array, StringArray, TimestampMicrosecondArray};
-use change::{ChangeBatch, Column, Identity, Op, Origin, RowMetaBuilder, TableSchema, Timestamp, Unsent};
+use change::{ChangeBatch, Column, Identity, Op, Origin, RowMetaBuilder, StoppedClock, TableSchema, Unsent};
 
 use super::*;
 use crate::policy::tests::{keys, rotated};
 use crate::x12_map::ReadyMap;
 
-/// Stands on the first day of a year.
-struct NewYear(i32);
-
-impl Clock for NewYear {
-    fn now(&self) -> Timestamp {
-        let day = Date { year: self.0, month: 1, day: 1 };
-        i64::from(day.to_days()) * crate::calendar::MICROS_PER_DAY
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::ZERO
-    }
+/// The first day of a year, for ever.
+fn new_year(year: i32) -> StoppedClock {
+    let day = Date { year, month: 1, day: 1 };
+    StoppedClock(i64::from(day.to_days()) * crate::calendar::MICROS_PER_DAY)
 }
 
 const RULES: &str = "
@@ -94,7 +85,7 @@ fn through(
     keys: KeyRing,
     year: i32,
 ) -> (RecordBatch, TableStamp) {
-    let gate = policy.compile(std::slice::from_ref(&schema), Some(keys), None, Arc::new(NewYear(year))).unwrap();
+    let gate = policy.compile(std::slice::from_ref(&schema), Some(keys), None, Arc::new(new_year(year))).unwrap();
     let table = gate.table(&schema).unwrap();
     let mut meta = RowMetaBuilder::default();
     (0..columns[0].len() as u64).for_each(|row| meta.push(Op::Insert, &row.to_be_bytes(), 0, 1, row + 1));
@@ -110,7 +101,7 @@ fn remask(
     year: i32,
     (rows, stamp): &(RecordBatch, TableStamp),
 ) -> Result<Option<(RecordBatch, TableStamp)>> {
-    let remasker = policy(rules).remasker(Some(keys), None, Arc::new(NewYear(year)));
+    let remasker = policy(rules).remasker(Some(keys), None, Arc::new(new_year(year)));
     let table = TableName::new("db", "public", "t");
     let Some(remask) = remasker.table(&table, stamp, &rows.schema(), &["id".to_owned()])? else { return Ok(None) };
     Ok(Some((remask.apply(rows)?, remask.stamp().clone())))
@@ -134,7 +125,7 @@ fn a_year_later_stored_rows_become_what_a_fresh_copy_would_be() {
         assert_eq!(remasked, fresh);
         assert!(remask(RULES, key(), year, &remasked).unwrap().is_none(), "nothing is to do twice");
     }
-    let remasker = policy(RULES).remasker(Some(key()), None, Arc::new(NewYear(2027)));
+    let remasker = policy(RULES).remasker(Some(key()), None, Arc::new(new_year(2027)));
     let table = TableName::new("db", "public", "t");
     let remask = remasker.table(&table, &stored.1, &stored.0.schema(), &[]).unwrap().unwrap();
     assert_eq!(remask.columns().collect::<Vec<_>>(), ["born", "doc", "edi", "seen"]);
@@ -184,7 +175,7 @@ fn another_type_of_a_token_and_what_stands_for_null_are_not_computed_from_what_i
     let constant = of("{ transform: zip3, null_as: '000' }");
     let mut stored = cleared(&constant, key(), 2026);
     stored.1.policy.zip3_table = "census-2000".into();
-    assert_eq!(stored.1.outdated(NewYear(2026).now()), ["zip"], "the census table is told all the same");
+    assert_eq!(stored.1.outdated(new_year(2026).now()), ["zip"], "the census table is told all the same");
     assert_eq!(remask(&constant, key(), 2026, &stored).unwrap().unwrap(), cleared(&constant, key(), 2026));
 }
 
@@ -207,15 +198,15 @@ fn stored_rows_of_an_unknown_year_are_looked_at_and_stay_unknown_until_then() {
     let (rows, stamp) = cleared(RULES, key(), 2026);
     let unknown = TableStamp { processed_in: None, ..stamp.clone() };
     let dated = ["born", "doc", "edi", "seen"];
-    assert_eq!(unknown.outdated(NewYear(2026).now()), dated);
-    assert_eq!(stamp.outdated(NewYear(2026).now()), [""; 0]);
-    assert_eq!(stamp.outdated(NewYear(2027).now()), dated);
+    assert_eq!(unknown.outdated(new_year(2026).now()), dated);
+    assert_eq!(stamp.outdated(new_year(2026).now()), [""; 0]);
+    assert_eq!(stamp.outdated(new_year(2027).now()), dated);
     let later = cleared(RULES, key(), 2027).1;
     assert_eq!(later.clone().after(&unknown).unwrap().processed_in, None);
     assert_eq!(later.clone().after(&stamp).unwrap().processed_in, Some(2026), "the oldest years count");
     let mut of_2000 = stamp.clone();
     of_2000.policy.zip3_table = "census-2000".into();
-    assert_eq!(of_2000.outdated(NewYear(2026).now()), ["doc", "edi", "zip"]);
+    assert_eq!(of_2000.outdated(new_year(2026).now()), ["doc", "edi", "zip"]);
     assert_eq!(later.after(&of_2000).unwrap().policy.zip3_table, "census-2000");
     let remasked = remask(RULES, key(), 2026, &(rows.clone(), unknown)).unwrap().unwrap();
     assert_eq!(remasked, (rows, stamp));
@@ -264,7 +255,7 @@ fn the_time_of_day_is_cut_when_the_profile_has_no_room_for_it_and_does_not_come_
     assert_ne!(with.0, without.0);
     let table = TableName::new("db", "public", "t");
     let asked = |profile: &str, (rows, stamp): &(RecordBatch, TableStamp)| {
-        let remasker = policy(profile).remasker(Some(key()), None, Arc::new(NewYear(2026)));
+        let remasker = policy(profile).remasker(Some(key()), None, Arc::new(new_year(2026)));
         remasker.table(&table, stamp, &rows.schema(), &["row".to_owned()])
     };
     let remask = asked("none", &with).unwrap().unwrap();
@@ -297,7 +288,7 @@ fn a_canonical_form_within_a_document_cannot_be_computed_from_another() {
 fn rows_that_lie_otherwise_than_the_policy_says_are_not_taken_for_its_own() {
     let (_, stamp) = cleared(RULES, key(), 2026);
     let table = TableName::new("db", "public", "t");
-    let check = |rules: &str, year| policy(rules).check_stored(&table, &stamp, NewYear(year).now());
+    let check = |rules: &str, year| policy(rules).check_stored(&table, &stamp, new_year(year).now());
     check(RULES, 2026).unwrap();
     for (rules, now) in [
         (RULES.replace("zip: zip3\n    doc", "zip: drop\n    doc"), "`zip3`, and the policy now says `drop`"),
@@ -310,6 +301,6 @@ fn rows_that_lie_otherwise_than_the_policy_says_are_not_taken_for_its_own() {
     }
     assert!(check(RULES, 2027).unwrap_err().what().ends_with("born, doc, edi, seen"), "years of an earlier year");
     let unsaid = TableStamp { rules: Default::default(), ..stamp.clone() };
-    let error = policy(RULES).check_stored(&table, &unsaid, NewYear(2026).now()).unwrap_err();
+    let error = policy(RULES).check_stored(&table, &unsaid, new_year(2026).now()).unwrap_err();
     assert_eq!(error.kind(), Kind::Contract);
 }
