@@ -26,6 +26,9 @@ mod project;
 #[path = "../../crates/app/src/project_reader.rs"]
 mod project_reader;
 #[allow(dead_code, reason = "the program uses what is unused here")]
+#[path = "../../crates/app/src/roles.rs"]
+mod roles;
+#[allow(dead_code, reason = "the program uses what is unused here")]
 #[path = "../../crates/app/src/secrets.rs"]
 mod secrets;
 

@@ -13,7 +13,9 @@ use gate::{Difference, Effect, Policy};
 
 use crate::audit::Auditor;
 use crate::clock::SystemClock;
+use crate::door::is_among;
 use crate::project::Project;
+use crate::roles::Role;
 
 /// The text of the policy in force, in the state folder.
 const FILE: &str = "policy-in-force.yaml";
@@ -60,17 +62,12 @@ fn judge(before: Option<&Policy>, now: &Policy) -> Option<Change> {
     Some(Change { differences, approvals: if tightens { 1 } else { 2 } })
 }
 
-/// Whether `roles.approve` names this user.
-pub(crate) fn may_approve(named: &[String], by: &Name, number: u32) -> bool {
-    named.iter().any(|named| Name::new(named) == *by || *named == number.to_string())
-}
-
 /// Refuses a policy that may not come into force, before anything is done under it.
 ///
 /// # Errors
 /// As [`Candidate::allowed`]; those of the audit log.
 pub(crate) async fn check(project: &Project, policy: &Policy, program: Program) -> Result<()> {
-    if project.file.approvers.is_empty() {
+    if project.file.roles.of(Role::Approve).is_none() {
         return Ok(());
     }
     let auditor = Auditor::open(project, Arc::new(SystemClock::new()), program).await?;
@@ -86,7 +83,7 @@ impl Candidate {
     /// # Errors
     /// `Privacy` when the audit log was changed; `Full` when the state folder cannot be read.
     pub(crate) fn of(project: &Project, policy: &Policy, auditor: &Auditor) -> Result<Self> {
-        let may = project.file.approvers.clone();
+        let may = project.file.roles.of(Role::Approve).unwrap_or_default().to_vec();
         let standing = if may.is_empty() { None } else { Some(auditor.standing()?) };
         let (text, kept) = text_in_force(project, standing.as_ref())?;
         let parsed = text.as_ref().and_then(|text| Policy::parse(text, FILE).ok());
@@ -95,7 +92,7 @@ impl Candidate {
         let mut approved = standing.map(|standing| standing.approvals).unwrap_or_default();
         approved.reverse();
         approved.retain(|approval| {
-            approval.file == file && may_approve(&may, &approval.by, approval.number) && counted.insert(approval.number)
+            approval.file == file && is_among(&may, &approval.by, approval.number) && counted.insert(approval.number)
         });
         Ok(Self {
             file,
@@ -292,13 +289,5 @@ mod tests {
             assert_eq!(found, expected, "{before:?} to {now:?}");
         }
         assert_eq!(judge(None, &policy("")).map(|change| change.approvals), Some(2));
-    }
-
-    #[test]
-    fn only_who_is_named_may_approve_by_name_or_number() {
-        let named = ["alice".to_owned(), "1002".to_owned()];
-        let may = |name: &str, number: u32| may_approve(&named, &Name::new(name), number);
-        assert!(may("alice", 1001) && may("bob", 1002));
-        assert!(!may("carol", 1003) && !may("bob", 10021) && !may("alic", 1001));
     }
 }

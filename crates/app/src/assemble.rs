@@ -86,7 +86,7 @@ pub(crate) fn spool_limit(project: &Project, source: &str) -> u64 {
 
 /// Everything that is wrong with the project and can be seen without a network.
 pub(crate) fn offline_problems(project: &Project) -> Vec<Problem> {
-    let mut problems = Vec::new();
+    let mut problems = project.file.roles.notes();
     let place = project.lake_options().and_then(|options| lake::check_place(&project.lake_url(), options));
     if let Err(error) = place {
         problems.push(as_problem(PROJECT_FILE, Some(project.file.lake_line), &error));

@@ -10,6 +10,7 @@ mod cli;
 mod clock;
 mod commands;
 mod demo;
+mod door;
 mod entities;
 mod erase;
 mod error_policy;
@@ -31,6 +32,7 @@ mod records;
 mod remasking;
 mod repair;
 mod resent;
+mod roles;
 mod rotation;
 mod secrets;
 mod spool;
@@ -80,6 +82,7 @@ pub fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli) -> change::Result<Outcome> {
     let dir = cli.global.dir.clone();
+    door::admit(&dir, &cli.command).await?;
     match cli.command {
         Command::Demo(options) => demo::run(&dir, &options).await,
         Command::Init(options) => commands::init::run(&dir, &options).await,

@@ -1,12 +1,13 @@
 //! The project folder: `lockgate.yaml` as the engineers write it, read with line numbers and without touching a network.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use change::{Error, Kind, Problem, Result, Severity};
 use gate::Policy;
 
 use crate::project_reader::Reader;
+use crate::roles::Roles;
 use crate::secrets::Reference;
 
 /// The name of the engineers' file.
@@ -29,10 +30,8 @@ pub(crate) struct ProjectFile {
     pub(crate) commit: CommitEntry,
     /// The audit log.
     pub(crate) audit: AuditEntry,
-    /// Users of the machine, by name or number, who may open stored values.
-    pub(crate) revealers: Vec<String>,
-    /// Users of the machine, by name or number, who approve policies; nobody when no approval is asked for.
-    pub(crate) approvers: Vec<String>,
+    /// Who may do what.
+    pub(crate) roles: Roles,
 }
 
 /// `audit:`, all of it optional.
@@ -227,11 +226,7 @@ impl ProjectFile {
             file.commit.max_rows = commit.number("max_rows", 1.0, 1e9).map_or(file.commit.max_rows, |rows| rows as u64);
             commit.end();
         });
-        reader.section("roles", |roles| {
-            file.revealers = roles.list("reveal");
-            file.approvers = approvers(roles);
-            roles.end();
-        });
+        reader.section("roles", |roles| file.roles = Roles::read(roles));
         reader.section("audit", |audit| file.audit = AuditEntry::read(audit));
         if file.sources.is_empty() {
             reader.wrong(
@@ -256,19 +251,6 @@ impl ProjectFile {
         reader.end();
         if problems.is_empty() { Ok(file) } else { Err(problems) }
     }
-}
-
-/// Who approves policies. One alone could never let a looser one in.
-fn approvers(roles: &mut Reader<'_>) -> Vec<String> {
-    let named = roles.list("approve");
-    if named.iter().collect::<BTreeSet<_>>().len() == 1 {
-        roles.wrong(
-            Some(roles.line()),
-            "roles.approve names one user, and a policy that loosens needs two",
-            "Name at least two users of the machine, or leave `approve` out: then no approval is asked for.",
-        );
-    }
-    named
 }
 
 impl AuditEntry {
@@ -460,18 +442,6 @@ commit: { max_seconds: 5, max_rows: 200000 }
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert_eq!(problems[0].line, Some(10));
         assert!(problems[0].what.contains("aws_secret_access_key") && !problems[0].to_string().contains("hunter2"));
-    }
-
-    #[test]
-    fn policies_are_approved_by_nobody_or_by_at_least_two() {
-        let read = |roles: &str| ProjectFile::parse(&format!("{GOOD}roles: {{ {roles} }}\n"));
-        assert!(ProjectFile::parse(GOOD).unwrap().approvers.is_empty());
-        assert!(read("reveal: [alice]").unwrap().approvers.is_empty());
-        assert_eq!(read("approve: [alice, 1001]").unwrap().approvers, ["alice", "1001"]);
-        for wrong in ["approve: []", "approve: alice", "approve: [alice]", "approve: [alice, alice]"] {
-            let problems = read(wrong).unwrap_err();
-            assert!(problems.iter().any(|problem| problem.what.contains("approve")), "{wrong}: {problems:?}");
-        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ pub(crate) fn number() -> u32 {
     rustix::process::getuid().as_raw()
 }
 
-/// The user of the machine, by name and by number; the number for one whom the machine's own list does not have.
-pub(crate) fn user() -> (String, String) {
+/// The name of the user of the machine; the number of one whom the machine's own list does not have.
+pub(crate) fn name() -> String {
     let number = number().to_string();
     let list = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = list.lines().find_map(|line| {
@@ -14,5 +14,5 @@ pub(crate) fn user() -> (String, String) {
         let name = fields.next()?;
         (fields.nth(1)? == number).then(|| name.to_owned())
     });
-    (name.unwrap_or_else(|| number.clone()), number)
+    name.unwrap_or(number)
 }

@@ -30,6 +30,7 @@ mod e2e {
     mod remask;
     mod repair;
     mod repair_ranges;
+    mod roles;
     mod servers;
     mod shapes;
     mod staging;

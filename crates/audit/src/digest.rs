@@ -8,7 +8,7 @@ use change::{Error, Kind, Result, Timestamp};
 use serde::Serialize;
 
 use crate::entry::{Entry, Line};
-use crate::{Event, Hex, Name, Program, RunEnding, utc};
+use crate::{Event, Hex, Name, Program, Role, RunEnding, utc};
 
 /// Entries of a span of time, by who started the program that wrote them. It has what the log has: names, counts and hashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +167,18 @@ fn of_access(event: &Event) -> Option<Act> {
         }
         Event::RevealRefused { purpose, column, .. } => {
             (Subject::Reveals, format!("{} for {}: refused", column.as_str(), word(purpose)), vec![])
+        }
+        Event::Denied { role, .. } => {
+            let (subject, what) = match role {
+                Role::Reveal => (Subject::Reveals, "open values"),
+                Role::Approve => (Subject::Policy, "approve"),
+                Role::Operate => (Subject::Runs, "operate"),
+                Role::Keys => (Subject::Keys, "change keys"),
+                Role::Held => (Subject::Held, "see held rows"),
+                Role::Erase => (Subject::Erasures, "erase"),
+                Role::Audit => (Subject::Log, "set it aside"),
+            };
+            (subject, format!("may not {what}: refused"), vec![])
         }
         Event::KeysShown {} => (Subject::Keys, "epochs shown".into(), vec![]),
         Event::KeyRotated { from, to, fingerprint, compromised, domains, tables } => {

@@ -115,6 +115,13 @@ pub enum Event {
         /// SHA-256 of `policy.yaml`.
         file: Hash,
     },
+    /// Somebody who has not the role wanted to run a command that needs it.
+    Denied {
+        /// The user of the machine.
+        by: Name,
+        /// The role.
+        role: Role,
+    },
     /// A policy was not put in force, because approvals of it were missing.
     PolicyRefused {
         /// SHA-256 of `policy.yaml`.
@@ -515,6 +522,26 @@ impl From<change::Kind> for Reason {
             Kind::Bug => Self::Bug,
         }
     }
+}
+
+/// What a user of the machine may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Open stored values.
+    Reveal,
+    /// Approve policies.
+    Approve,
+    /// Run, repair, remask, release.
+    Operate,
+    /// Make, retire and wrap keys.
+    Keys,
+    /// See held rows and decide about them.
+    Held,
+    /// Erase persons, place and lift legal holds.
+    Erase,
+    /// Set the audit log aside.
+    Audit,
 }
 
 /// What somebody needs an opened value for.

@@ -35,7 +35,8 @@ pub use anchored::Anchored;
 pub use digest::{Acts, Digest, Principal, Subject, Sum};
 pub use entry::{Entry, read_line, read_newer_line};
 pub use event::{
-    AnchorSeen, Because, Event, Former, HeadsKnown, HeldAction, InForce, Program, Purge, Purpose, Reason, RunEnding,
+    AnchorSeen, Because, Event, Former, HeadsKnown, HeldAction, InForce, Program, Purge, Purpose, Reason, Role,
+    RunEnding,
 };
 pub use finding::Finding;
 pub use head::{Head, newest_head, proven_head};

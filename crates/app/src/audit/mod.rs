@@ -28,7 +28,7 @@ pub(crate) use self::key::existing_key;
 pub(crate) use self::renewal::{renew, set_aside};
 use crate::held::Witness;
 use crate::project::Project;
-use crate::user::user;
+use crate::user;
 use crate::watch::{Seen, Watch};
 
 /// How long a log that begins waits for its anchor.
@@ -60,7 +60,7 @@ pub(crate) struct Auditor {
 
 /// Who opens a log: this process, for its user.
 fn opener(program: Program) -> Result<Opener> {
-    let (writer, by) = (Hex::of(&random::<8>()?), Some(Name::new(user().0)));
+    let (writer, by) = (Hex::of(&random::<8>()?), Some(Name::new(user::name())));
     Ok(Opener { writer, program, by, anchor: AnchorSeen::None, former: None, because: None, in_force: None })
 }
 

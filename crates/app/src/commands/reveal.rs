@@ -12,30 +12,32 @@ use crate::audit::Auditor;
 use crate::cells::CellStore;
 use crate::cli::{PurposeOf, Reveal};
 use crate::clock::SystemClock;
+use crate::door::may;
 use crate::erase::{column_of, keys_of, read_identifiers};
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
-use crate::user::user;
+use crate::roles::Role;
+use crate::user;
 
 pub(crate) async fn run(dir: &Path, options: &Reveal) -> Result<Outcome> {
     let (project, policy) = match Project::with_policy(dir) {
         Ok(read) => read,
         Err(problems) => return refused(&problems),
     };
-    let (user, number) = user();
+    let by = Name::new(user::name());
     let auditor = Auditor::open(&project, Arc::new(SystemClock::new()), Program::Reveal).await?;
     let event = |asked: u64, opened: u64| Event::Revealed {
-        by: Name::new(&user),
+        by: by.clone(),
         purpose: purpose(options.purpose),
         column: Name::new(&options.column),
         asked,
         opened,
     };
-    if !project.file.revealers.iter().any(|named| *named == user || *named == number) {
-        let (by, purpose) = (Name::new(&user), purpose(options.purpose));
-        auditor.record(Event::RevealRefused { by, purpose, column: Name::new(&options.column) })?;
+    if !may(&project.file.roles, Role::Reveal, &by, user::number()) {
+        let purpose = purpose(options.purpose);
+        auditor.record(Event::RevealRefused { by: by.clone(), purpose, column: Name::new(&options.column) })?;
         auditor.close().await?;
-        let what = format!("{user} may not open stored values; the attempt is in the audit log");
+        let what = format!("{} may not open stored values; the attempt is in the audit log", by.as_str());
         return Err(Error::new(Kind::Privacy, what)
             .fix("Whoever answers for the data names the user in lockgate.yaml: roles: { reveal: [USER] }."));
     }

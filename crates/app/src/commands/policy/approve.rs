@@ -7,9 +7,10 @@ use audit::{Event, Name, Program};
 use change::{Error, Kind, Result};
 
 use super::print_differences;
-use crate::approvals::{Candidate, DIGITS, may_approve};
+use crate::approvals::{Candidate, DIGITS};
 use crate::audit::Auditor;
 use crate::clock::SystemClock;
+use crate::door::is_among;
 use crate::outcome::{Outcome, refused};
 use crate::project::Project;
 use crate::user;
@@ -61,8 +62,8 @@ fn say_approved(candidate: &Candidate, needed: usize) {
 
 #[allow(clippy::print_stdout)]
 fn approve(mut candidate: Candidate, digits: &str, auditor: &Auditor) -> Result<Outcome> {
-    let (by, number) = (Name::new(user::user().0), user::number());
-    if !may_approve(&candidate.may, &by, number) {
+    let (by, number) = (Name::new(user::name()), user::number());
+    if !is_among(&candidate.may, &by, number) {
         auditor.record(Event::ApprovalRefused { by: by.clone(), file: candidate.file })?;
         let what = format!("{} may not approve policies; the attempt is in the audit log", by.as_str());
         return Err(Error::new(Kind::Privacy, what)
