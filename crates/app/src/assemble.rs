@@ -201,6 +201,18 @@ pub(crate) async fn drop_at_source(policy: &mut Policy, tables: &[Arc<TableSchem
     Ok(())
 }
 
+/// By table, the columns that its publication leaves out and the policy reads, with commas between them.
+pub(crate) fn withheld<'a>(
+    policy: &'a Policy,
+    withheld: &'a BTreeMap<TableName, Vec<String>>,
+) -> impl Iterator<Item = (&'a TableName, String)> {
+    withheld.iter().filter_map(|(table, columns)| {
+        let read = columns.iter().filter(|column| policy.reads(table, column));
+        let read = read.map(String::as_str).collect::<Vec<_>>().join(", ");
+        (!read.is_empty()).then_some((table, read))
+    })
+}
+
 /// Meets the policy with the tables of the sources, except those that are `left_out`. `model` is the one of the policy, if it names one.
 ///
 /// # Errors

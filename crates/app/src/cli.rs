@@ -293,6 +293,11 @@ pub(crate) enum Policy {
         #[arg(long, value_name = "DIGITS")]
         hash: Option<String>,
     },
+    /// Print the statements that keep in the database what the policy drops
+    ///
+    /// For the owner of the source's tables: a publication with column lists, and the right to read the columns that rules use and no others.
+    /// Reads the catalogs of the sources and changes nothing. Tables that are published anew are copied anew by the next run.
+    Grants,
     /// Print made-up values before and after the policy
     ///
     /// No real row is read, and the keys are made up too: tokens differ from those of a run.

@@ -15,6 +15,7 @@ mod e2e {
     mod extreme;
     mod failure_modes;
     mod foreign_readers;
+    mod grants;
     mod held;
     mod held_elsewhere;
     mod key_managers;

@@ -72,6 +72,14 @@ async fn connected_problems(project: &Project, model: Option<Arc<dyn EntityFinde
         match probed {
             Ok(report) => {
                 problems.extend(report.problems.into_iter().map(at));
+                let withheld = policy.iter().flat_map(|policy| assemble::withheld(policy, &report.withheld));
+                problems.extend(withheld.map(|(table, columns)| Problem {
+                    severity: Severity::Warning,
+                    file: POLICY_FILE.into(),
+                    line: None,
+                    what: format!("{table}: the publication leaves out columns that rules read: {columns}"),
+                    fix: "Nothing of them comes into the lake. `lockgate policy grants` prints what publishes them; else drop them in the policy.".into(),
+                }));
                 schemas.extend(report.tables);
                 refused.extend(report.refused);
             }

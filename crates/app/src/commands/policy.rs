@@ -14,6 +14,7 @@ use crate::outcome::{Outcome, refused};
 use crate::project::POLICY_FILE;
 
 mod approve;
+mod grants;
 
 pub(crate) async fn run(dir: &Path, command: &cli::Policy) -> Result<Outcome> {
     let project = dir.join(POLICY_FILE);
@@ -38,6 +39,7 @@ pub(crate) async fn run(dir: &Path, command: &cli::Policy) -> Result<Outcome> {
                 Ok(Outcome::Done)
             })
         }),
+        cli::Policy::Grants => grants::run(dir).await,
         cli::Policy::Approve { hash } => approve::run(dir, hash.as_deref()).await,
     }
 }

@@ -272,8 +272,12 @@ async fn cast(project: &Project, policy: &mut Policy, named: &BTreeSet<TableName
     let mut company = Company::default();
     for (name, entry) in &project.file.sources {
         let config = assemble::postgres_config(project, name, entry)?;
-        let Tables { followable, refused } = postgres::tables(&config).await.map_err(|error| error.context(name))?;
+        let Tables { followable, refused, withheld } =
+            postgres::tables(&config).await.map_err(|error| error.context(name))?;
         assemble::drop_at_source(policy, &followable, lake).await?;
+        for (table, columns) in assemble::withheld(policy, &withheld) {
+            tracing::warn!(%table, columns, "the publication leaves out columns that the policy reads: nothing of them comes into the lake");
+        }
         let mut cast = Cast::default();
         for table in policy.tables().filter(|table| table.source == *name) {
             if !named.contains(table) {

@@ -200,6 +200,18 @@ impl Policy {
         Profile::ALL.into_iter().find(carries).unwrap_or(Profile::None)
     }
 
+    /// Whether a column's values have to pass the gate: something of it is stored, or a rule of another column looks at it.
+    pub fn reads(&self, table: &TableName, column: &str) -> bool {
+        let rules = self.tables.get(table).into_iter().flat_map(|rules| &rules.columns);
+        let mut stored = rules.filter(|rule| rule.transform != Transform::Drop);
+        stored.any(|rule| {
+            rule.column == column
+                || rule.subject.as_deref() == Some(column)
+                || rule.inner().any(|inner| inner.subject.as_deref() == Some(column))
+                || rule.transform.known_columns().contains(&column)
+        })
+    }
+
     /// The columns that rules name and the source's table does not have.
     pub fn missing(&self, schema: &TableSchema) -> Vec<&str> {
         let rules = self.tables.get(&schema.table).into_iter().flat_map(|rules| &rules.columns);

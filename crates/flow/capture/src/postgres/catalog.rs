@@ -1,10 +1,11 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use change::{Error, Identity, Kind, Result, TableName};
 use tokio_postgres::Row;
 
 use super::client::{Address, Session};
 use super::failure;
+use super::publication::Publication;
 use super::table::{PgColumn, PgTable, ReplicaIdentity, quoted};
 use super::types::{PgType, PgTypeKind};
 
@@ -14,17 +15,31 @@ pub(crate) struct CatalogTable {
     pub(crate) table: PgTable,
     /// Whether its rows lie in partitions.
     pub(crate) partitioned: bool,
-    /// Whether this user may read every row and column.
-    pub(crate) readable: bool,
-    /// The statements that give this user the rights to read that it lacks.
-    pub(crate) grants: Vec<String>,
+    /// Rights to read that this user lacks.
+    pub(crate) lacking: Lacking,
     /// Columns that the server computes and that the stream does not carry.
     pub(crate) generated: Vec<String>,
-    /// Whether the publication's column list leaves columns out.
+    /// Whether the publication has a column list for it: `table` has the columns of that.
     pub(crate) listed: bool,
     /// Why its changes cannot be followed, with the statement that mends it.
     pub(crate) refused: Option<Refusal>,
 }
+
+/// Rights to read a table, and its partitions, that this user lacks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lacking {
+    /// The statements that open their schemas to it.
+    schemas: Vec<String>,
+    /// A table or partition as SQL names it, and a column of it.
+    columns: Vec<(String, String)>,
+    /// Row-level security may hide rows.
+    rows: bool,
+    /// The user as SQL names it.
+    role: String,
+}
+
+/// Where a row lies: the copies read by it, so that it has to be granted where columns are granted one by one.
+pub(crate) const PLACE: &str = "ctid";
 
 /// Why a table cannot be followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,13 +56,66 @@ impl CatalogTable {
 }
 
 impl CatalogTable {
-    /// That this user lacks rights to read the table, with the statements that give them; `None` when it lacks none.
+    /// That this user lacks rights to read the table's columns, with the statements that give them; `None` when it lacks none.
     pub(crate) fn unreadable(&self, user: &str) -> Option<Error> {
-        if self.grants.is_empty() {
+        let grants = self.grants();
+        if grants.is_empty() {
             return None;
         }
         let error = Error::new(Kind::Auth, format!("{}: {user} may not read the table", self.table.table));
-        Some(error.fix(format!("Run: {}", self.grants.join(" "))))
+        Some(error.fix(format!("Run: {}", grants.join(" "))))
+    }
+
+    /// The statements that open their schemas to this user.
+    pub(crate) fn closed_schemas(&self) -> &[String] {
+        &self.lacking.schemas
+    }
+
+    /// Whether this user may read every row and column.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.grants().is_empty() && !self.lacking.rows
+    }
+
+    /// The statements that give the rights that are lacking: to all columns, or to those of a column list.
+    fn grants(&self) -> Vec<String> {
+        let names = self.table.columns.iter().map(|column| column.name.as_str());
+        let read: Vec<&str> = std::iter::once(PLACE).chain(names).collect();
+        let lacked = self.lacking.columns.iter().filter(|(_, column)| read.contains(&column.as_str()));
+        let parts: BTreeSet<&str> = lacked.map(|(part, _)| part.as_str()).collect();
+        let list: Vec<String> = read.iter().map(|column| quoted(column)).collect();
+        let list = if self.listed { format!(" ({})", list.join(", ")) } else { String::new() };
+        let role = &self.lacking.role;
+        let tables = parts.into_iter().map(|part| format!("GRANT SELECT{list} ON {part} TO {role};"));
+        self.lacking.schemas.iter().cloned().chain(tables).collect()
+    }
+
+    /// The table with the columns that the publication has of it.
+    pub(crate) fn as_published(&self, publication: Option<&Publication>) -> Self {
+        let mut table = self.clone();
+        if let Some(columns) = publication.and_then(|publication| publication.columns.get(&self.table.oid)) {
+            table.limit_to(columns);
+        }
+        table
+    }
+
+    /// The columns of `whole`, the same table before it was limited, that are not here.
+    pub(crate) fn withheld_of(&self, whole: &Self) -> Vec<String> {
+        let here: BTreeSet<&str> = self.table.columns.iter().map(|column| column.name.as_str()).collect();
+        let names = whole.table.columns.iter().map(|column| column.name.clone());
+        names.filter(|name| !here.contains(name.as_str())).collect()
+    }
+
+    /// Keeps the columns that a publication's column list names.
+    fn limit_to(&mut self, numbers: &BTreeSet<i16>) {
+        self.listed = true;
+        let kept: Vec<usize> = (0..self.table.columns.len())
+            .filter(|i| self.table.columns[*i].attnum.is_some_and(|attnum| numbers.contains(&attnum)))
+            .collect();
+        if let Identity::Key(key) = &mut self.table.identity {
+            // The server refuses updates of a table whose column list lacks a column of its identity, so all of them are found.
+            *key = key.iter().filter_map(|index| kept.iter().position(|at| at == index)).collect();
+        }
+        self.table.columns = kept.iter().map(|index| self.table.columns[*index].clone()).collect();
     }
 }
 
@@ -60,15 +128,17 @@ const TABLES: &str = "
     select c.oid, n.nspname, c.relname, c.relkind = 'p' as partitioned, c.relreplident, current_user::text as role,
            array(select distinct format('GRANT USAGE ON SCHEMA %I TO %I;', m.nspname, current_user) from unnest(p.parts) as part
                  join pg_class d on d.oid = part join pg_namespace m on m.oid = d.relnamespace
-                 where not has_schema_privilege(m.oid, 'USAGE')) ||
-           array(select format('GRANT SELECT ON %I.%I TO %I;', m.nspname, d.relname, current_user) from unnest(p.parts) as part
-                 join pg_class d on d.oid = part join pg_namespace m on m.oid = d.relnamespace
-                 where not has_table_privilege(part, 'SELECT') and
-                   exists (select from pg_attribute a where a.attrelid = part and a.attnum > 0 and not a.attisdropped
-                           and not has_column_privilege(part, a.attnum, 'SELECT')) order by part <> c.oid, part) as grants,
+                 where not has_schema_privilege(m.oid, 'USAGE')) as schemas,
+           l.parts as lacking_parts, l.columns as lacking_columns, quote_ident(current_user) as quoted_role,
            exists (select from unnest(p.parts) as part where row_security_active(part)) as hidden
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     cross join lateral (select array(select relid::oid from pg_partition_tree(c.oid) union select c.oid) as parts) p
+    cross join lateral (
+        select array_agg(format('%I.%I', m.nspname, d.relname) order by part, a.attnum) as parts,
+               array_agg(a.attname::text order by part, a.attnum) as columns
+        from unnest(p.parts) as part join pg_class d on d.oid = part join pg_namespace m on m.oid = d.relnamespace
+        join pg_attribute a on a.attrelid = part and not a.attisdropped and (a.attnum > 0 or a.attname = 'ctid')
+        where not has_table_privilege(part, 'SELECT') and not has_column_privilege(part, a.attnum, 'SELECT')) l
     where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p'
       and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%'
     order by n.nspname, c.relname";
@@ -142,12 +212,17 @@ fn table(source: &str, row: &Row, columns: Vec<Row>, types: &HashMap<(u32, i32),
     let hidden: bool = row.get("hidden");
     let refused = refusal(&name, replica_identity, &identity)
         .or_else(|| hidden.then(|| hides_rows(&name, row.get::<_, &str>("role"))));
-    let grants: Vec<String> = row.get("grants");
+    let texts = |column: &str| row.get::<_, Option<Vec<String>>>(column).unwrap_or_default();
+    let lacking = Lacking {
+        schemas: texts("schemas"),
+        columns: texts("lacking_parts").into_iter().zip(texts("lacking_columns")).collect(),
+        rows: hidden,
+        role: row.get("quoted_role"),
+    };
     CatalogTable {
         table: PgTable { oid: row.get("oid"), table: name, columns, identity, replica_identity },
         partitioned: row.get("partitioned"),
-        readable: grants.is_empty() && !hidden,
-        grants,
+        lacking,
         generated,
         listed: false,
         refused,

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use change::{Error, Kind, Result, StreamLag, TableName, TableSchema};
@@ -7,6 +8,8 @@ use super::client::{Address, Session};
 use super::config::PostgresConfig;
 use super::failure;
 use super::measure::{end_of_log, lag_of};
+use super::publication;
+use super::server::Server;
 use super::slot;
 use super::table::quoted;
 use super::types::{Form, TextForm};
@@ -33,17 +36,28 @@ pub struct Tables {
     pub followable: Vec<Arc<TableSchema>>,
     /// Those that cannot, with what mends it.
     pub refused: Vec<(TableName, Error)>,
+    /// By table, the columns that the publication's column list leaves out: they are in the structure, and never come.
+    pub withheld: BTreeMap<TableName, Vec<String>>,
 }
 
 /// The tables that `tables` names. Connects, reads the catalog, and lets go.
 pub async fn tables(config: &PostgresConfig) -> Result<Tables> {
     let address = Address::of(config)?;
     let session = address.connect("tables").await?;
+    let server = Server::read(&address, &session).await?;
+    let published = publication::read(&address, &session, config.publication(), server.version).await?;
     let mut tables = Tables::default();
     for found in named(&address, &session, config).await? {
+        let published = found.as_published(published.as_ref());
         let refused = found.refused.as_ref().map(|refusal| Error::new(Kind::Contract, &refusal.what).fix(&refusal.fix));
-        match refused.or_else(|| found.unreadable(address.user())).map_or_else(|| found.table.schema(), Err) {
-            Ok(schema) => tables.followable.push(schema),
+        match refused.or_else(|| published.unreadable(address.user())).map_or_else(|| found.table.schema(), Err) {
+            Ok(schema) => {
+                let withheld = published.withheld_of(&found);
+                if !withheld.is_empty() {
+                    tables.withheld.insert(schema.table.clone(), withheld);
+                }
+                tables.followable.push(schema);
+            }
             Err(error) => tables.refused.push((found.table.table, error)),
         }
     }
@@ -58,7 +72,7 @@ pub async fn describe<S>(config: &PostgresConfig, shape_of: impl Fn(&[&str]) -> 
     let mut described = Vec::new();
     for table in named(&address, &session, config).await? {
         let Ok(schema) = table.table.schema() else { continue };
-        let shapes = if table.readable {
+        let shapes = if table.is_readable() {
             sampled(&address, &session, &table, &shape_of).await?
         } else {
             schema.columns.iter().map(|_| shape_of(&[])).collect()

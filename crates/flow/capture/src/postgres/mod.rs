@@ -20,6 +20,7 @@ mod slot;
 mod standing;
 
 mod describe;
+mod least;
 mod probe;
 
 mod apply;
@@ -42,6 +43,7 @@ pub mod types;
 pub use config::{BudgetLevel, ByteSize, CopyConfig, PostgresConfig, SLOW_CHUNK_ROWS, Secret, WalBudget, WalPolicy};
 pub use describe::{Described, Tables, describe, lag, others, tables};
 pub use identity::Resume;
+pub use least::{Least, least};
 pub use probe::{ProbeReport, probe};
 pub use reread::{Reread, SlotView, number_of, numbered, reread};
 pub use source::{PostgresSource, open};

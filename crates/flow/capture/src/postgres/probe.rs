@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use change::{Problem, Result, Severity, TableName, TableSchema};
@@ -7,7 +8,7 @@ use super::client::{Address, Session};
 use super::config::{PostgresConfig, problem};
 use super::describe::named;
 use super::failure;
-use super::publication::{self, Step};
+use super::publication::{self, Publication, Step};
 use super::server::Server;
 use super::slot::{self, SlotState};
 use super::table::quoted;
@@ -21,6 +22,8 @@ pub struct ProbeReport {
     pub tables: Vec<Arc<TableSchema>>,
     /// Tables that cannot be followed as they are; `problems` says why.
     pub refused: Vec<TableName>,
+    /// By table, the columns that the publication's column list leaves out: they are in the structure, and never come.
+    pub withheld: BTreeMap<TableName, Vec<String>>,
 }
 
 /// Connects, looks at everything that `open` needs, changes nothing, and lets go. Only the tables for which `ruled` holds will be followed:
@@ -40,14 +43,16 @@ pub async fn probe(config: &PostgresConfig, ruled: impl Fn(&TableName) -> bool) 
     missing_tables(config, &tables, &mut report);
     let (tables, others): (Vec<CatalogTable>, Vec<CatalogTable>) =
         tables.into_iter().partition(|table| ruled(&table.table.table));
+    let published = publication::read(&address, &session, config.publication(), server.version).await?;
     for table in &tables {
-        look_at(table, &address, &mut report);
+        look_at(table, &table.as_published(published.as_ref()), &address, &mut report);
     }
     // What is wrong with them matters to nobody.
     report.tables.extend(others.iter().filter_map(|table| table.table.schema().ok()));
     let slot = slot::read(&address, &session, &config.slot).await?;
     look_at_slot(config, &address, &server, slot.as_ref(), &mut report);
-    look_at_publication(config, &address, &session, &server, &tables, slot.is_some(), &mut report).await?;
+    let seen = Seen { config, address: &address, session: &session, server: &server, has_slot: slot.is_some() };
+    look_at_publication(&seen, published.as_ref(), &tables, &mut report).await?;
     if slot.is_none() && server.slots_used >= i64::from(server.slots_max) {
         report.problems.push(problem(
             &format!("all {} replication slots of the server are taken", server.slots_max),
@@ -81,14 +86,14 @@ fn missing_tables(config: &PostgresConfig, tables: &[CatalogTable], report: &mut
     }
 }
 
-fn look_at(table: &CatalogTable, address: &Address, report: &mut ProbeReport) {
+fn look_at(table: &CatalogTable, published: &CatalogTable, address: &Address, report: &mut ProbeReport) {
     let name = &table.table.table;
     let mut fit = true;
     if let Some(refusal) = &table.refused {
         report.problems.push(problem(&refusal.what, &refusal.fix));
         fit = false;
     }
-    if let Some(error) = table.unreadable(address.user()) {
+    if let Some(error) = published.unreadable(address.user()) {
         report.problems.push(problem(error.what(), error.how_to_fix().unwrap_or_default()));
         fit = false;
     }
@@ -97,7 +102,13 @@ fn look_at(table: &CatalogTable, address: &Address, report: &mut ProbeReport) {
         report.problems.push(note(Severity::Note, what, "Compute them again in a model."));
     }
     match table.table.schema() {
-        Ok(schema) if fit => report.tables.push(schema),
+        Ok(schema) if fit => {
+            let withheld = published.withheld_of(table);
+            if !withheld.is_empty() {
+                report.withheld.insert(name.clone(), withheld);
+            }
+            report.tables.push(schema);
+        }
         Ok(_) => report.refused.push(name.clone()),
         Err(error) => {
             report.problems.push(problem(error.what(), error.how_to_fix().unwrap_or_default()));
@@ -146,18 +157,24 @@ fn look_at_slot(
     }
 }
 
-async fn look_at_publication(
-    config: &PostgresConfig,
-    address: &Address,
-    session: &Session,
-    server: &Server,
-    tables: &[CatalogTable],
+/// What was looked at before the publication.
+struct Seen<'a> {
+    config: &'a PostgresConfig,
+    address: &'a Address,
+    session: &'a Session,
+    server: &'a Server,
     has_slot: bool,
+}
+
+async fn look_at_publication(
+    seen: &Seen<'_>,
+    found: Option<&Publication>,
+    tables: &[CatalogTable],
     report: &mut ProbeReport,
 ) -> Result<()> {
+    let Seen { config, address, session, server, has_slot } = *seen;
     let name = config.publication();
-    let found = publication::read(address, session, name, server.version).await?;
-    let lost = match &found {
+    let lost = match found {
         None if has_slot => {
             Some(publication::gone(name).context(format!("the replication slot {} is there, but", config.slot)))
         }
@@ -179,7 +196,7 @@ async fn look_at_publication(
     if fit.is_empty() {
         return Ok(());
     }
-    for step in publication::steps(name, found.as_ref(), &fit) {
+    for step in publication::steps(name, found, &fit) {
         match step {
             Step::Refuse(refusal) => {
                 let error = refusal.error(has_slot);

@@ -21,7 +21,7 @@ use super::describe::named;
 use super::identity::{Recorded, Resume, StreamIdentity};
 use super::measure::{self, end_of_log};
 use super::position::PgPosition;
-use super::publication::{self, Step};
+use super::publication::{self, Publication, Step};
 use super::room::Room;
 use super::server::Server;
 use super::slot::{self, SlotVerdict};
@@ -122,7 +122,7 @@ impl Reread {
                 return Err(error);
             }
         }
-        for step in publication::steps(name, Some(&found), &self.followable().await?) {
+        for step in publication::steps(name, Some(&found), &self.followable(Some(&found)).await?) {
             if let Step::Refuse(refusal) = step {
                 return Err(refusal.error(true));
             }
@@ -281,7 +281,7 @@ impl Reread {
     async fn publish(&self) -> Result<()> {
         let name = self.config.publication();
         let before = publication::read(&self.address, &self.session, name, self.server.version).await?;
-        let tables = self.followable().await?;
+        let tables = self.followable(before.as_ref()).await?;
         for step in publication::steps(name, before.as_ref(), &tables) {
             match step {
                 Step::Run { sql } => publication::run(&self.address, &self.session, &sql).await?,
@@ -291,22 +291,20 @@ impl Reread {
         Ok(())
     }
 
-    async fn followable(&self) -> Result<Vec<CatalogTable>> {
-        let mut tables = named(&self.address, &self.session, &self.config).await?;
-        tables.retain(|table| table.refused.is_none() && table.readable && table.table.schema().is_ok());
-        Ok(tables)
+    /// The tables that can be followed, with the columns that are published.
+    async fn followable(&self, published: Option<&Publication>) -> Result<Vec<CatalogTable>> {
+        let found = named(&self.address, &self.session, &self.config).await?;
+        let tables = found.iter().map(|table| table.as_published(published));
+        let fit = |table: &CatalogTable| table.refused.is_none() && table.is_readable() && table.table.schema().is_ok();
+        Ok(tables.filter(fit).collect())
     }
 
     /// The tables with the columns that are published.
     async fn read_catalog(&mut self) -> Result<()> {
         let name = self.config.publication();
         let published = publication::read(&self.address, &self.session, name, self.server.version).await?;
-        let published = published.unwrap_or_default();
         self.tables.clear();
-        for mut found in self.followable().await? {
-            if let Some(columns) = published.columns.get(&found.table.oid) {
-                found.limit_to(columns);
-            }
+        for found in self.followable(published.as_ref()).await? {
             let schema = found.table.schema()?;
             self.tables.insert(found.table.table.clone(), (found.table, schema));
         }

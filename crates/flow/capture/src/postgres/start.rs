@@ -19,7 +19,7 @@ use super::copy::snapshot::{Snapshot, wait_for_writers};
 use super::identity::{Recorded, Resume};
 use super::measure::{Health, WatchedTable, WatchedTables, end_of_log};
 use super::position::PgPosition;
-use super::publication::{self, Head, Step};
+use super::publication::{self, Head, Publication, Step};
 use super::room::Room;
 use super::server::Server;
 use super::slot::{self, SlotVerdict};
@@ -85,8 +85,9 @@ pub(crate) async fn start(config: &PostgresConfig, resume: &Resume, clock: Arc<d
     server.check()?;
     let recorded = Recorded::of(resume)?;
     let mut opening = Opening { config, resume, address, session, server, recorded, first: VecDeque::new() };
-    let tables = opening.tables().await?;
-    let published = opening.publish(tables).await?;
+    let before = opening.publication().await?;
+    let tables = opening.tables(before.as_ref()).await?;
+    let published = opening.publish(tables, before).await?;
     let confirmed = opening.slot().await?;
     let link = opening.link(confirmed).await?;
     let epoch = opening.recorded.epoch();
@@ -96,8 +97,18 @@ pub(crate) async fn start(config: &PostgresConfig, resume: &Resume, clock: Arc<d
 }
 
 impl Opening<'_> {
-    /// The tables that are named and can be followed; the others are told as stopped.
-    async fn tables(&mut self) -> Result<Vec<CatalogTable>> {
+    /// The publication as it was left; `None` when it is to be made.
+    async fn publication(&self) -> Result<Option<Publication>> {
+        let name = self.config.publication();
+        let found = publication::read(&self.address, &self.session, name, self.server.version).await?;
+        match &found {
+            None if self.recorded.highest.is_some() => Err(publication::gone(name)),
+            _ => Ok(found),
+        }
+    }
+
+    /// The tables that are named and can be followed, with the columns that are published; the others are told as stopped.
+    async fn tables(&mut self, published: Option<&Publication>) -> Result<Vec<CatalogTable>> {
         let patterns = &self.config.tables;
         let wanted = |schema: &str, table: &str| catalog::is_wanted(patterns, schema, table);
         let found = catalog::tables(&self.address, &self.session, &self.config.source, wanted).await?;
@@ -109,6 +120,7 @@ impl Opening<'_> {
         }
         let mut kept = Vec::new();
         for table in found {
+            let table = table.as_published(published);
             let unreadable = table.table.schema().err();
             let error = if let Some(refusal) = &table.refused {
                 Some(Error::new(Kind::Contract, &refusal.what).fix(&refusal.fix))
@@ -127,12 +139,8 @@ impl Opening<'_> {
     }
 
     /// Makes or completes the publication.
-    async fn publish(&mut self, mut tables: Vec<CatalogTable>) -> Result<Vec<Published>> {
+    async fn publish(&mut self, tables: Vec<CatalogTable>, before: Option<Publication>) -> Result<Vec<Published>> {
         let name = self.config.publication();
-        let before = publication::read(&self.address, &self.session, name, self.server.version).await?;
-        if before.is_none() && self.recorded.highest.is_some() {
-            return Err(publication::gone(name));
-        }
         if let Some(before) = &before {
             self.same_publication(&before.head, &tables)?;
         }
@@ -151,11 +159,6 @@ impl Opening<'_> {
         let mut found = standing::find(&self.address, &self.session, name, self.server.version, &oids).await?;
         let known = before.as_ref().map(|before| before.head.version);
         let before = before.unwrap_or_default();
-        for table in &mut tables {
-            if let Some(columns) = before.columns.get(&table.table.oid) {
-                table.limit_to(columns);
-            }
-        }
         let same = |standing: &Standing| known.is_none_or(|version| standing.version == Some(version));
         let published = tables.into_iter().map(|catalog| {
             let oid = catalog.table.oid;
@@ -392,19 +395,4 @@ fn is_whole(
     let from = through.map_or(from, |through| through.max(from));
     let keyed = matches!(catalog.table.identity, Identity::Key(_));
     progress.finished.as_ref().is_some_and(|finished| !keyed || from >= finished)
-}
-
-impl CatalogTable {
-    /// Keeps the columns that a publication's column list names.
-    pub(crate) fn limit_to(&mut self, numbers: &BTreeSet<i16>) {
-        self.listed = true;
-        let kept: Vec<usize> = (0..self.table.columns.len())
-            .filter(|i| self.table.columns[*i].attnum.is_some_and(|attnum| numbers.contains(&attnum)))
-            .collect();
-        if let Identity::Key(key) = &mut self.table.identity {
-            // The server refuses updates of a table whose column list lacks a column of its identity, so all of them are found.
-            *key = key.iter().filter_map(|index| kept.iter().position(|at| at == index)).collect();
-        }
-        self.table.columns = kept.iter().map(|index| self.table.columns[*index].clone()).collect();
-    }
 }

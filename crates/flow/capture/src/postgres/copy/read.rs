@@ -2,6 +2,7 @@ use change::{ChangeBatch, Clock, Error, Kind, Position, Result};
 use futures::TryStreamExt;
 
 use super::plan::{Leaf, Range};
+use crate::postgres::catalog::PLACE;
 use crate::postgres::client::{Address, Session};
 use crate::postgres::copy_binary::CopyReader;
 use crate::postgres::failure;
@@ -84,7 +85,8 @@ impl ChunkRead<'_> {
     /// Locks the leaf against a rewrite and gives its name; `None` when it was rewritten or dropped.
     ///
     /// VACUUM FULL, CLUSTER and rewriting forms of ALTER TABLE move rows to other blocks without a word in the stream, but need a lock
-    /// that excludes ours, and give the table another file.
+    /// that excludes ours, and give the table another file. A query that reads nothing takes the lock, because LOCK TABLE asks for the right to
+    /// the whole table.
     async fn locked(&self, session: &Session) -> Result<Option<String>> {
         let ask = |e| failure::asking(self.address, &format!("{}: copying", self.table.table), e);
         let client = &session.client;
@@ -93,7 +95,7 @@ impl ChunkRead<'_> {
                     where c.oid = $1";
         let Some(row) = client.query_opt(name, &[&self.range.oid]).await.map_err(ask)? else { return Ok(None) };
         let name: String = row.get(0);
-        let lock = format!("lock table only {name} in access share mode");
+        let lock = format!("select {PLACE} from only {name} limit 0");
         match client.batch_execute(&lock).await {
             Ok(()) => {}
             // Renamed or dropped between the two statements.

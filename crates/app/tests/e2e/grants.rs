@@ -1,0 +1,112 @@
+//! What the policy drops can be kept in the database: by a publication with column lists, and by rights to the other columns alone.
+
+use super::project::Project;
+
+const SETUP: &str = "CREATE SCHEMA care;
+    CREATE TABLE care.members (id int PRIMARY KEY, name text, ssn text, note text);
+    INSERT INTO care.members SELECT i, 'name ' || i, '900-55-' || i, repeat('n', 9000) FROM generate_series(1, 60) i;
+    CREATE TABLE visits (id int, day date, who int, \"the reason\" text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+    CREATE TABLE visits_2025 PARTITION OF visits FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+    CREATE TABLE visits_2026 PARTITION OF visits FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+    INSERT INTO visits SELECT i, '2025-12-01'::date + i, i, 'secret' FROM generate_series(1, 60) i;
+    CREATE TABLE logs (at int, line text, who text); ALTER TABLE logs REPLICA IDENTITY FULL;
+    INSERT INTO logs VALUES (1, 'a', 'b'); CREATE ROLE least LOGIN REPLICATION;";
+const TABLES: [&str; 3] = ["care.members", "public.visits", "public.logs"];
+
+fn policy(ssn: &str) -> String {
+    format!(
+        "  db.care.members: {{ id: keep, name: hmac_token(name), ssn: {ssn} }}
+  db.public.visits: {{ id: keep, day: keep, who: keep, the reason: drop }}
+  db.public.logs: {{ at: keep, line: keep, who: drop }}
+"
+    )
+}
+
+async fn project() -> Project {
+    let project = Project::new("grants", SETUP, &TABLES, &policy("drop")).await;
+    project.edit("lockgate.yaml", "postgresql://postgres@", "postgresql://least@");
+    project
+}
+
+impl Project {
+    /// Runs what `policy grants` prints, as the owner of the tables.
+    async fn grant(&self) -> String {
+        let sql = self.lockgate_ok(&["policy", "grants"]);
+        self.database.batch_execute(&sql).await.unwrap();
+        sql
+    }
+
+    fn checked(&self) -> (Option<i32>, String) {
+        let output = self.lockgate(&["check", "--connect"]);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_the_policy_drops_stay_in_the_database_when_its_grants_are_run() {
+    let project = project().await;
+    let (code, said) = project.checked();
+    assert!(code == Some(1) && said.contains("least may not read the table"), "{said}");
+    let sql = project.grant().await;
+    for part in [
+        r#"ONLY "care"."members" ("id", "name")"#,
+        r#"ONLY "public"."visits" ("id", "day", "who")"#,
+        r#"GRANT SELECT ("ctid", "id", "day", "who") ON public.visits_2026 TO "least";"#,
+        r#"GRANT SELECT ON public.logs TO "least";"#,
+        "-- db.public.logs gives out every column: its changed rows are named by all their columns",
+    ] {
+        assert!(sql.contains(part), "{part}: {sql}");
+    }
+    let (code, said) = project.checked();
+    assert!(code == Some(0) && !said.contains("leaves out"), "{said}");
+    assert!(project.lockgate_ok(&["policy", "grants"]).contains("-- db: nothing to do"));
+
+    let least = project.postgres.client_to("least", "postgres").await.unwrap();
+    for denied in ["SELECT ssn FROM care.members", "SELECT \"the reason\" FROM visits", "SELECT * FROM visits_2025"] {
+        let error = least.batch_execute(denied).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "42501", "{denied}");
+    }
+
+    project.lockgate_ok(&["run", "--once"]);
+    let changes = "INSERT INTO care.members VALUES (100, 'new', '900-55-9999', 'x'); DELETE FROM care.members WHERE id = 1;
+        UPDATE care.members SET name = 'other', ssn = 'another' WHERE id = 2; UPDATE care.members SET ssn = 'another' WHERE id = 3;
+        UPDATE visits SET who = 0, day = '2026-05-05' WHERE id = 4; INSERT INTO visits VALUES (100, '2025-02-02', 1, 'secret');
+        UPDATE logs SET who = 'c'; INSERT INTO logs VALUES (2, 'c', 'd');";
+    project.database.batch_execute(changes).await.unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    project.lockgate_ok(&["verify"]);
+    let count = "SELECT (SELECT count(*) FROM db.care.members) a, (SELECT count(*) FROM db.public.visits) b, (SELECT count(*) FROM db.public.logs) c";
+    assert_eq!(project.query(count), ["60,61,2"]);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_a_rule_reads_and_the_publication_leaves_out_is_said_and_comes_with_the_next_grants() {
+    let project = project().await;
+    project.grant().await;
+    project.lockgate_ok(&["run", "--once"]);
+    project.write_policy(&policy("hmac_token(ssn)"));
+    let (code, said) = project.checked();
+    let part = "db.care.members: the publication leaves out columns that rules read: ssn";
+    assert!(code == Some(0) && said.contains(part), "{said}");
+    let ran = project.lockgate(&["run", "--once"]);
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(
+        ran.status.success() && said.contains("the publication leaves out columns that the policy reads"),
+        "{said}"
+    );
+
+    let sql = project.grant().await;
+    assert!(sql.contains("-- db.care.members is published anew") && !sql.contains("visits"), "{sql}");
+    project.lockgate_ok(&["run", "--once"]);
+    assert_eq!(project.query("SELECT count(*), count(DISTINCT ssn) FROM db.care.members"), ["60,60"]);
+    project.lockgate_ok(&["verify"]);
+
+    // And back: the right is taken away again.
+    project.write_policy(&policy("drop"));
+    let sql = project.grant().await;
+    assert!(sql.contains(r#"REVOKE SELECT ("ssn") ON care.members FROM "least";"#), "{sql}");
+    let least = project.postgres.client_to("least", "postgres").await.unwrap();
+    assert!(least.batch_execute("SELECT ssn FROM care.members").await.is_err());
+    project.end().await;
+}
