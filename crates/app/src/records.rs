@@ -1,6 +1,6 @@
 //! What the lake has made durable of a source: from there its next run goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use capture::postgres::Resume;
 use change::{
@@ -75,6 +75,8 @@ pub(crate) struct Records {
     pub(crate) reached: BTreeMap<TableName, Position>,
     /// Tables whose records cannot be read, and why: only they stop.
     pub(crate) unreadable: BTreeMap<TableName, String>,
+    /// Tables of which anything was there.
+    pub(crate) there: BTreeSet<TableName>,
 }
 
 /// Reads what the lake has made durable of a source, of every table.
@@ -93,14 +95,15 @@ pub(crate) async fn recorded(lake: &Lake, source: &str) -> Result<Records> {
 async fn readable(lake: &Lake, source: &str) -> Result<Records> {
     let mut unreadable = BTreeMap::new();
     let mut layers: BTreeMap<TableName, Vec<(Layer, TableCheckpoint)>> = BTreeMap::new();
-    let tables = lake.tables().await?.into_iter().filter(|table| table.name.source == source);
+    let tables: Vec<LakeTable> = lake.tables().await?.into_iter().filter(|table| table.name.source == source).collect();
+    let there = tables.iter().map(|table| table.name.clone()).collect();
     let read = |table: LakeTable| async move {
         match lake.checkpoint(&table.name, table.layer).await {
             Err(error) if table_action(error.kind()) != Action::StopTable => Err(error),
             checkpoint => Ok((table, checkpoint)),
         }
     };
-    let mut reading = stream::iter(tables.map(read)).buffered(RECORDS_AT_ONCE);
+    let mut reading = stream::iter(tables.into_iter().map(read)).buffered(RECORDS_AT_ONCE);
     while let Some((table, checkpoint)) = reading.try_next().await? {
         match checkpoint {
             Ok(Some(checkpoint)) => layers.entry(table.name).or_default().push((table.layer, checkpoint)),
@@ -116,7 +119,7 @@ async fn readable(lake: &Lake, source: &str) -> Result<Records> {
     let tables = layers.into_iter().filter_map(|(table, layers)| Some((table, common(&layers)?))).collect();
     let common =
         Resume { tables, stream: lake.stream_checkpoint(source).await?, reached: reached.values().max().cloned() };
-    Ok(Records { common, reached, unreadable })
+    Ok(Records { common, reached, unreadable, there })
 }
 
 /// What both layers of a table have: the lower boundary, and the chunks that are done in both. A table of which one layer is missing

@@ -85,8 +85,15 @@ impl Pipeline {
         if opened.uncopied {
             // Its copy may begin after the stream has caught up.
             progress.copies.insert(table.clone(), Workers::LAYERS);
+            if opened.unclaimed && !self.known.was_there(&table) {
+                let what = format!("{table}: another process made it in the lake while this one started");
+                return Err(Error::new(Kind::Unavailable, what).fix("Stop the other Lockgate; it is tried again."));
+            }
             if opened.unclaimed {
-                progress.unclaimed.insert(table.clone());
+                // Our copy will read what is below its LOW, and the stream does not bring it: nothing may be confirmed as long as the lake could
+                // still take another process's copy with a lower one.
+                self.workers.touch(&table);
+                progress.pending.add(0, self.clock.monotonic());
             }
         } else {
             self.watch.table(&table, |seen| seen.copied = true);

@@ -69,6 +69,11 @@ impl Known {
         self.lock().records.as_ref().map(|records| records.unreadable.clone()).unwrap_or_default()
     }
 
+    /// Whether anything of the table was in the lake when it was read, as far as it was.
+    pub(crate) fn was_there(&self, table: &TableName) -> bool {
+        self.lock().records.as_ref().is_none_or(|records| records.there.contains(table))
+    }
+
     /// What is known now; `None` before the lake was read.
     pub fn resume(&self) -> Option<Resume> {
         self.lock().records.as_ref().map(|records| records.common.clone())
