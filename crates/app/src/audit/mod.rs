@@ -61,7 +61,7 @@ pub(crate) struct Auditor {
 /// Who opens a log: this process, for its user.
 fn opener(program: Program) -> Result<Opener> {
     let (writer, by) = (Hex::of(&random::<8>()?), Some(Name::new(user().0)));
-    let fips_module = None;
+    let fips_module = crate::fips::module();
     let (anchor, former, because, in_force) = (AnchorSeen::None, None, None, None);
     Ok(Opener { writer, program, by, fips_module, anchor, former, because, in_force })
 }
