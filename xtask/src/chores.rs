@@ -125,6 +125,28 @@ pub(crate) fn ner() -> Result<()> {
     step("tests with a model", &mut cargo(&tests))
 }
 
+/// What is done by the FIPS module, with the feature that the other builds leave out.
+pub(crate) fn fips() -> Result<()> {
+    let needs = [("go", "version", "golang-go"), ("cmake", "--version", "cmake"), ("perl", "--version", "perl")];
+    let lacking = needs.into_iter().filter(|(program, asks, _)| {
+        let asked = Command::new(program).arg(asks).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        !asked.is_ok_and(|status| status.success())
+    });
+    let packages: Vec<&str> = lacking.map(|(_, _, package)| package).collect();
+    if !packages.is_empty() {
+        let packages = packages.join(" ");
+        bail!("AWS-LC's FIPS module cannot be built, some of its tools are missing: apt-get install {packages}");
+    }
+    let clippy =
+        ["clippy", "--quiet", "--workspace", "--all-targets", "--features", "app/fips", "--", "--deny", "warnings"];
+    step("clippy with the FIPS module", &mut cargo(&clippy))?;
+    let tests =
+        ["test", "--workspace", "--exclude", "xtask", "--features", "app/fips", "--lib", "--test", "main", "--"];
+    // What makes TLS connections, signs, or opens keys that are wrapped.
+    let names = ["fips", "tls", "certificate", "connect", "key_", "keys::", "clouds", "audit", "writing", "tampering"];
+    step("tests with the FIPS module", cargo(&tests).args(names))
+}
+
 /// Kills and restarts for as long as it is told to, and prints figures.
 pub(crate) fn soak(arguments: &[String]) -> Result<()> {
     let variables = [("--cycles", "LOCKGATE_SOAK_CYCLES"), ("--minutes", "LOCKGATE_SOAK_MINUTES")];
@@ -174,17 +196,22 @@ pub(crate) fn build(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The raises that the version ranges allow. What runs models is tested at once when it is raised, because no other chore builds it.
+/// The raises that the version ranges allow. What runs models, and the FIPS module with what asks it for TLS, is tested at once when it is
+/// raised, because no other chore builds it.
 pub(crate) fn up() -> Result<()> {
-    let runtime = || -> Result<Vec<String>> {
+    let locked = |names: &[&str]| -> Result<Vec<String>> {
         let locked = fs::read_to_string(root().join("Cargo.lock")).context("Cargo.lock cannot be read")?;
-        let packages = locked.split("[[package]]").filter(|package| package.contains("name = \"tract"));
-        Ok(packages.map(str::to_owned).collect())
+        let is_named = |package: &&str| names.iter().any(|name| package.contains(&format!("name = \"{name}")));
+        Ok(locked.split("[[package]]").filter(is_named).map(str::to_owned).collect())
     };
-    let before = runtime()?;
+    let (models, module) = (&["tract"], &["aws-lc-", "rustls\""]);
+    let before = (locked(models)?, locked(module)?);
     step("update", &mut cargo(&["update"]))?;
     deny()?;
-    if runtime()? == before { Ok(()) } else { ner() }
+    if locked(models)? != before.0 {
+        ner()?;
+    }
+    if locked(module)? == before.1 { Ok(()) } else { fips() }
 }
 
 /// Every figure, in one table; the kernels' own benches first, because the table reads what they leave.

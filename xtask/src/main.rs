@@ -22,6 +22,7 @@ cargo x <chore> [arguments]
               `cargo x sim --seeds 100000 --first 0` runs many and prints figures
   soak      kill -9 and restart on a live workload, compared in full at the end: `cargo x soak --cycles 500 --minutes 40`
   ner       the tests that run a model, with the features that the other builds leave out
+  fips      the tests of TLS, signatures and wrapped keys with AWS-LC's FIPS module; needs Go, CMake and Perl, and says so
   leaks     the search for planted values with the people of many seeds: `cargo x leaks --seeds 100`
   fuzz      feeds decoders with bytes that grow out of fuzz/corpus: `cargo x fuzz pgoutput --minutes 15`; all of them without a name
   build     the optimised binary, at bin/lockgate; arguments go to cargo: `cargo x build --features ner`
@@ -56,6 +57,7 @@ fn run(arguments: &[String]) -> Result<()> {
         "sim" => chores::sim(rest),
         "soak" => chores::soak(rest),
         "ner" => chores::ner(),
+        "fips" => chores::fips(),
         "leaks" => chores::leaks(rest),
         "fuzz" => fuzz::run(rest),
         "build" => chores::build(rest),

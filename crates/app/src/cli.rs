@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// current. It is configured by a project folder: lockgate.yaml says what is read and where it goes, policy.yaml says how every
 /// column is masked. A column that the policy does not name is never stored.
 #[derive(Parser, Debug)]
-#[command(name = "lockgate", version, max_term_width = 100, after_long_help = EXIT_CODES, propagate_version = true)]
+#[command(name = "lockgate", version, long_version = crate::fips::VERSION.as_str(), max_term_width = 100, after_long_help = EXIT_CODES, propagate_version = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -15,6 +15,7 @@ mod entities;
 mod erase;
 mod error_policy;
 mod feed;
+mod fips;
 mod folder_id;
 mod held;
 mod key_wait;
@@ -72,7 +73,7 @@ pub fn main() -> ExitCode {
             return outcome::finish(Err(what));
         }
     };
-    let ready = outcome::no_core_dumps().and_then(|()| logs::start(&cli.global));
+    let ready = outcome::no_core_dumps().and_then(|()| fips::ready()).and_then(|()| logs::start(&cli.global));
     limits::raise_open_files();
     let done = ready.map_or_else(Err, |()| runtime.block_on(Box::pin(dispatch(cli))));
     // Blocking reads that nobody waits for any more must not hold up the end.

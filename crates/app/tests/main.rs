@@ -14,6 +14,7 @@ mod e2e {
     mod erase;
     mod extreme;
     mod failure_modes;
+    mod fips;
     mod foreign_readers;
     mod grants;
     mod held;

@@ -97,7 +97,7 @@ impl Digest {
                 continue;
             };
             let writer = writers.entry(entry.writer).or_default();
-            if let Event::Opened { program, by } = &entry.what {
+            if let Event::Opened { program, by, .. } = &entry.what {
                 let principal = Principal { by: by.clone(), program: Some(*program) };
                 writer.waiting.drain(..).for_each(|(at, event)| self.take(&principal, at, &event));
                 writer.principal = Some(principal);

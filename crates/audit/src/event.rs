@@ -36,6 +36,9 @@ pub enum Event {
         /// The user of the machine who started it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<Name>,
+        /// The number of the FIPS module that it was built with, and proved to run in when it started; `None` for another build.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fips_module: Option<u32>,
     },
     /// A process has written all that it had to say.
     Closed {},

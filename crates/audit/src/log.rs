@@ -56,6 +56,8 @@ pub struct Opener {
     pub program: Program,
     /// The user of the machine.
     pub by: Option<Name>,
+    /// The FIPS module that it runs in.
+    pub fips_module: Option<u32>,
     /// What the anchor has; said when the log begins, and not else.
     pub anchor: AnchorSeen,
     /// The newest head there, or of the log that was set aside.
@@ -152,7 +154,7 @@ impl Log {
 
     /// The first entries of a process.
     fn begin(&mut self, now: Moment, opener: Opener, caught: &Caught) -> Result<()> {
-        let Opener { program, by, anchor, former, because, in_force, .. } = opener;
+        let Opener { program, by, fips_module, anchor, former, because, in_force, .. } = opener;
         if self.written.first.is_none() {
             self.add(now, Event::Begun { anchor, former, because, in_force })?;
         } else {
@@ -173,7 +175,7 @@ impl Log {
         if caught.torn_bytes > 0 {
             self.add(now, Event::Recovered { torn_bytes: caught.torn_bytes })?;
         }
-        self.add(now, Event::Opened { program, by })
+        self.add(now, Event::Opened { program, by, fips_module })
     }
 
     /// Writes the public key beside the log that it proves.

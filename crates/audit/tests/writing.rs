@@ -41,8 +41,8 @@ pub(crate) fn moment(seconds: i64) -> Moment {
 
 pub(crate) fn opener(writer: &str) -> Opener {
     let writer = Hex::new(writer).unwrap();
-    let (by, anchor, former, because, in_force) = (None, AnchorSeen::None, None, None, None);
-    Opener { writer, program: Program::Run, by, anchor, former, because, in_force }
+    let (by, fips_module, anchor, former, because, in_force) = (None, None, AnchorSeen::None, None, None, None);
+    Opener { writer, program: Program::Run, by, fips_module, anchor, former, because, in_force }
 }
 
 pub(crate) fn open(folder: &Path, writer: &str, seconds: i64) -> Log {
@@ -92,6 +92,24 @@ fn a_log_of_several_processes_is_proven_to_its_end() {
     assert_eq!(report.findings, []);
     assert_eq!((report.entries, report.proven, report.killed), (205, 205, 0));
     assert!(report.heads >= 4, "{report:?}");
+}
+
+#[test]
+fn the_fips_module_is_said_where_there_is_one_and_logs_from_before_are_read() {
+    let folder = Folder::new("fips");
+    open(&folder.0, "aa", 0).close(moment(1)).unwrap();
+    let before = std::fs::read_to_string(folder.0.join(LOG_FILE)).unwrap();
+    assert!(before.contains("opened") && !before.contains("fips"), "{before}");
+    let opener = Opener { fips_module: Some(4), ..opener("bb") };
+    Log::open(&folder.0, key(1), moment(2), opener).unwrap().close(moment(3)).unwrap();
+    let log = std::fs::read_to_string(folder.0.join(LOG_FILE)).unwrap();
+    assert!(log.strip_prefix(&before).unwrap().contains(r#""program":"run","fips_module":4"#), "{log}");
+    assert_eq!(proof(&folder.0, 4, &[]).findings, []);
+
+    let text = r#"{"event":"opened","program":"run"}"#;
+    let opened: Event = serde_json::from_str(text).unwrap();
+    assert_eq!(opened, Event::Opened { program: Program::Run, by: None, fips_module: None });
+    assert_eq!(serde_json::to_string(&opened).unwrap(), text);
 }
 
 #[test]

@@ -61,7 +61,9 @@ pub(crate) struct Auditor {
 /// Who opens a log: this process, for its user.
 fn opener(program: Program) -> Result<Opener> {
     let (writer, by) = (Hex::of(&random::<8>()?), Some(Name::new(user::name())));
-    Ok(Opener { writer, program, by, anchor: AnchorSeen::None, former: None, because: None, in_force: None })
+    let fips_module = crate::fips::module();
+    let (anchor, former, because, in_force) = (AnchorSeen::None, None, None, None);
+    Ok(Opener { writer, program, by, fips_module, anchor, former, because, in_force })
 }
 
 impl Auditor {

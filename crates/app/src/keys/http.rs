@@ -31,8 +31,9 @@ impl Http {
     /// `who` begins every message, as in `keys from vault`. Beside the system's authorities, `authorities` are trusted.
     ///
     /// # Errors
-    /// `Config` when TLS cannot be set up.
+    /// `Config` when TLS cannot be set up, `Privacy` when it is not what the build asks for.
     pub(super) fn new(who: &'static str, authorities: &[Certificate]) -> Result<Self> {
+        crate::fips::ready().map_err(|error| error.context(who))?;
         let plain =
             Client::builder().timeout(PATIENCE).connect_timeout(PATIENCE).redirect(reqwest::redirect::Policy::none());
         let client = authorities.iter().fold(plain, |client, one| client.add_root_certificate(one.clone()));

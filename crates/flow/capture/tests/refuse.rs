@@ -19,6 +19,10 @@ fn says(error: &Error, kind: Kind, what: &str, fix: &str) {
 
 #[tokio::test]
 async fn every_way_not_to_connect_is_told_apart() {
+    if cfg!(feature = "fips") {
+        // As the program does when it starts.
+        rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
+    }
     let server = PrivatePostgres::with().password("right").tls().start().await.unwrap();
     server.execute("create table t (id int primary key)").await.unwrap();
     let with = |url: &str, password: &str| {

@@ -55,7 +55,7 @@ impl Address {
         let dsn = Dsn::parse(&config.url)?;
         let files = TlsFiles::of(config, &dsn);
         let plain = dsn.is_unix_socket() || dsn.sslmode.as_deref() == Some("disable");
-        let tls = if plain { None } else { Some(Arc::new(tls_config(&files)?)) };
+        let tls = if plain { None } else { Some(Arc::new(approved(tls_config(&files)?)?)) };
         Ok(Self { dsn, password: config.password.clone(), tls, tls_paths: Arc::new(files) })
     }
 
@@ -198,6 +198,17 @@ fn tls_config(files: &TlsFiles) -> Result<rustls::ClientConfig> {
     }
 }
 
+/// In a build with the feature `fips`, refuses what is not TLS of the FIPS module: our own settings, and those of the process, which the
+/// replication library takes (and would set to another library's where nobody has set them).
+fn approved(config: rustls::ClientConfig) -> Result<rustls::ClientConfig> {
+    let of_process = rustls::crypto::CryptoProvider::get_default().is_some_and(|provider| provider.fips());
+    if !cfg!(feature = "fips") || (config.fips() && of_process) {
+        return Ok(config);
+    }
+    Err(Error::new(Kind::Privacy, "TLS to the source would not be that of the FIPS module; no connection is made")
+        .fix("Build Lockgate anew with `--features fips`, and report it if that does not help."))
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| match error {
         rustls::pki_types::pem::Error::Io(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -210,4 +221,35 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 fn unreadable(path: &Path, why: &str) -> Error {
     Error::new(Kind::Config, format!("the TLS file {} cannot be used: {why}", path.display()))
         .fix("Check `sslrootcert`, `sslcert` and `sslkey` of the source.")
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ClientConfig;
+    use rustls::crypto::CryptoProvider;
+    use rustls::crypto::aws_lc_rs::{cipher_suite, default_provider};
+
+    use super::*;
+
+    fn config(provider: CryptoProvider) -> ClientConfig {
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
+    }
+
+    #[test]
+    fn a_fips_build_refuses_settings_that_are_not_its_modules() {
+        if cfg!(feature = "fips") {
+            default_provider().install_default().unwrap();
+        }
+        assert!(approved(config(default_provider())).is_ok());
+        let mut loose = default_provider();
+        loose.cipher_suites.push(cipher_suite::TLS13_CHACHA20_POLY1305_SHA256);
+        let mut lax = config(default_provider());
+        lax.require_ems = false;
+        for config in [config(loose), lax] {
+            let refused = approved(config).err().map(|error| error.kind());
+            assert_eq!(refused, cfg!(feature = "fips").then_some(Kind::Privacy));
+        }
+    }
 }

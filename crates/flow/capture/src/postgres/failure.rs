@@ -58,10 +58,12 @@ fn unreachable(place: &str, kind: io::ErrorKind) -> Error {
 }
 
 fn tls_failure(address: &Address, why: &str) -> Error {
-    Error::new(Kind::Unavailable, format!("no trusted TLS connection to {}: {why}", address.place())).fix(
-        "Set `sslrootcert` to the authority that signed the server's certificate, and use the host name that the certificate carries. A \
-         server without TLS can only be read over a Unix socket or from its own machine.",
-    )
+    let fix = "Set `sslrootcert` to the authority that signed the server's certificate, and use the host name that the certificate carries. A \
+               server without TLS can only be read over a Unix socket or from its own machine.";
+    // Which a server that has only other suites or curves does not tell.
+    let fips = " A build for FIPS speaks AES-GCM over P-256, P-384 or X25519MLKEM768, and nothing else.";
+    let fix = if cfg!(feature = "fips") { format!("{fix}{fips}") } else { fix.to_owned() };
+    Error::new(Kind::Unavailable, format!("no trusted TLS connection to {}: {why}", address.place())).fix(fix)
 }
 
 /// SQLSTATE `character_not_in_repertoire`.
