@@ -66,6 +66,8 @@ struct Progress {
     openings: Openings,
     /// Rows that are cleared a few at a time, because a model looks at their texts; nothing else is taken before.
     in_hand: Option<Box<ChangeBatch>>,
+    /// Tables of which another process may begin the first copy as well, until something of ours is committed.
+    unclaimed: BTreeSet<TableName>,
     /// First copies that are not finished in every layer, begun or not, with the reports still missing.
     copies: BTreeMap<TableName, usize>,
     /// Tables that the source has dropped, for the end of the run: nothing of theirs can come any more.

@@ -75,8 +75,8 @@ pub(crate) struct Records {
     pub(crate) reached: BTreeMap<TableName, Position>,
     /// Tables whose records cannot be read, and why: only they stop.
     pub(crate) unreadable: BTreeMap<TableName, String>,
-    /// Tables of which anything was there.
-    pub(crate) there: BTreeSet<TableName>,
+    /// The lake tables that were there.
+    pub(crate) there: BTreeSet<(TableName, Layer)>,
 }
 
 /// Reads what the lake has made durable of a source, of every table.
@@ -96,7 +96,7 @@ async fn readable(lake: &Lake, source: &str) -> Result<Records> {
     let mut unreadable = BTreeMap::new();
     let mut layers: BTreeMap<TableName, Vec<(Layer, TableCheckpoint)>> = BTreeMap::new();
     let tables: Vec<LakeTable> = lake.tables().await?.into_iter().filter(|table| table.name.source == source).collect();
-    let there = tables.iter().map(|table| table.name.clone()).collect();
+    let there = tables.iter().map(|table| (table.name.clone(), table.layer)).collect();
     let read = |table: LakeTable| async move {
         match lake.checkpoint(&table.name, table.layer).await {
             Err(error) if table_action(error.kind()) != Action::StopTable => Err(error),

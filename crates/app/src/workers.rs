@@ -80,7 +80,9 @@ pub(crate) struct Writers {
 pub(crate) struct Opened {
     /// It still has to be copied.
     pub(crate) uncopied: bool,
-    /// Nothing is recorded of its copy, and it was there before: another process may have begun one, and write it first.
+    /// Its lake tables that were there before.
+    pub(crate) there: BTreeSet<Layer>,
+    /// One of them has nothing recorded of a copy: another process may have begun one, and write it first.
     pub(crate) unclaimed: bool,
     /// The number of the last release of held rows in each lake table.
     pub(crate) released: [u64; Workers::LAYERS],
@@ -149,7 +151,10 @@ impl Workers {
         for (number, (layer, writer, stamp)) in layers.into_iter().enumerate() {
             let checkpoint = writer.checkpoint();
             opened.uncopied |= checkpoint.copy.as_ref().is_none_or(|copy| copy.finished.is_none());
-            opened.unclaimed |= checkpoint.copy.is_none() && writer.was_there();
+            if writer.was_there() {
+                opened.there.insert(layer);
+                opened.unclaimed |= checkpoint.copy.is_none();
+            }
             opened.released[number] = checkpoint.released;
             opened.held_back = opened.held_back.filter(|rows| *rows == writer.held_back());
             let streamed = checkpoint.stream.as_ref().map(|stream| stream.through.clone());

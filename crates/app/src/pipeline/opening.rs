@@ -79,21 +79,19 @@ impl Pipeline {
     fn enter_writers(&mut self, gate: TableGate, writers: Writers, progress: &mut Progress) -> Result<()> {
         let table = gate.schema().table.clone();
         let opened = self.workers.enter(writers);
+        if opened.there.iter().any(|layer| !self.known.was_there(&table, *layer)) {
+            // Its copy may have a LOW below that of ours, and would need what we confirm before ours has begun.
+            let what = format!("{table}: another process made it in the lake while this one started");
+            return Err(Error::new(Kind::Unavailable, what).fix("Stop the other Lockgate; it is tried again."));
+        }
         // It may have been stopped in a former try.
         self.watch.table(&table, |seen| (seen.stopped, seen.stopped_by) = (None, None));
         self.known.goes_on(&table);
         if opened.uncopied {
             // Its copy may begin after the stream has caught up.
             progress.copies.insert(table.clone(), Workers::LAYERS);
-            if opened.unclaimed && !self.known.was_there(&table) {
-                let what = format!("{table}: another process made it in the lake while this one started");
-                return Err(Error::new(Kind::Unavailable, what).fix("Stop the other Lockgate; it is tried again."));
-            }
             if opened.unclaimed {
-                // Our copy will read what is below its LOW, and the stream does not bring it: nothing may be confirmed as long as the lake could
-                // still take another process's copy with a lower one.
-                self.workers.touch(&table);
-                progress.pending.add(0, self.clock.monotonic());
+                progress.unclaimed.insert(table.clone());
             }
         } else {
             self.watch.table(&table, |seen| seen.copied = true);

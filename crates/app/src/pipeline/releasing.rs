@@ -21,7 +21,14 @@ impl Pipeline {
             return self.hold_table(table, Err(error), progress);
         }
         progress.copies.insert(table.clone(), Workers::LAYERS);
-        self.workers.start_copy(&table, &copy).await
+        self.workers.start_copy(&table, &copy).await?;
+        if progress.unclaimed.remove(&table) {
+            // This copy reads what is below its LOW, and the stream does not bring it: nothing may be confirmed as long as the lake could still
+            // take another process's copy with a lower one.
+            self.workers.touch(&table);
+            progress.pending.add(0, self.clock.monotonic());
+        }
+        Ok(())
     }
 
     /// At a boundary with no commit in flight: releases that were begun and whose boundary has come, and new ones.

@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use capture::postgres::Resume;
 use change::{Checkpoint, CopyProgress, Position, TableName};
+use lake::Layer;
 
 use crate::records::Records;
 
@@ -69,9 +70,9 @@ impl Known {
         self.lock().records.as_ref().map(|records| records.unreadable.clone()).unwrap_or_default()
     }
 
-    /// Whether anything of the table was in the lake when it was read, as far as it was.
-    pub(crate) fn was_there(&self, table: &TableName) -> bool {
-        self.lock().records.as_ref().is_none_or(|records| records.there.contains(table))
+    /// Whether a lake table was there when the lake's records were read, as far as they were.
+    pub(crate) fn was_there(&self, table: &TableName, layer: Layer) -> bool {
+        self.lock().records.as_ref().is_none_or(|records| records.there.contains(&(table.clone(), layer)))
     }
 
     /// What is known now; `None` before the lake was read.
