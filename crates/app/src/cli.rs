@@ -261,7 +261,7 @@ pub(crate) struct Query {
     pub(crate) format: QueryFormat,
 }
 
-/// What to do with a policy. None of it reads a database, a key or a row.
+/// What to do with a policy. None of it reads a key or a row, and only `grants` asks a database.
 #[derive(Subcommand, Debug, Clone)]
 pub(crate) enum Policy {
     /// Print what becomes of every column and why, and of each of the 18 classes of identifiers
@@ -296,8 +296,12 @@ pub(crate) enum Policy {
     /// Print the statements that keep in the database what the policy drops
     ///
     /// For the owner of the source's tables: a publication with column lists, and the right to read the columns that rules use and no others.
-    /// Reads the catalogs of the sources and changes nothing. Tables that are published anew are copied anew by the next run.
-    Grants,
+    /// Reads the source's catalog and changes nothing. Tables that are published anew are copied anew by the next run.
+    Grants {
+        /// The source; needed when there are several, for each is a database of its own
+        #[arg(value_name = "SOURCE")]
+        source: Option<String>,
+    },
     /// Print made-up values before and after the policy
     ///
     /// No real row is read, and the keys are made up too: tokens differ from those of a run.

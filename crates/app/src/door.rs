@@ -26,20 +26,22 @@ pub(crate) fn is_among(users: &[String], by: &Name, number: u32) -> bool {
     users.iter().any(|user| Name::new(user) == *by || *user == number.to_string())
 }
 
-/// The role that a command needs before it begins, and the program that it is in the audit log. `reveal` and `policy approve` ask for theirs
-/// themselves: what is refused there is written down with what it was about.
-fn needed(command: &Command) -> Option<(Role, Program)> {
+/// The role that a command needs before it begins, also as the audit log has it, and the program that it is there. `reveal` and `policy approve`
+/// ask for theirs themselves: what is refused there is written down with what it was about.
+fn needed(command: &Command) -> Option<(Role, audit::Role, Program)> {
     Some(match command {
-        Command::Run(_) => (Role::Operate, Program::Run),
-        Command::Repair(_) => (Role::Operate, Program::Repair),
-        Command::Remask(_) => (Role::Operate, Program::Remask),
-        Command::Release(_) => (Role::Operate, Program::Release),
-        Command::Erase(_) => (Role::Erase, Program::Erase),
+        Command::Run(_) => (Role::Operate, audit::Role::Operate, Program::Run),
+        Command::Repair(_) => (Role::Operate, audit::Role::Operate, Program::Repair),
+        Command::Remask(_) => (Role::Operate, audit::Role::Operate, Program::Remask),
+        Command::Release(_) => (Role::Operate, audit::Role::Operate, Program::Release),
+        Command::Erase(_) => (Role::Erase, audit::Role::Erase, Program::Erase),
         Command::Keys { command: Keys::Rotate { .. } | Keys::Retire { .. } | Keys::Wrap(_) } => {
-            (Role::Keys, Program::Keys)
+            (Role::Keys, audit::Role::Keys, Program::Keys)
         }
-        Command::Held { command: Held::Show { .. } | Held::Release(_) | Held::Drop(_) } => (Role::Held, Program::Held),
-        Command::Audit { command: Audit::Renew { .. } } => (Role::Audit, Program::Audit),
+        Command::Held { command: Held::Show { .. } | Held::Release(_) | Held::Drop(_) } => {
+            (Role::Held, audit::Role::Held, Program::Held)
+        }
+        Command::Audit { command: Audit::Renew { .. } } => (Role::Audit, audit::Role::Audit, Program::Audit),
         _ => return None,
     })
 }
@@ -47,34 +49,30 @@ fn needed(command: &Command) -> Option<(Role, Program)> {
 /// Refuses a command whose role this user has not, and writes that down.
 ///
 /// # Errors
-/// `Privacy` for who has not the role; those of the audit log, where it cannot be written down: refused all the same.
+/// `Privacy` for who has not the role, also when it cannot be written down.
 pub(crate) async fn admit(dir: &Path, command: &Command) -> Result<()> {
-    let Some((role, program)) = needed(command) else { return Ok(()) };
+    let Some((role, recorded, program)) = needed(command) else { return Ok(()) };
     // What is wrong with the folder is for the command to say. Without one there are no roles.
     let Ok(project) = Project::read(dir) else { return Ok(()) };
     let by = Name::new(user::name());
     if may(&project.file.roles, role, &by, user::number()) {
         return Ok(());
     }
-    let auditor = Auditor::open(&project, Arc::new(SystemClock::new()), program).await?;
-    auditor.record(Event::Denied { by: by.clone(), role: recorded(role) })?;
-    auditor.close().await?;
+    let denied = record(&project, Event::Denied { by: by.clone(), role: recorded }, program).await;
+    let noted = if denied.is_ok() { "the attempt is in the audit log" } else { "the attempt could not be recorded" };
     let (by, role) = (by.as_str(), word(role));
-    let what = format!("{by} may not do this: `roles.{role}` names others; the attempt is in the audit log");
-    Err(Error::new(Kind::Privacy, what)
-        .fix(format!("Whoever answers for the data names the user in lockgate.yaml: roles: {{ {role}: [USER] }}.")))
+    let error = Error::new(Kind::Privacy, format!("{by} may not do this: `roles.{role}` names others; {noted}"))
+        .fix(format!("Whoever answers for the data names the user in lockgate.yaml: roles: {{ {role}: [USER] }}."));
+    Err(match denied {
+        Ok(()) => error,
+        Err(unrecorded) => error.source(unrecorded),
+    })
 }
 
-fn recorded(role: Role) -> audit::Role {
-    match role {
-        Role::Reveal => audit::Role::Reveal,
-        Role::Approve => audit::Role::Approve,
-        Role::Operate => audit::Role::Operate,
-        Role::Keys => audit::Role::Keys,
-        Role::Held => audit::Role::Held,
-        Role::Erase => audit::Role::Erase,
-        Role::Audit => audit::Role::Audit,
-    }
+async fn record(project: &Project, event: Event, program: Program) -> Result<()> {
+    let auditor = Auditor::open(project, Arc::new(SystemClock::new()), program).await?;
+    auditor.record(event)?;
+    auditor.close().await
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ fn prove(criterion: &mut Criterion) {
         writer,
         program: Program::Run,
         by: None,
+        config: None,
         fips_module: None,
         anchor: AnchorSeen::None,
         former: None,

@@ -170,8 +170,6 @@ fn of_access(event: &Event) -> Option<Act> {
         }
         Event::Denied { role, .. } => {
             let (subject, what) = match role {
-                Role::Reveal => (Subject::Reveals, "open values"),
-                Role::Approve => (Subject::Policy, "approve"),
                 Role::Operate => (Subject::Runs, "operate"),
                 Role::Keys => (Subject::Keys, "change keys"),
                 Role::Held => (Subject::Held, "see held rows"),

@@ -36,6 +36,9 @@ pub enum Event {
         /// The user of the machine who started it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<Name>,
+        /// SHA-256 of the `lockgate.yaml` that it goes by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        config: Option<Hash>,
         /// The number of the FIPS module that it was built with, and proved to run in when it started; `None` for another build.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fips_module: Option<u32>,
@@ -527,14 +530,10 @@ impl From<change::Kind> for Reason {
     }
 }
 
-/// What a user of the machine may do.
+/// What a user of the machine may do. Opening stored values and approving policies have refusals of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Open stored values.
-    Reveal,
-    /// Approve policies.
-    Approve,
     /// Run, repair, remask, release.
     Operate,
     /// Make, retire and wrap keys.

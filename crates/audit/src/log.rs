@@ -56,6 +56,8 @@ pub struct Opener {
     pub program: Program,
     /// The user of the machine.
     pub by: Option<Name>,
+    /// SHA-256 of the `lockgate.yaml` that it goes by.
+    pub config: Option<Hash>,
     /// The FIPS module that it runs in.
     pub fips_module: Option<u32>,
     /// What the anchor has; said when the log begins, and not else.
@@ -154,7 +156,7 @@ impl Log {
 
     /// The first entries of a process.
     fn begin(&mut self, now: Moment, opener: Opener, caught: &Caught) -> Result<()> {
-        let Opener { program, by, fips_module, anchor, former, because, in_force, .. } = opener;
+        let Opener { program, by, config, fips_module, anchor, former, because, in_force, .. } = opener;
         if self.written.first.is_none() {
             self.add(now, Event::Begun { anchor, former, because, in_force })?;
         } else {
@@ -175,7 +177,7 @@ impl Log {
         if caught.torn_bytes > 0 {
             self.add(now, Event::Recovered { torn_bytes: caught.torn_bytes })?;
         }
-        self.add(now, Event::Opened { program, by, fips_module })
+        self.add(now, Event::Opened { program, by, config, fips_module })
     }
 
     /// Writes the public key beside the log that it proves.

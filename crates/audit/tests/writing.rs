@@ -41,8 +41,9 @@ pub(crate) fn moment(seconds: i64) -> Moment {
 
 pub(crate) fn opener(writer: &str) -> Opener {
     let writer = Hex::new(writer).unwrap();
-    let (by, fips_module, anchor, former, because, in_force) = (None, None, AnchorSeen::None, None, None, None);
-    Opener { writer, program: Program::Run, by, fips_module, anchor, former, because, in_force }
+    let (by, config, fips_module, anchor) = (None, None, None, AnchorSeen::None);
+    let (program, former, because, in_force) = (Program::Run, None, None, None);
+    Opener { writer, program, by, config, fips_module, anchor, former, because, in_force }
 }
 
 pub(crate) fn open(folder: &Path, writer: &str, seconds: i64) -> Log {
@@ -108,7 +109,7 @@ fn the_fips_module_is_said_where_there_is_one_and_logs_from_before_are_read() {
 
     let text = r#"{"event":"opened","program":"run"}"#;
     let opened: Event = serde_json::from_str(text).unwrap();
-    assert_eq!(opened, Event::Opened { program: Program::Run, by: None, fips_module: None });
+    assert_eq!(opened, Event::Opened { program: Program::Run, by: None, config: None, fips_module: None });
     assert_eq!(serde_json::to_string(&opened).unwrap(), text);
 }
 

@@ -58,12 +58,12 @@ pub(crate) struct Auditor {
     refused: CancellationToken,
 }
 
-/// Who opens a log: this process, for its user.
-fn opener(program: Program) -> Result<Opener> {
+/// Who opens a log: this process, for its user, by this `lockgate.yaml`.
+fn opener(project: &Project, program: Program) -> Result<Opener> {
     let (writer, by) = (Hex::of(&random::<8>()?), Some(Name::new(user::name())));
-    let fips_module = crate::fips::module();
+    let (config, fips_module) = (Some(Hash::of(&[project.file_text.as_bytes()])), crate::fips::module());
     let (anchor, former, because, in_force) = (AnchorSeen::None, None, None, None);
-    Ok(Opener { writer, program, by, fips_module, anchor, former, because, in_force })
+    Ok(Opener { writer, program, by, config, fips_module, anchor, former, because, in_force })
 }
 
 impl Auditor {
@@ -84,7 +84,7 @@ impl Auditor {
             false => look(anchor.as_ref(), &key.public()).await,
         };
         let copies = anchor.map(|anchor| Copies::of(&folder, anchor, key.public())).transpose()?;
-        let opener = Opener { anchor: anchor_seen, former, ..opener(program)? };
+        let opener = Opener { anchor: anchor_seen, former, ..opener(project, program)? };
         let log = Log::open(&folder, key, Moment::of(&*clock), opener)?;
         let (closed, refused) = (CancellationToken::new(), CancellationToken::new());
         let auditor = Arc::new(Self { log: Mutex::new(log), clock, copies, hold, closed, refused });

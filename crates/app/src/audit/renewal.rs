@@ -219,7 +219,7 @@ fn shown(log: &Path) -> Result<Option<PublicKey>> {
 
 /// Writes at the end of the log that it is set aside, when what it has holds; whether it was written.
 pub(super) fn end(project: &Project, log: &Path, because: Because, clock: &dyn Clock) -> Result<bool> {
-    match Log::open(log, key::existing_key(project)?, Moment::of(clock), opener(Program::Audit)?) {
+    match Log::open(log, key::existing_key(project)?, Moment::of(clock), opener(project, Program::Audit)?) {
         Ok(mut log) => {
             log.append(Moment::of(clock), Event::Ended { because })?;
             log.close(Moment::of(clock)).map(|_| true)
@@ -249,7 +249,7 @@ pub(super) async fn stage(
     let former = Former { key: (old != new).then_some(old), ..newer(here, there) };
     let in_force = remains.in_force(&old).map_err(unread)?;
     let (former, because) = (Some(former), Some(because));
-    let opener = Opener { anchor, former, because, in_force, ..opener(Program::Audit)? };
+    let opener = Opener { anchor, former, because, in_force, ..opener(project, Program::Audit)? };
     let staged = project.state_dir().join(STAGED);
     Log::open(&staged, keys.new, Moment::of(clock), opener)?.close(Moment::of(clock)).map(|_| ())
 }

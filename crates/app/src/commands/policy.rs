@@ -39,7 +39,7 @@ pub(crate) async fn run(dir: &Path, command: &cli::Policy) -> Result<Outcome> {
                 Ok(Outcome::Done)
             })
         }),
-        cli::Policy::Grants => grants::run(dir).await,
+        cli::Policy::Grants { source } => grants::run(dir, source.as_deref()).await,
         cli::Policy::Approve { hash } => approve::run(dir, hash.as_deref()).await,
     }
 }

@@ -13,7 +13,7 @@ async fn heads_that_an_anchor_missed_are_copied_later_also_by_another_process() 
     let copies = copies_at(at().await);
     let moment = |second: u64| Moment { at: START + second as i64 * 1_000_000, monotonic: Duration::from_secs(second) };
     let secret = key::read(&place.key_file()).unwrap();
-    let mut log = Log::open(&log_folder, secret, moment(0), opener(Program::Run).unwrap()).unwrap();
+    let mut log = Log::open(&log_folder, secret, moment(0), opener(&place.0, Program::Run).unwrap()).unwrap();
     for minute in 1..150 {
         log.append(moment(minute * 60), Event::Heartbeat {}).unwrap().expect("a head is due");
     }

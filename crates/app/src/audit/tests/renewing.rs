@@ -109,7 +109,7 @@ fn exchange(place: &Place, clock: &Arc<dyn Clock>) -> PublicKey {
     key::make(&theirs).unwrap();
     let theirs = key::read(&theirs).unwrap();
     let public = theirs.public();
-    let log = Log::open(&place.log(), theirs, Moment::of(&**clock), opener(Program::Run).unwrap()).unwrap();
+    let log = Log::open(&place.log(), theirs, Moment::of(&**clock), opener(&place.0, Program::Run).unwrap()).unwrap();
     log.close(Moment::of(&**clock)).unwrap();
     public
 }

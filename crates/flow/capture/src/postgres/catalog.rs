@@ -30,8 +30,8 @@ pub(crate) struct CatalogTable {
 pub(crate) struct Lacking {
     /// The statements that open their schemas to it.
     schemas: Vec<String>,
-    /// A table or partition as SQL names it, and a column of it.
-    columns: Vec<(String, String)>,
+    /// The table and partitions as SQL names them, each with columns of it.
+    columns: Vec<(String, Vec<String>)>,
     /// Row-level security may hide rows.
     rows: bool,
     /// The user as SQL names it.
@@ -62,8 +62,20 @@ impl CatalogTable {
         if grants.is_empty() {
             return None;
         }
+        let all = self.table.columns.len() + self.generated.len() + 1;
+        let some = !self.listed && self.lacking.columns.iter().any(|(_, columns)| columns.len() < all);
         let error = Error::new(Kind::Auth, format!("{}: {user} may not read the table", self.table.table));
-        Some(error.fix(format!("Run: {}", grants.join(" "))))
+        Some(match some {
+            true => {
+                error.fix("It has the right to some columns only. Run `lockgate policy grants`, and what that prints.")
+            }
+            false => error.fix(format!("Run: {}", grants.join(" "))),
+        })
+    }
+
+    /// The user whose rights these are, as SQL names it.
+    pub(crate) fn role(&self) -> &str {
+        &self.lacking.role
     }
 
     /// The statements that open their schemas to this user.
@@ -80,12 +92,12 @@ impl CatalogTable {
     fn grants(&self) -> Vec<String> {
         let names = self.table.columns.iter().map(|column| column.name.as_str());
         let read: Vec<&str> = std::iter::once(PLACE).chain(names).collect();
-        let lacked = self.lacking.columns.iter().filter(|(_, column)| read.contains(&column.as_str()));
-        let parts: BTreeSet<&str> = lacked.map(|(part, _)| part.as_str()).collect();
+        let lacked = |columns: &[String]| columns.iter().any(|column| read.contains(&column.as_str()));
+        let parts = self.lacking.columns.iter().filter(|(_, columns)| lacked(columns));
         let list: Vec<String> = read.iter().map(|column| quoted(column)).collect();
         let list = if self.listed { format!(" ({})", list.join(", ")) } else { String::new() };
         let role = &self.lacking.role;
-        let tables = parts.into_iter().map(|part| format!("GRANT SELECT{list} ON {part} TO {role};"));
+        let tables = parts.map(|(part, _)| format!("GRANT SELECT{list} ON {part} TO {role};"));
         self.lacking.schemas.iter().cloned().chain(tables).collect()
     }
 
@@ -124,24 +136,31 @@ pub(crate) fn sql_name(table: &TableName) -> String {
     format!("{}.{}", quoted(&table.schema), quoted(&table.table))
 }
 
+const NAMES: &str = "
+    select c.oid, n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p'
+      and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%'";
+
 const TABLES: &str = "
     select c.oid, n.nspname, c.relname, c.relkind = 'p' as partitioned, c.relreplident, current_user::text as role,
+           quote_ident(current_user) as quoted_role,
            array(select distinct format('GRANT USAGE ON SCHEMA %I TO %I;', m.nspname, current_user) from unnest(p.parts) as part
                  join pg_class d on d.oid = part join pg_namespace m on m.oid = d.relnamespace
                  where not has_schema_privilege(m.oid, 'USAGE')) as schemas,
-           l.parts as lacking_parts, l.columns as lacking_columns, quote_ident(current_user) as quoted_role,
            exists (select from unnest(p.parts) as part where row_security_active(part)) as hidden
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     cross join lateral (select array(select relid::oid from pg_partition_tree(c.oid) union select c.oid) as parts) p
-    cross join lateral (
-        select array_agg(format('%I.%I', m.nspname, d.relname) order by part, a.attnum) as parts,
-               array_agg(a.attname::text order by part, a.attnum) as columns
-        from unnest(p.parts) as part join pg_class d on d.oid = part join pg_namespace m on m.oid = d.relnamespace
-        join pg_attribute a on a.attrelid = part and not a.attisdropped and (a.attnum > 0 or a.attname = 'ctid')
-        where not has_table_privilege(part, 'SELECT') and not has_column_privilege(part, a.attnum, 'SELECT')) l
-    where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence = 'p'
-      and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%'
+    where c.oid = any ($1)
     order by n.nspname, c.relname";
+
+const LACKING: &str = "
+    select p.root, format('%I.%I', m.nspname, d.relname) as part, array_agg(a.attname::text) as columns
+    from (select r.oid as root, t.part from unnest($1::oid[]) r(oid)
+          cross join lateral (select relid::oid as part from pg_partition_tree(r.oid::regclass) union select r.oid) t) p
+    join pg_class d on d.oid = p.part join pg_namespace m on m.oid = d.relnamespace
+    join pg_attribute a on a.attrelid = p.part and not a.attisdropped and (a.attnum > 0 or a.attname = 'ctid')
+    where not has_table_privilege(p.part, 'SELECT') and not has_column_privilege(p.part, a.attnum, 'SELECT')
+    group by p.root, m.nspname, d.relname order by m.nspname, d.relname";
 
 const COLUMNS: &str = "
     select a.attrelid, a.attname, a.attnum, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated <> '' as generated,
@@ -160,9 +179,14 @@ pub(crate) async fn tables(
     wanted: impl Fn(&str, &str) -> bool,
 ) -> Result<Vec<CatalogTable>> {
     let ask = |e| failure::asking(address, "reading the catalog", e);
-    let rows = session.client.query(TABLES, &[]).await.map_err(ask)?;
-    let rows: Vec<Row> = rows.into_iter().filter(|row| wanted(row.get("nspname"), row.get("relname"))).collect();
-    let oids: Vec<u32> = rows.iter().map(|row| row.get("oid")).collect();
+    let names = session.client.query(NAMES, &[]).await.map_err(ask)?;
+    let named = names.iter().filter(|row| wanted(row.get("nspname"), row.get("relname")));
+    let oids: Vec<u32> = named.map(|row| row.get("oid")).collect();
+    let rows = session.client.query(TABLES, &[&oids]).await.map_err(ask)?;
+    let mut lacking: HashMap<u32, Vec<(String, Vec<String>)>> = HashMap::new();
+    for row in session.client.query(LACKING, &[&oids]).await.map_err(ask)? {
+        lacking.entry(row.get("root")).or_default().push((row.get("part"), row.get("columns")));
+    }
     let columns = session.client.query(COLUMNS, &[&oids]).await.map_err(ask)?;
     let types: Vec<(u32, i32)> = columns.iter().map(|row| (row.get("atttypid"), row.get("atttypmod"))).collect();
     let types = read_types(address, session, &types).await?;
@@ -172,7 +196,11 @@ pub(crate) async fn tables(
     }
     Ok(rows
         .iter()
-        .map(|row| table(source, row, by_table.remove(&row.get("oid")).unwrap_or_default(), &types))
+        .map(|row| {
+            let oid = row.get("oid");
+            let columns = by_table.remove(&oid).unwrap_or_default();
+            table(source, row, columns, lacking.remove(&oid).unwrap_or_default(), &types)
+        })
         .collect())
 }
 
@@ -194,7 +222,13 @@ pub(crate) async fn table_by_oid(
     Ok(found.into_iter().next())
 }
 
-fn table(source: &str, row: &Row, columns: Vec<Row>, types: &HashMap<(u32, i32), PgType>) -> CatalogTable {
+fn table(
+    source: &str,
+    row: &Row,
+    columns: Vec<Row>,
+    lacking: Vec<(String, Vec<String>)>,
+    types: &HashMap<(u32, i32), PgType>,
+) -> CatalogTable {
     let name = TableName::new(source, row.get::<_, String>("nspname"), row.get::<_, String>("relname"));
     let letter = row.get::<_, i8>("relreplident") as u8;
     let replica_identity = ReplicaIdentity::from_letter(letter).unwrap_or(ReplicaIdentity::Nothing);
@@ -212,13 +246,7 @@ fn table(source: &str, row: &Row, columns: Vec<Row>, types: &HashMap<(u32, i32),
     let hidden: bool = row.get("hidden");
     let refused = refusal(&name, replica_identity, &identity)
         .or_else(|| hidden.then(|| hides_rows(&name, row.get::<_, &str>("role"))));
-    let texts = |column: &str| row.get::<_, Option<Vec<String>>>(column).unwrap_or_default();
-    let lacking = Lacking {
-        schemas: texts("schemas"),
-        columns: texts("lacking_parts").into_iter().zip(texts("lacking_columns")).collect(),
-        rows: hidden,
-        role: row.get("quoted_role"),
-    };
+    let lacking = Lacking { schemas: row.get("schemas"), columns: lacking, rows: hidden, role: row.get("quoted_role") };
     CatalogTable {
         table: PgTable { oid: row.get("oid"), table: name, columns, identity, replica_identity },
         partitioned: row.get("partitioned"),

@@ -1,6 +1,7 @@
-//! A claim that runs out while a run goes on.
+//! What comes at one exact moment of a run: the end of a claim, another process.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -112,41 +113,77 @@ fn source(day: i64, clock: &Arc<Calendar>) -> TwoDays {
     TwoDays { events: events.into(), later: later.into(), day, clock: clock.clone() }
 }
 
-/// The run of which the second commit comes on a day, and how many rows there are then.
-async fn run(day: i64) -> (Result<Ended>, u64) {
+/// A lake that nobody has written yet, and the clock of who writes it.
+fn world() -> (Arc<Lake>, Arc<Calendar>) {
     let clock = Arc::new(Calendar { now: AtomicI64::new(START), began: Instant::now() });
-    let lake = Arc::new(Lake::in_store(Arc::new(object_store::memory::InMemory::new())).unwrap());
+    (Arc::new(Lake::in_store(Arc::new(object_store::memory::InMemory::new())).unwrap()), clock)
+}
+
+fn index(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("lockgate-moments-{name}-{}", std::process::id()))
+}
+
+/// What a process works with.
+fn means(lake: &Arc<Lake>, clock: &Arc<Calendar>, index_dir: &Path) -> Means {
     let text =
         "profile: expert\nexpert: { name: a, method: b, expires: 2100-01-10 }\ntables:\n  db.public.t: { id: keep }\n";
     let policy = Policy::parse(text, "policy.yaml").unwrap();
     let gate = policy.compile(&[table()], None, None, clock.clone()).map_err(|problems| format!("{problems:?}"));
-    let index_dir = std::env::temp_dir().join(format!("lockgate-claims-{day}-{}", std::process::id()));
-    let means = Means {
+    Means {
         lake: lake.clone(),
         gate: Arc::new(gate.unwrap()),
         clock: clock.clone(),
         watch: Arc::<Watch>::default(),
-        index_dir: index_dir.clone(),
+        index_dir: index_dir.to_owned(),
         folder_id: "a folder".into(),
         boot: None,
         batching: Batching { max_age: Duration::ZERO, max_rows: 1 },
         known: Known::default(),
         witness: None,
-    };
-    let until = Some(Position::from_bytes(&[3]));
-    let ended = means.pipeline(source(day, &clock), until, CancellationToken::new()).run().await;
+    }
+}
+
+/// A run over a source that was opened, until all of it is durable.
+async fn run(means: &Means, source: TwoDays) -> Result<Ended> {
+    means.pipeline(source, Some(Position::from_bytes(&[3])), CancellationToken::new()).run().await
+}
+
+async fn rows(lake: &Lake) -> u64 {
     let layer = LakeTable::new(table().table.clone(), Layer::Changes).unwrap();
-    let rows = lake.status(&layer.name, layer.layer).await.unwrap().rows;
-    std::fs::remove_dir_all(index_dir).unwrap();
-    (ended, rows)
+    lake.status(&layer.name, layer.layer).await.unwrap().rows
 }
 
 #[tokio::test]
 async fn nothing_is_committed_under_a_determination_that_expired_while_the_run_went_on() {
-    let (ended, rows) = run(9).await;
-    assert_eq!((ended.unwrap(), rows), (Ended::Done, 3), "it holds through its last day");
-    let (ended, rows) = run(10).await;
-    let error = ended.unwrap_err();
-    assert!(error.kind() == Kind::Privacy && error.what().contains("expired on 2100-01-10"), "{error}");
-    assert_eq!(rows, 2);
+    for (day, expected) in [(9, 3), (10, 2)] {
+        let ((lake, clock), index) = (world(), index(&format!("day-{day}")));
+        let ended = run(&means(&lake, &clock, &index), source(day, &clock)).await;
+        match (day, ended) {
+            (9, ended) => assert_eq!(ended.unwrap(), Ended::Done, "it holds through its last day"),
+            (_, ended) => {
+                let error = ended.unwrap_err();
+                assert!(error.kind() == Kind::Privacy && error.what().contains("expired on 2100-01-10"), "{error}");
+            }
+        }
+        assert_eq!(rows(&lake).await, expected);
+        std::fs::remove_dir_all(index).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_another_process_made_while_a_run_started_is_read_anew() {
+    let ((lake, clock), indexes) = (world(), [index("ours"), index("theirs")]);
+    let [ours, theirs] = indexes.each_ref().map(|index| means(&lake, &clock, index));
+    let open = ours.open("db", None, |_| async {
+        // The records have been read.
+        assert_eq!(run(&theirs, source(1, &clock)).await.unwrap(), Ended::Done);
+        Ok(source(1, &clock))
+    });
+    let error = run(&ours, open.await.unwrap()).await.unwrap_err();
+    assert!(error.kind() == Kind::Unavailable && error.what().contains("another process made it"), "{error}");
+
+    let source = ours.open("db", None, |_| async { Ok(source(1, &clock)) }).await.unwrap();
+    assert_eq!(run(&ours, source).await.unwrap(), Ended::Done);
+    assert_eq!(rows(&lake).await, 3);
+    indexes.iter().for_each(|index| std::fs::remove_dir_all(index).unwrap());
 }
