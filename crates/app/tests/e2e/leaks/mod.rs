@@ -267,7 +267,8 @@ async fn ask(searched: &mut Searched) {
     }
     let policy = searched.project.dir.join("policy.yaml").display().to_string();
     let proposed = searched.project.dir.join("fresh/policy.yaml").display().to_string();
-    for command in [&["policy", "explain"][..], &["policy", "test"], &["policy", "diff", &proposed, &policy]] {
+    let diff = ["policy", "diff", &proposed, &policy];
+    for command in [&["policy", "explain"][..], &["policy", "test"], &["policy", "grants"], &diff] {
         assert_eq!(searched.run(Surface::Printed, command).await.code, Some(0));
     }
 }
