@@ -6,7 +6,7 @@ use std::sync::Arc;
 use audit::{Event, Name, Program};
 use change::{Error, Kind, Result};
 
-use crate::audit::Auditor;
+use crate::audit::{Auditor, has_begun};
 use crate::cli::{Audit, Command, Held, Keys};
 use crate::clock::SystemClock;
 use crate::project::Project;
@@ -69,7 +69,11 @@ pub(crate) async fn admit(dir: &Path, command: &Command) -> Result<()> {
     })
 }
 
+/// Whoever begins a log makes its key: not who is refused.
 async fn record(project: &Project, event: Event, program: Program) -> Result<()> {
+    if !has_begun(project)? {
+        return Err(Error::new(Kind::Privacy, "no run has begun the audit log yet"));
+    }
     let auditor = Auditor::open(project, Arc::new(SystemClock::new()), program).await?;
     auditor.record(event)?;
     auditor.close().await

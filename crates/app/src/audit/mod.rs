@@ -45,6 +45,15 @@ pub(crate) fn folder(state_dir: &Path) -> PathBuf {
     state_dir.join("audit")
 }
 
+/// Whether the project has an audit log.
+///
+/// # Errors
+/// `Full` when its folder cannot be looked at.
+pub(crate) fn has_begun(project: &Project) -> Result<bool> {
+    let folder = folder(&project.state_dir());
+    Remains::of(&folder).have_begun().map_err(|error| unreadable(&folder, error))
+}
+
 /// The audit log, open for this process.
 pub(crate) struct Auditor {
     log: Mutex<Log>,
@@ -78,8 +87,7 @@ impl Auditor {
         renewal::must_be_finished(project)?;
         let key = key::signing_key(project)?;
         let anchor = Anchor::of(project).await?;
-        let has_begun = Remains::of(&folder).have_begun().map_err(|error| unreadable(&folder, error))?;
-        let (anchor_seen, former) = match has_begun {
+        let (anchor_seen, former) = match has_begun(project)? {
             true => (AnchorSeen::None, None),
             false => look(anchor.as_ref(), &key.public()).await,
         };

@@ -21,12 +21,20 @@ fn state(project: &Project) -> BTreeMap<PathBuf, Vec<u8>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_not_the_role_of_a_command_is_refused_before_it_begins_and_that_is_recorded() {
     let project = Project::new("roles", SETUP, &["public.one"], POLICY).await;
-    project.lockgate_ok(&["run", "--once"]);
     let yaml = project.dir.join("lockgate.yaml");
     let open = std::fs::read_to_string(&yaml).unwrap();
     let roles = ["operate", "keys", "held", "erase", "audit"];
     let named: Vec<String> = roles.iter().map(|role| format!("{role}: [{OTHER}]")).collect();
-    std::fs::write(&yaml, format!("{open}roles: {{ {} }}\n", named.join(", "))).unwrap();
+    let closed = format!("{open}roles: {{ {} }}\n", named.join(", "));
+    // Who is refused begins no log, and does not make its key.
+    std::fs::write(&yaml, &closed).unwrap();
+    let refused = project.lockgate(&["run", "--once"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(3) && said.contains("could not be recorded"), "{said}");
+    assert!(!project.dir.join("keys/audit.key").exists() && !project.dir.join(".lockgate").exists());
+    std::fs::write(&yaml, &open).unwrap();
+    project.lockgate_ok(&["run", "--once"]);
+    std::fs::write(&yaml, &closed).unwrap();
     let before = state(&project);
     assert!(before.len() > 10, "{:?}", before.keys());
 
