@@ -1,5 +1,7 @@
 //! What the policy drops can be kept in the database: by a publication with column lists, and by rights to the other columns alone.
 
+use sandbox::PrivatePostgres;
+
 use super::project::Project;
 
 const SETUP: &str = "CREATE SCHEMA care;
@@ -77,6 +79,13 @@ async fn columns_that_the_policy_drops_stay_in_the_database_when_its_grants_are_
     project.lockgate_ok(&["verify"]);
     let count = "SELECT (SELECT count(*) FROM db.care.members) a, (SELECT count(*) FROM db.public.visits) b, (SELECT count(*) FROM db.public.logs) c";
     assert_eq!(project.query(count), ["60,61,2"]);
+
+    let lost = "SELECT pg_drop_replication_slot('lockgate_e2e'); DELETE FROM care.members WHERE id = 5; UPDATE visits SET who = -1 WHERE id = 6";
+    project.database.batch_execute(lost).await.unwrap();
+    project.lockgate_ok(&["repair"]);
+    project.lockgate_ok(&["run", "--once"]);
+    project.lockgate_ok(&["verify"]);
+    assert_eq!(project.query(count), ["59,61,2"]);
     project.end().await;
 }
 
@@ -172,5 +181,57 @@ async fn each_source_has_statements_of_its_own() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(1) && said.contains("Name one of: db, west"), "{said}");
     assert!(!project.lockgate_ok(&["policy", "grants", "west"]).contains("members"));
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_in_any_spelling_and_columns_of_every_partitions_identity_are_listed() {
+    let odd = "CREATE TABLE \"MixedCase\" (\"Id\" int PRIMARY KEY, \"a \"\"b\" text, \"Secret\" text, g int GENERATED ALWAYS AS (\"Id\" * 2) STORED);
+        INSERT INTO \"MixedCase\" VALUES (1, 'kept', 'not'); CREATE ROLE \"Least Of All\" LOGIN REPLICATION;
+        CREATE TABLE visits (id int, day date, shift int NOT NULL, what text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+        CREATE TABLE visits_2026 PARTITION OF visits FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+        CREATE UNIQUE INDEX by_shift ON visits_2026 (id, day, shift); ALTER TABLE visits_2026 REPLICA IDENTITY USING INDEX by_shift;
+        INSERT INTO visits VALUES (1, '2026-02-02', 3, 'secret');";
+    let policy = "  db.public.MixedCase: { Id: keep, 'a \"b': keep, Secret: drop }
+  db.public.visits: { id: keep, day: keep, shift: drop, what: drop }
+";
+    let project = Project::new("grants-odd", odd, &["public.MixedCase", "public.visits"], policy).await;
+    project.edit("lockgate.yaml", "postgresql://postgres@", "postgresql://Least%20Of%20All@");
+    let sql = project.grant().await;
+    for part in [
+        r#"ONLY "public"."MixedCase" ("Id", "a ""b")"#,
+        r#"GRANT SELECT ("ctid", "Id", "a ""b") ON public."MixedCase" TO "Least Of All";"#,
+        r#"ONLY "public"."visits" ("id", "day", "shift")"#,
+    ] {
+        assert!(sql.contains(part), "{part}: {sql}");
+    }
+    // The server looks at the list for the identity of the partition, and would refuse this.
+    project
+        .database
+        .batch_execute("UPDATE visits SET what = 'other'; UPDATE \"MixedCase\" SET \"Secret\" = 'x'")
+        .await
+        .unwrap();
+    assert!(project.lockgate_ok(&["policy", "grants"]).contains("-- db: nothing to do"));
+    project.lockgate_ok(&["run", "--once", "--table", "public.MixedCase"]);
+    assert_eq!(project.query(r#"SELECT "Id", "a ""b" FROM db.public."MixedCase""#), ["1,kept"]);
+    project.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_postgres_15_tables_stay_whole_and_that_is_said() {
+    let Ok(postgres) = PrivatePostgres::with().major(14).start().await else {
+        println!("skipped: no PostgreSQL 14 is installed");
+        return;
+    };
+    let project = Project::on(postgres, "grants-14", SETUP, &TABLES, &policy("drop")).await;
+    project.edit("lockgate.yaml", "postgresql://postgres@", "postgresql://least@");
+    let sql = project.grant().await;
+    assert!(
+        sql.contains("-- db.care.members gives out more than the policy reads: column lists came with PostgreSQL 15"),
+        "{sql}"
+    );
+    assert!(sql.contains(r#"GRANT SELECT ON care.members TO "least";"#), "{sql}");
+    project.lockgate_ok(&["run", "--once"]);
+    project.lockgate_ok(&["verify"]);
     project.end().await;
 }

@@ -60,6 +60,8 @@ async fn who_has_not_the_role_of_a_command_is_refused_before_it_begins_and_that_
         let listed = project.lockgate_ok(&["audit", "list", "--last", "3", "--json"]);
         let denied = listed.lines().filter(|line| line.contains(r#""event":"denied""#)).collect::<Vec<_>>();
         assert!(denied.len() == 1 && denied[0].contains(&format!(r#""role":"{role}""#)), "{role}: {listed}");
+        let config = audit::Hash::of(&[closed.as_bytes()]);
+        assert!(listed.contains(&format!(r#""config":"{config}""#)), "{role}: {listed}");
     }
     assert!(state(&project) == before, "what was refused has changed something");
 

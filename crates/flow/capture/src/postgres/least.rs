@@ -49,8 +49,8 @@ pub async fn least(
     let tables = named(&address, &session, config).await?;
     let tables: Vec<CatalogTable> =
         tables.into_iter().filter(|table| table.refused.is_none() && ruled(&table.table.table)).collect();
-    let mut looked = Looked { version: server.version, ..Looked::at(&address, &session, name, &tables).await? };
-    let mut least = Least { not_followed: std::mem::take(&mut looked.not_followed), ..Least::default() };
+    let looked = Looked::at(&address, &session, server.version, name, &tables).await?;
+    let mut least = Least { not_followed: looked.not_followed.clone(), ..Least::default() };
     let tables: Vec<Wanted> = tables.into_iter().map(|table| Wanted::new(table, &looked, &reads)).collect();
     least.publish(name, found.as_ref(), &tables, &looked);
     least.grant(&tables, &looked);
@@ -75,7 +75,6 @@ struct Wanted {
 }
 
 /// What the catalog says beside the tables.
-#[derive(Default)]
 struct Looked {
     version: u32,
     /// The publication names schemas, or all tables.
@@ -289,15 +288,19 @@ const PARTS: &str = "
     order by 1, 2";
 
 impl Looked {
-    async fn at(address: &Address, session: &Session, publication: &str, tables: &[CatalogTable]) -> Result<Self> {
+    async fn at(
+        address: &Address,
+        session: &Session,
+        version: u32,
+        publication: &str,
+        tables: &[CatalogTable],
+    ) -> Result<Self> {
         let ask = |e| failure::asking(address, "reading the rights to tables", e);
         let client = &session.client;
         let oids: Vec<u32> = tables.iter().map(|table| table.table.oid).collect();
         let all = client.query_opt(WIDE, &[&publication]).await.map_err(ask)?;
         // Before PostgreSQL 15 a publication named no schemas.
-        let schemas =
-            client.query_one("select to_regclass('pg_catalog.pg_publication_namespace') is not null", &[]).await;
-        let schemas = match schemas.map_err(ask)?.get(0) {
+        let schemas = match version >= 150_000 {
             true => client.query_one(SCHEMAS, &[&publication]).await.map_err(ask)?.get(0),
             false => false,
         };
@@ -309,8 +312,8 @@ impl Looked {
         Ok(Self {
             is_wide: schemas || all.is_some_and(|row| row.get(0)),
             not_followed: others.iter().map(|row| row.get(0)).collect(),
+            version,
             parts,
-            ..Self::default()
         })
     }
 
